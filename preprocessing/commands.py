@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every Quern command shares: strict flags, error lines and exit statuses.
+
+A command module has `main(argv)`, which works and raises, and `cli()`, which calls
+`run(main)`. Exit statuses: 0 done; 2 anything knowable before work starts; 1 a job
+that failed at work; 42 saved and stopped on request.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
+
+
+class UsageError(Exception):
+    """Something knowable before work starts is wrong: exit status 2."""
+
+
+class WorkError(Exception):
+    """The job failed while working: exit status 1."""
+
+
+class Interrupted(Exception):
+    """The job saved its state and stopped because it was asked to: exit status 42."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Returns ' Did you mean …?' for the closest known word, else an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An `ArgumentParser` that never guesses and never ignores.
+
+    Flags cannot be abbreviated, an unknown flag is refused with a suggestion, and
+    every complaint is a `UsageError` instead of a usage dump.
+    """
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            allow_abbrev=False,
+            formatter_class=_HelpFormatter,
+        )
+        self.add_argument(
+            "--debug", action="store_true", help="print tracebacks with errors"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises `UsageError` with argparse's own message."""
+        raise UsageError(f"{message}. Run {self.prog} --help for the flags")
+
+    def known_flags(self) -> list[str]:
+        """Returns every long flag this parser accepts."""
+        return [flag for flag in self._option_string_actions if flag.startswith("--")]
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        """Parses `args`, refusing what it does not know with a suggestion."""
+        values, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            refuse_unknown(unknown[0], self.known_flags(), self.prog)
+        return values
+
+
+def refuse_unknown(argument: str, known: Iterable[str], prog: str) -> NoReturn:
+    """Raises the `UsageError` for an argument that no flag accepts."""
+    name = argument.split("=", 1)[0]
+    raise UsageError(
+        f"wanted the flags of {prog}, found unknown argument {name}."
+        f"{suggest(name, known)} Run {prog} --help for the flags"
+    )
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows each flag's default, except where there is none to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, argparse.SUPPRESS):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Runs `main` on the process's arguments and ends the process.
+
+    The last line on standard error of a failed command is `error: …`. The process
+    ends through `os._exit` after flushing, since tensorflow-io's S3 threads abort a
+    normal interpreter exit (status 134).
+    """
+    arguments = sys.argv[1:]
+    try:
+        main(arguments)
+        status, line = 0, None
+    except SystemExit as end:  # argparse's --help
+        status, line = (end.code if isinstance(end.code, int) else 0), None
+    except BaseException as error:
+        status, line = _judge(error)
+        if "--debug" in arguments:
+            traceback.print_exc()
+    _end(status, line)
+
+
+def _judge(error: BaseException) -> tuple[int, str | None]:
+    """Returns (exit status, error line) for an exception that ended a command."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UsageError):
+        return 2, f"error: {text}"
+    if isinstance(error, Interrupted):
+        return 42, text or None
+    if isinstance(error, WorkError):
+        return 1, f"error: {text}"
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "error: wanted to finish, was interrupted. Run it again to resume"
+    if isinstance(error, OSError) and error.errno == 28:
+        return 1, f"error: wanted to write, the disk is full ({text}). Free some space"
+    return 1, f"error: {type(error).__name__}: {text}. Run with --debug for a traceback"
+
+
+def _end(status: int, line: str | None) -> NoReturn:
+    sys.stdout.flush()
+    if line:
+        print(line, file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+from setuptools import find_packages, setup
+
+COMMANDS = {
+    "quern-tokenizer": "pipelines.train_tokenizer",
+    "quern-prepare": "pipelines.prepare_corpus",
+    "quern-inspect": "pipelines.inspect_dataset",
+    "quern-train": "trainer.task",
+    "quern-evaluate": "trainer.evaluate",
+    "quern-export": "trainer.export",
+    "quern-generate": "pipelines.batch_generate",
+    "quern-doctor": "trainer.doctor",
+}
+
+setup(
+    name="quern",
+    version="0.1.0",
+    description="From raw text to a served language model on TensorFlow",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(
+        include=["preprocessing*", "pipelines*", "trainer*"], exclude=["tests*"]
+    ),
+    install_requires=[
+        "tensorflow>=2.16,<2.22",
+        "tensorflow-io>=0.37",
+        "tensorflow-text>=2.16,<2.22",
+        "apache-beam>=2.77,<2.78",
+        "cloudpathlib[s3,gs,azure]>=0.26",
+        "numpy>=1.26",
+        "pyarrow>=17",
+        "tokenizers>=0.23,<0.24",
+        "gigatoken>=0.10,<0.11",
+        "google-crc32c>=1.7",
+        "zstandard>=0.23",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "dev": [
+            "pytest",
+            "pytest-timeout",
+            "hypothesis",
+            "ruff",
+            "mypy",
+            "moto[s3,server]",
+            "uv",
+        ]
+    },
+    entry_points={
+        "console_scripts": [f"{name}={module}:cli" for name, module in COMMANDS.items()]
+    },
+)
