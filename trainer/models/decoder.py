@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Llama-style decoder (Touvron et al. 2023, arXiv 2302.13971).
+
+    x = embed(tokens)
+    for each block:  x += attention(norm(x));  x += swiglu(norm(x))
+    hidden = norm(x)
+
+Equal, weight for weight, to Hugging Face's LlamaForCausalLM. The residual stream is
+float32 whatever the compute type.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import tensorflow as tf
+
+from trainer.models.attention import (
+    Attention,
+    cache_mask,
+    rotation_table,
+    segment_mask,
+)
+from trainer.models.language_model import ModelConfig, PrecisionConfig
+from trainer.models.layers import (
+    Initializer,
+    RMSNorm,
+    SwiGLU,
+    Vocabulary,
+    dimensions,
+    dropout,
+)
+
+Cache = tuple[tf.Tensor, tf.Tensor]
+
+
+class Block(tf.Module):
+    """One pre-norm layer: attention, then SwiGLU, each added to its input."""
+
+    def __init__(self, config: ModelConfig, initializer: Initializer) -> None:
+        super().__init__()
+        width, epsilon = config.d_model, config.norm_epsilon
+        self.rate = config.dropout
+        self.attention_norm = RMSNorm(
+            width, epsilon, initializer.under("attention_norm")
+        )
+        self.attention = Attention(config, initializer.under("attention"))
+        self.mlp_norm = RMSNorm(width, epsilon, initializer.under("mlp_norm"))
+        self.mlp = SwiGLU(
+            width, config.hidden_dim, config.num_layers, initializer.under("mlp")
+        )
+
+    def __call__(
+        self,
+        x_ND: tf.Tensor,
+        dtype: tf.DType,
+        attend: Callable[[tf.Tensor], tf.Tensor],
+        seeds: tuple[tf.Tensor | None, tf.Tensor | None] = (None, None),
+        rows: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Applies the layer to float32 `[N, D]`; `attend` maps `[N, D]` to `[N, D]`."""
+        mixed = attend(self.attention_norm(x_ND, dtype))
+        x_ND += tf.cast(dropout(mixed, self.rate, seeds[0], rows), tf.float32)
+        inner = self.mlp(self.mlp_norm(x_ND, dtype))
+        return x_ND + tf.cast(dropout(inner, self.rate, seeds[1], rows), tf.float32)
+
+
+class Decoder(tf.Module):
+    """The decoder family; see `LanguageModel` for what each method promises."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        precision: PrecisionConfig,
+        initializer: Initializer,
+    ) -> None:
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        self.compute_dtype = tf.as_dtype(precision.compute)
+        self.vocabulary = Vocabulary(
+            vocab_size,
+            config.d_model,
+            config.tie_embeddings,
+            initializer.under("vocabulary"),
+        )
+        self.layers = [
+            Block(config, initializer.under(f"layers/{index}"))
+            for index in range(config.num_layers)
+        ]
+        self.norm = RMSNorm(
+            config.d_model, config.norm_epsilon, initializer.under("norm")
+        )
+
+    def __call__(
+        self,
+        tokens: tf.Tensor,
+        segment_ids: tf.Tensor,
+        positions: tf.Tensor,
+        *,
+        dropout_seed: tf.Tensor | None = None,
+        rows: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Computes hidden states of packed rows: `[batch, length, d_model]`."""
+        mask, rotation = segment_mask(segment_ids), self._rotation(positions)
+        x_ND = self._embed(tokens)
+        x_ND = dropout(x_ND, self.config.dropout, _site(dropout_seed, 0), rows)
+        for number, block in enumerate(self.layers, 1):
+            x_ND = block(
+                x_ND,
+                self.compute_dtype,
+                partial(block.attention, rotation=rotation, mask_B11TS=mask),
+                (_site(dropout_seed, 2 * number), _site(dropout_seed, 2 * number + 1)),
+                rows,
+            )
+        return self._finish(x_ND, tokens)
+
+    def initial_state(self, batch: tf.Tensor, capacity: int) -> tuple[Cache, ...]:
+        """Returns empty keys and values per layer, `[capacity, batch, kv_heads, H]`."""
+        shape = [capacity, batch, self.config.kv_heads, self.config.head_dim]
+        empty = tf.zeros(shape, self.compute_dtype)
+        return tuple((empty, empty) for _ in self.layers)
+
+    def decode(
+        self,
+        tokens: tf.Tensor,
+        state: tuple[Cache, ...],
+        index: tf.Tensor,
+        pad: tf.Tensor,
+    ) -> tuple[tf.Tensor, tuple[Cache, ...]]:
+        """Continues rows through the key/value cache."""
+        length, capacity = tokens.shape[1], state[0][0].shape[0]
+        mask = cache_mask(index, length, capacity, pad)
+        positions = index + tf.range(length)[None, :] - pad[:, None]
+        rotation = self._rotation(tf.maximum(positions, 0))
+        x_ND, caches = self._embed(tokens), []
+        for block, cache in zip(self.layers, state, strict=True):
+
+            def attend(
+                x: tf.Tensor, block: Block = block, cache: Cache = cache
+            ) -> tf.Tensor:
+                mixed, new = block.attention.decode(x, rotation, mask, cache, index)
+                caches.append(new)
+                return mixed
+
+            x_ND = block(x_ND, self.compute_dtype, attend)
+        return self._finish(x_ND, tokens), tuple(caches)
+
+    def logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        """Turns hidden states into float32 logits."""
+        return self.vocabulary.logits(hidden)
+
+    def output_weights(self) -> tf.Variable:
+        """Returns the output matrix `[vocab_size, d_model]`."""
+        return self.vocabulary.output_weights()
+
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Returns 6 N + 12 L H Q T (PaLM, Chowdhery et al. 2022, appendix B).
+
+        N: parameters that enter a matrix product (all but an untied embedding table),
+        L layers, H heads, Q head width, T sequence length. Two operations a
+        multiply-add, three products a weight (one forward, two backward); causal
+        attention is counted in full, as PaLM and nanoGPT do.
+        """
+        config = self.config
+        looked_up = 0 if config.tie_embeddings else self.vocab_size * config.d_model
+        matrices = self.num_parameters - looked_up
+        attention = 12 * config.num_layers * config.d_model * sequence_length
+        return float(6 * matrices + attention)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable scalars."""
+        return sum(v.shape.num_elements() for v in self.trainable_variables)
+
+    def _embed(self, tokens: tf.Tensor) -> tf.Tensor:
+        return self.vocabulary.embed(tf.reshape(tokens, [-1]))
+
+    def _rotation(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        config = self.config
+        return rotation_table(
+            positions, config.head_dim, config.rope_theta, self.compute_dtype
+        )
+
+    def _finish(self, x_ND: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+        """Applies the last norm and gives the rows their axes back."""
+        hidden = self.norm(x_ND, self.compute_dtype)
+        return tf.reshape(hidden, [*dimensions(tokens), self.config.d_model])
+
+
+def _site(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
+    """Returns the seed of the dropout site `number`, None without dropout."""
+    if seed is None:
+        return None
+    return tf.random.experimental.stateless_fold_in(seed, number, alg="philox")

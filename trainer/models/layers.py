@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small layers that both families share: weights, norm, SwiGLU, vocabulary, dropout.
+
+Shape suffixes: B batch, T length, N = B * T positions in one axis, D d_model,
+F ffn_dim, V vocabulary. Matrix products run on `[N, D]`: oneDNN's 2-D kernels are the
+fast ones on a CPU.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """Draws weights from a seed and the weight's name.
+
+    Attributes:
+        seed: the run's seed.
+        path: name of the module the weights belong to, "" at the top.
+    """
+
+    seed: int
+    path: str = ""
+
+    def under(self, name: str) -> "Initializer":
+        """Returns the initializer for the weights of the child module `name`."""
+        return Initializer(self.seed, f"{self.path}{name}/")
+
+    def normal(self, name: str, shape: Sequence[int], stddev: float) -> tf.Variable:
+        """Makes a variable drawn from a normal distribution of mean 0."""
+        text = f"{self.seed}:{self.path}{name}".encode()
+        key = hashlib.blake2b(text, digest_size=16).digest()
+        halves = [int.from_bytes(key[:8], "little", signed=True)]
+        halves.append(int.from_bytes(key[8:], "little", signed=True))
+        # Philox by name: the automatic choice differs between devices.
+        value = tf.random.stateless_normal(
+            shape, tf.constant(halves, tf.int64), stddev=stddev, alg="philox"
+        )
+        return tf.Variable(value, name=name)
+
+    def constant(self, name: str, shape: Sequence[int], value: float) -> tf.Variable:
+        """Makes a variable filled with `value`."""
+        return tf.Variable(tf.fill(shape, value), name=name)
+
+
+def dimensions(tensor: tf.Tensor) -> list[int | tf.Tensor]:
+    """Returns the sizes of the axes, as integers where they are static."""
+    dynamic = tf.shape(tensor)
+    return [
+        dynamic[axis] if size is None else size
+        for axis, size in enumerate(tensor.shape)
+    ]
+
+
+class RMSNorm(tf.Module):
+    """Root mean square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+
+    def __init__(self, width: int, epsilon: float, initializer: Initializer) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.scale = initializer.constant("scale", [width], 1.0)
+
+    def __call__(self, x_ND: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Normalises in float32 and returns the result in `dtype`."""
+        x_ND = tf.cast(x_ND, tf.float32)
+        square_N1 = tf.reduce_mean(tf.square(x_ND), axis=-1, keepdims=True)
+        y_ND = x_ND * tf.math.rsqrt(square_N1 + self.epsilon) * self.scale
+        return tf.cast(y_ND, dtype)
+
+
+class SwiGLU(tf.Module):
+    """Gated feed-forward layer (Shazeer 2020, arXiv 2002.05202).
+
+    down(silu(gate(x)) * up(x)); gate and up are the halves of one product.
+    """
+
+    def __init__(
+        self, width: int, inner: int, depth: int, initializer: Initializer
+    ) -> None:
+        super().__init__()
+        self.gate_up = initializer.normal("gate_up", [width, 2 * inner], width**-0.5)
+        self.down = initializer.normal(
+            "down", [inner, width], residual_stddev(inner, depth)
+        )
+
+    def __call__(self, x_ND: tf.Tensor) -> tf.Tensor:
+        """Maps `[positions, d_model]` to the same shape and type."""
+        both_N2F = tf.matmul(x_ND, tf.cast(self.gate_up, x_ND.dtype))
+        gate_NF, up_NF = tf.split(both_N2F, 2, axis=-1)
+        return tf.matmul(tf.nn.silu(gate_NF) * up_NF, tf.cast(self.down, x_ND.dtype))
+
+
+def residual_stddev(fan_in: int, depth: int) -> float:
+    """Spread of weights that write into the residual stream.
+
+    1/sqrt(fan_in), divided by sqrt(2 * depth) so that the stream's variance does not
+    grow with the number of layers (GPT-2, Radford et al. 2019, section 2.3).
+    """
+    return 1.0 / math.sqrt(fan_in * 2 * depth)
+
+
+class Vocabulary(tf.Module):
+    """The embedding table and the output matrix, one variable when tied."""
+
+    def __init__(
+        self, vocab_size: int, width: int, tied: bool, initializer: Initializer
+    ) -> None:
+        super().__init__()
+        # 0.02 (GPT-2): tied logits then start near 0 and the loss near ln(V).
+        self.embedding = initializer.normal("embedding", [vocab_size, width], 0.02)
+        self.output = None
+        if not tied:
+            self.output = initializer.normal("output", [vocab_size, width], 0.02)
+
+    def output_weights(self) -> tf.Variable:
+        """Returns the output matrix `[V, D]`."""
+        return self.embedding if self.output is None else self.output
+
+    def embed(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Looks ids up: int32 `[...]` to float32 `[..., D]`."""
+        return tf.gather(self.embedding, tokens)
+
+    def logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        """Maps `[..., D]` to float32 `[..., V]`."""
+        weights = tf.cast(self.output_weights(), hidden.dtype)
+        *outer, width = dimensions(hidden)
+        flat = tf.matmul(tf.reshape(hidden, [-1, width]), weights, transpose_b=True)
+        return tf.reshape(tf.cast(flat, tf.float32), [*outer, weights.shape[0]])
+
+
+def dropout(
+    x_NE: tf.Tensor, rate: float, seed: tf.Tensor | None, rows_B: tf.Tensor | None
+) -> tf.Tensor:
+    """Zeroes a share of the entries and scales the rest by 1 / (1 - rate).
+
+    Row b's mask is a function of (seed, rows_B[b]) only, so that it stays the same
+    whichever replica or micro-batch the row falls into.
+
+    Args:
+        x_NE: `[batch * length, width]`, rows one after another.
+        rate: probability of a zero.
+        seed: int32 `[2]`, or None to return the input unchanged.
+        rows_B: int32 `[batch]`, the global number of each row.
+    """
+    if seed is None or rate == 0.0:
+        return x_NE
+    if rows_B is None:
+        raise ValueError("wanted rows with dropout_seed, found None. Pass row numbers")
+    positions, width = dimensions(x_NE)
+    length = positions // dimensions(rows_B)[0]
+
+    def draw(row: tf.Tensor) -> tf.Tensor:
+        row_seed = tf.random.experimental.stateless_fold_in(seed, row, alg="philox")
+        return tf.random.stateless_uniform([length, width], row_seed, alg="philox")
+
+    uniform = tf.map_fn(draw, rows_B, fn_output_signature=tf.float32)
+    keep = tf.cast(tf.reshape(uniform, tf.shape(x_NE)) >= rate, x_NE.dtype)
+    return x_NE * keep * (1.0 / (1.0 - rate))

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recurrent family: embedding, GRU layers, dense to the vocabulary.
+
+The GRU is the reset-after form of Keras and cuDNN (Cho et al. 2014, arXiv 1406.1078,
+in the variant of its section 3 implementation notes); with W, U, b, c the input and
+recurrent weights and their biases, * elementwise:
+
+    z = sigmoid(x W_z + b_z + h U_z + c_z)          update gate
+    r = sigmoid(x W_r + b_r + h U_r + c_r)          reset gate
+    n = tanh(x W_n + b_n + r * (h U_n + c_n))       candidate
+    h' = z * h + (1 - z) * n
+
+The state is zero at the start of every segment. The output has no bias, so that both
+families end in one matrix. Shape suffixes: B batch, T length, N = B * T, D d_model.
+"""
+
+import tensorflow as tf
+
+from trainer.models.language_model import ModelConfig, PrecisionConfig
+from trainer.models.layers import Initializer, Vocabulary, dimensions, dropout
+
+
+class GRU(tf.Module):
+    """One GRU layer; the gates stand in the order z, r, n in every weight."""
+
+    def __init__(self, width: int, initializer: Initializer) -> None:
+        super().__init__()
+        self.width = width
+        shape = [width, 3 * width]
+        self.kernel = initializer.normal("kernel", shape, width**-0.5)
+        self.recurrent_kernel = initializer.normal(
+            "recurrent_kernel", shape, width**-0.5
+        )
+        self.bias = initializer.constant("bias", [3 * width], 0.0)
+        self.recurrent_bias = initializer.constant("recurrent_bias", [3 * width], 0.0)
+
+    def __call__(
+        self, x_BTD: tf.Tensor, reset_BT: tf.Tensor, state_BD: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Runs over time.
+
+        Args:
+            x_BTD: inputs in the compute type.
+            reset_BT: bool, where the state is zeroed before the token is read.
+            state_BD: float32 state left by the token before the first.
+
+        Returns:
+            The float32 states after each token `[B, T, D]`, and the last `[B, D]`.
+        """
+        dtype = x_BTD.dtype
+        batch, length, width = dimensions(x_BTD)
+        flat = tf.matmul(tf.reshape(x_BTD, [-1, width]), tf.cast(self.kernel, dtype))
+        # All inputs meet their weights in one product; only h U stays in the loop.
+        inputs_NG = tf.cast(flat, tf.float32) + self.bias
+        inputs_BTG = tf.reshape(inputs_NG, [batch, length, 3 * width])
+        inputs_TBG = tf.transpose(inputs_BTG, [1, 0, 2])
+        keep_TB1 = tf.cast(~tf.transpose(reset_BT), tf.float32)[..., None]
+        recurrent_kernel = tf.cast(self.recurrent_kernel, dtype)
+
+        def step(state_BD: tf.Tensor, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            input_BG, keep_B1 = inputs
+            state_BD = state_BD * keep_B1
+            product = tf.matmul(tf.cast(state_BD, dtype), recurrent_kernel)
+            recurrent_BG = tf.cast(product, tf.float32) + self.recurrent_bias
+            return gru_cell(input_BG, recurrent_BG, state_BD)
+
+        states_TBD = tf.scan(step, (inputs_TBG, keep_TB1), initializer=state_BD)
+        return tf.transpose(states_TBD, [1, 0, 2]), states_TBD[-1]
+
+
+def gru_cell(
+    input_BG: tf.Tensor, recurrent_BG: tf.Tensor, state_BD: tf.Tensor
+) -> tf.Tensor:
+    """Returns the next state, from x W + b and h U + c, both `[B, 3 D]`."""
+    input_z, input_r, input_n = tf.split(input_BG, 3, axis=-1)
+    recurrent_z, recurrent_r, recurrent_n = tf.split(recurrent_BG, 3, axis=-1)
+    update = tf.sigmoid(input_z + recurrent_z)
+    reset = tf.sigmoid(input_r + recurrent_r)
+    candidate = tf.tanh(input_n + reset * recurrent_n)
+    return update * state_BD + (1.0 - update) * candidate
+
+
+class Recurrent(tf.Module):
+    """The recurrent family; see `LanguageModel` for what each method promises."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        precision: PrecisionConfig,
+        initializer: Initializer,
+    ) -> None:
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        self.compute_dtype = tf.as_dtype(precision.compute)
+        self.vocabulary = Vocabulary(
+            vocab_size,
+            config.d_model,
+            config.tie_embeddings,
+            initializer.under("vocabulary"),
+        )
+        self.layers = [
+            GRU(config.d_model, initializer.under(f"layers/{index}"))
+            for index in range(config.num_layers)
+        ]
+
+    def __call__(
+        self,
+        tokens: tf.Tensor,
+        segment_ids: tf.Tensor,
+        positions: tf.Tensor,
+        *,
+        dropout_seed: tf.Tensor | None = None,
+        rows: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Computes hidden states of packed rows: `[batch, length, d_model]`."""
+        del segment_ids  # position 0 says where a segment starts
+        state = self.initial_state(dimensions(tokens)[0], 1)
+        hidden, _ = self._run(tokens, state, positions <= 0, dropout_seed, rows)
+        return hidden
+
+    def initial_state(self, batch: tf.Tensor, capacity: int) -> tuple[tf.Tensor, ...]:
+        """Returns a zero state `[batch, d_model]` per layer; capacity plays no part."""
+        del capacity
+        shape = [batch, self.config.d_model]
+        return tuple(tf.zeros(shape, tf.float32) for _ in self.layers)
+
+    def decode(
+        self,
+        tokens: tf.Tensor,
+        state: tuple[tf.Tensor, ...],
+        index: tf.Tensor,
+        pad: tf.Tensor,
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """Continues rows from their states; padding leaves the state at zero."""
+        columns = index + tf.range(dimensions(tokens)[1])
+        return self._run(tokens, state, columns[None, :] <= pad[:, None], None, None)
+
+    def logits(self, hidden: tf.Tensor) -> tf.Tensor:
+        """Turns hidden states into float32 logits."""
+        return self.vocabulary.logits(hidden)
+
+    def output_weights(self) -> tf.Variable:
+        """Returns the output matrix `[vocab_size, d_model]`."""
+        return self.vocabulary.output_weights()
+
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Returns 6 N: three products a weight, two operations a multiply-add.
+
+        N: parameters that enter a matrix product (all but an untied embedding table
+        and the biases). There is no attention, so the length plays no part.
+        """
+        del sequence_length
+        matrices = sum(
+            v.shape.num_elements() for v in self.trainable_variables if v.shape.rank > 1
+        )
+        looked_up = self.vocab_size * self.config.d_model
+        return float(6 * (matrices - (0 if self.config.tie_embeddings else looked_up)))
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable scalars."""
+        return sum(v.shape.num_elements() for v in self.trainable_variables)
+
+    def _run(
+        self,
+        tokens: tf.Tensor,
+        states: tuple[tf.Tensor, ...],
+        reset: tf.Tensor,
+        dropout_seed: tf.Tensor | None,
+        rows: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """Returns the last layer's states `[B, T, D]` and every layer's last state."""
+        x_BTD, last = self.vocabulary.embed(tokens), []
+        for number, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+            x_BTD = self._drop(x_BTD, dropout_seed, number, rows)
+            x_BTD, state = layer(tf.cast(x_BTD, self.compute_dtype), reset, state)
+            last.append(state)
+        x_BTD = self._drop(x_BTD, dropout_seed, len(self.layers), rows)
+        return tf.cast(x_BTD, self.compute_dtype), tuple(last)
+
+    def _drop(
+        self,
+        x_BTD: tf.Tensor,
+        seed: tf.Tensor | None,
+        number: int,
+        rows: tf.Tensor | None,
+    ) -> tf.Tensor:
+        if seed is None:
+            return x_BTD
+        seed = tf.random.experimental.stateless_fold_in(seed, number, alg="philox")
+        flat_ND = tf.reshape(x_BTD, [-1, self.config.d_model])
+        dropped_ND = dropout(flat_ND, self.config.dropout, seed, rows)
+        return tf.reshape(dropped_ND, tf.shape(x_BTD))
