@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packing documents into rows of sequence_length + 1 ids, losing none.
+
+    document of n ids       0 ............ S ............ 2S .... n - 1
+    pieces                  [0 .......... S]
+                                          [S .......... 2S]
+                                                         [2S ... n - 1]
+
+A long document is cut into pieces that advance by S and share one id, so every id but
+a document's first is a target exactly once. A plan says where each piece goes, from
+lengths and the seed alone; ids are then gathered into rows by index arithmetic.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from preprocessing.fingerprints import mix, seed_word
+from preprocessing.records import RecordFormat
+
+WINDOW_DOCUMENTS = 8192
+# Rows are gathered in blocks of about this many ids, whose index fits a core's cache.
+BLOCK_TOKENS = 1 << 18
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """Where the pieces of one window go; pieces are sorted by (row, segment).
+
+    Attributes:
+        rows: how many rows the window makes.
+        row: [n] each piece's row in the window.
+        segment: [n] its place in the row.
+        document: [n] the index of its document.
+        start: [n] the index of its first id among the document's ids.
+        length: [n] its ids.
+    """
+
+    rows: int
+    row: np.ndarray
+    segment: np.ndarray
+    document: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """A block of rows, and where each of their segments comes from.
+
+    Attributes:
+        tokens: ids in the stored dtype, [rows, S + 1], padded with the pad id.
+        segment_lengths: in the stored dtype, [rows, max_segments], zero padded.
+        row: int64 [n], each segment's row in this block.
+        segment: int64 [n], its place in the row.
+        document: int64 [n], the index of its document in `lengths`.
+        start: int64 [n], the index of its first id among the document's ids.
+        length: int64 [n], its ids.
+    """
+
+    tokens: np.ndarray
+    segment_lengths: np.ndarray
+    row: np.ndarray
+    segment: np.ndarray
+    document: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+Planner = Callable[[np.ndarray, RecordFormat, int], Iterator[RowPlan]]
+
+
+def split_documents(
+    lengths: np.ndarray, sequence_length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cuts documents into pieces of at most S + 1 ids that share one id.
+
+    Args:
+        lengths: ids of each document, int64 [documents]; 0 makes no piece.
+        sequence_length: S, by which pieces advance.
+
+    Returns:
+        (document, start, length) of each piece, int64 [pieces], in document order.
+    """
+    lengths = np.asarray(lengths, np.int64)
+    pieces = np.where(
+        lengths > 0, np.maximum(1, -(-(lengths - 1) // sequence_length)), 0
+    )
+    document = np.repeat(np.arange(len(lengths)), pieces)
+    first = np.repeat(np.cumsum(pieces) - pieces, pieces)
+    start = (np.arange(len(document)) - first) * sequence_length
+    return document, start, np.minimum(lengths[document] - start, sequence_length + 1)
+
+
+def best_fit(lengths: np.ndarray, layout: RecordFormat, seed: int) -> Iterator[RowPlan]:
+    """Plans best-fit-decreasing in windows of 8,192 documents; rows are permuted.
+
+    The permutation, by the seed, keeps the order of lengths from leaking into the
+    order of training.
+    """
+    lengths = np.asarray(lengths, np.int64)
+    for number, begin in enumerate(range(0, len(lengths), WINDOW_DOCUMENTS)):
+        window = lengths[begin : begin + WINDOW_DOCUMENTS]
+        document, start, length = split_documents(window, layout.sequence_length)
+        order = np.argsort(-length, kind="stable")
+        row, segment, rows = _fit_decreasing(
+            length[order].tolist(), layout.row_tokens, layout.max_segments
+        )
+        if rows:
+            yield _permuted(
+                RowPlan(
+                    rows=rows,
+                    row=row,
+                    segment=segment,
+                    document=document[order] + begin,
+                    start=start[order],
+                    length=length[order],
+                ),
+                seed_word(seed, number),
+            )
+
+
+def _fit_decreasing(
+    lengths: list[int], capacity: int, max_segments: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Puts each length into the fullest row that holds it, else into a new one.
+
+    Bit r of `free` says that some open row has room for exactly r more ids: the row to
+    take is the lowest set bit at or above the length, found without a search.
+
+    Returns:
+        (row [n], place in the row [n], number of rows).
+    """
+    free = 0
+    open_rows: list[list[int]] = [[] for _ in range(capacity)]
+    taken: list[int] = []  # segments in each row
+    row_of, place_of = [], []
+    for length in lengths:
+        fitting = free >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1
+            stack = open_rows[room]
+            row = stack.pop()
+            if not stack:
+                free ^= 1 << room
+        else:
+            room, row = capacity, len(taken)
+            taken.append(0)
+        row_of.append(row)
+        place_of.append(taken[row])
+        taken[row] += 1
+        room -= length
+        if room and taken[row] < max_segments:
+            open_rows[room].append(row)
+            free |= 1 << room
+    return np.array(row_of, np.int64), np.array(place_of, np.int64), len(taken)
+
+
+def concat(lengths: np.ndarray, layout: RecordFormat, seed: int) -> Iterator[RowPlan]:
+    """Plans documents one after another, each row full, cut where the row ends.
+
+    The piece after a cut repeats one id, as everywhere, so a room of one id before a
+    longer document stays padding: that id would be nobody's target there.
+    """
+    pieces: list[tuple[int, int, int, int, int]] = []
+    room, row, segment, number = layout.row_tokens, 0, 0, 0
+    for document, total in enumerate(np.asarray(lengths, np.int64).tolist()):
+        start = 0
+        while start < total:
+            left = total - start
+            if segment == layout.max_segments or room < min(left, 2):
+                room, row, segment = layout.row_tokens, row + 1, 0
+            taken = min(room, left)
+            pieces.append((row, segment, document, start, taken))
+            room, segment = room - taken, segment + 1
+            start += taken if taken == left else taken - 1
+        if len(pieces) >= WINDOW_DOCUMENTS and row:
+            # The window ends with its last closed row; the open one goes on.
+            closed = sum(piece[0] < row for piece in pieces)
+            yield _permuted(_plan(pieces[:closed], row), seed_word(seed, number))
+            pieces = [(0, *piece[1:]) for piece in pieces[closed:]]
+            row, number = 0, number + 1
+    if pieces:
+        yield _permuted(_plan(pieces, row + 1), seed_word(seed, number))
+
+
+def _plan(pieces: list[tuple[int, int, int, int, int]], rows: int) -> RowPlan:
+    row, segment, document, start, length = np.array(pieces, np.int64).T
+    return RowPlan(rows, row, segment, document, start, length)
+
+
+def _permuted(plan: RowPlan, seed: np.uint64) -> RowPlan:
+    """Returns the plan with rows in the seed's order, pieces sorted."""
+    order = np.argsort(mix(np.arange(plan.rows, dtype=np.uint64) ^ seed), kind="stable")
+    place = np.empty(plan.rows, np.int64)
+    place[order] = np.arange(plan.rows)
+    row = place[plan.row]
+    sort = np.lexsort((plan.segment, row))
+    return RowPlan(
+        rows=plan.rows,
+        row=row[sort],
+        segment=plan.segment[sort],
+        document=plan.document[sort],
+        start=plan.start[sort],
+        length=plan.length[sort],
+    )
+
+
+def pack(
+    ids: np.ndarray,
+    lengths: np.ndarray,
+    layout: RecordFormat,
+    planner: Planner,
+    seed: int,
+    pad_id: int,
+) -> Iterator[PackedRows]:
+    """Packs documents into blocks of rows, a few million ids at a time.
+
+    Args:
+        ids: the ids of all documents one after another, [sum of lengths].
+        lengths: ids of each document, int64 [documents].
+        layout: the rows' length, dtypes and number of segments.
+        planner: `best_fit` or `concat`.
+        seed: permutes the rows of each window.
+        pad_id: fills what no segment covers.
+    """
+    lengths = np.asarray(lengths, np.int64)
+    if int(lengths.sum()) != len(ids):
+        raise ValueError(
+            f"wanted lengths that add up to {len(ids)} ids, found {lengths.sum()}"
+        )
+    source = np.asarray(ids).astype(layout.token_dtype, copy=False)
+    firsts = np.cumsum(lengths) - lengths
+    step = max(1, BLOCK_TOKENS // layout.row_tokens)
+    for plan in planner(lengths, layout, seed):
+        origin = firsts[plan.document] + plan.start
+        for begin in range(0, plan.rows, step):
+            end = min(begin + step, plan.rows)
+            first, last = np.searchsorted(plan.row, (begin, end)).tolist()
+            yield _gather(
+                source, origin, plan, slice(first, last), (begin, end), layout, pad_id
+            )
+
+
+def _gather(
+    source: np.ndarray,
+    origin: np.ndarray,
+    plan: RowPlan,
+    pieces: slice,
+    rows: tuple[int, int],
+    layout: RecordFormat,
+    pad_id: int,
+) -> PackedRows:
+    """Returns the rows of a plan that `pieces` fill; `origin` indexes `source`."""
+    begin, end = rows
+    row, length = plan.row[pieces] - begin, plan.length[pieces]
+    filled = np.bincount(row, length, minlength=end - begin).astype(np.int64)
+    # The pieces of a row and its padding follow one another, so each is a span of
+    # cells whose source index differs from the cell's own by one constant.
+    row_ends = np.searchsorted(row, np.arange(end - begin), side="right")
+    spans = np.insert(length, row_ends, layout.row_tokens - filled)
+    shifts = np.insert(origin[pieces], row_ends, 0) - (np.cumsum(spans) - spans)
+    cells = int(spans.sum())
+    index_dtype = np.int32 if len(source) + cells < 2**31 else np.int64
+    index = np.repeat(shifts.astype(index_dtype), spans)
+    index += np.arange(cells, dtype=index_dtype)
+    tokens = source.take(index, mode="clip").reshape(-1, layout.row_tokens)
+    tokens[np.arange(layout.row_tokens) >= filled[:, None]] = pad_id
+    segment_lengths = np.zeros((end - begin, layout.max_segments), layout.length_dtype)
+    segment_lengths[row, plan.segment[pieces]] = length
+    return PackedRows(
+        tokens=tokens,
+        segment_lengths=segment_lengths,
+        row=row,
+        segment=plan.segment[pieces],
+        document=plan.document[pieces],
+        start=plan.start[pieces],
+        length=length,
+    )
