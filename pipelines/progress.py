@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress of a job as a bar on a terminal and as plain lines elsewhere.
+
+Workers leave small files behind when they finish a piece of work; a thread of the
+driver looks at them and reports. Nothing here knows Beam, so any runner is served.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TextIO
+
+import tqdm
+
+POLL_SECONDS = 0.5
+LINE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job has come.
+
+    Attributes:
+        stage: what is being done, as one word.
+        done: units done, of `total`.
+        total: units there are; 0 if not known yet.
+    """
+
+    stage: str
+    done: int
+    total: int
+
+
+@contextmanager
+def watch(
+    poll: Callable[[], Progress], unit: str = "B", stream: TextIO | None = None
+) -> Iterator[None]:
+    """Reports what `poll` returns until the block ends.
+
+    Args:
+        poll: returns the progress now; called twice a second from another thread.
+        unit: "B" for bytes, shown as MB; any other word is shown as it is.
+        stream: where to write; standard error if None.
+    """
+    out = stream or sys.stderr
+    reporter = _Bar(unit, out) if out.isatty() else _Lines(unit, out)
+    stopped = threading.Event()
+
+    def loop() -> None:
+        while not stopped.wait(POLL_SECONDS):
+            reporter.show(poll())
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+        stopped.set()
+        thread.join()
+        reporter.show(poll(), last=True)
+    finally:
+        stopped.set()
+        thread.join()
+        reporter.close()
+
+
+class _Bar:
+    """A tqdm bar per stage."""
+
+    def __init__(self, unit: str, out: TextIO) -> None:
+        self._unit, self._out = unit, out
+        self._bar: tqdm.tqdm | None = None
+        self._stage = ""
+
+    def show(self, progress: Progress, last: bool = False) -> None:
+        """Draws the bar, a new one when the stage changed."""
+        if progress.stage != self._stage:
+            self.close()
+            self._stage = progress.stage
+            self._bar = tqdm.tqdm(
+                desc=progress.stage,
+                total=progress.total or None,
+                unit=self._unit,
+                unit_scale=True,
+                file=self._out,
+                leave=True,
+            )
+        assert self._bar is not None
+        self._bar.update(progress.done - self._bar.n)
+        if last:
+            self._bar.refresh()
+
+    def close(self) -> None:
+        """Leaves the bar on the terminal as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class _Lines:
+    """A line every few seconds, and one when a stage ends."""
+
+    def __init__(self, unit: str, out: TextIO) -> None:
+        self._unit, self._out = unit, out
+        self._stage, self._stage_start, self._first = "", 0.0, 0
+        self._written = time.monotonic()
+        self._latest: Progress | None = None
+
+    def show(self, progress: Progress, last: bool = False) -> None:
+        """Writes a line if it is time for one."""
+        now = time.monotonic()
+        if progress.stage != self._stage:
+            self._stage, self._stage_start = progress.stage, now
+            self._first = progress.done
+            last = True
+        self._latest = progress
+        if last or now - self._written >= LINE_SECONDS:
+            self._written = now
+            print(self._line(progress, now), file=self._out, flush=True)
+
+    def _line(self, progress: Progress, now: float) -> str:
+        seconds = max(now - self._stage_start, 1e-9)
+        speed = (progress.done - self._first) / seconds
+        line = f"{progress.stage}: {amount(progress.done, self._unit)}"
+        if progress.total:
+            share = progress.done / progress.total
+            line += f" of {amount(progress.total, self._unit)} ({share:.0%})"
+        if speed > 0:
+            line += f", {amount(speed, self._unit)}/s"
+            if progress.total > progress.done:
+                line += f", {(progress.total - progress.done) / speed:.0f} s left"
+        return line
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+def amount(value: float, unit: str) -> str:
+    """Returns `value` for people: bytes as MB, anything else with its unit."""
+    if unit == "B":
+        return f"{value / 1e6:,.1f} MB"
+    return f"{value:,.0f} {unit}"

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a Beam graph on a runner chosen by name, never by guess.
+
+`local` is Beam's FnApiRunner class with this project's worker entry point; any other
+name is given to Beam. DirectRunner is refused: since Beam 2.68 it first tries to
+download a binary, ignores its own flags where that works, and falls back silently.
+"""
+
+import argparse
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pipelines.quiet_beam import import_beam_without_clouds, quiet_import
+from pipelines.worker import DEBUG_VARIABLE
+from preprocessing.commands import (
+    CommandParser,
+    Interrupted,
+    UsageError,
+    WorkError,
+    refuse_unknown,
+    suggest,
+)
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+LOCAL = "local"
+STOCK = "FnApiRunner"
+_REFUSED = ("directrunner", "switchingdirectrunner", "bundlebaseddirectrunner")
+# What a worker prints to the driver's standard error when a stage fails: hundreds of
+# traceback lines, of which the driver's error line keeps the one that matters.
+_WORKER_LOG_LEVEL = "--default_sdk_harness_log_level=CRITICAL"
+
+
+def add_runner_flags(parser: CommandParser) -> None:
+    """Adds `--runner` and `--workers`; Beam's own flags are taken beside them."""
+    parser.add_argument(
+        "--runner",
+        default=LOCAL,
+        metavar="NAME",
+        help="local: this machine, in worker processes; any other name is Beam's own "
+        "(FnApiRunner, FlinkRunner, DataflowRunner …), whose flags are then accepted",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="worker processes of the local runner (default: the cores it may use)",
+    )
+
+
+def parse_with_beam_flags(
+    parser: CommandParser, argv: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parses a command's flags and returns (values, the flags meant for Beam).
+
+    Raises:
+        UsageError: a flag that neither the command nor Beam has (Beam itself would
+            ignore it), a runner nobody knows, or fewer than one worker.
+    """
+    values, rest = parser.parse_known_args(list(argv))
+    if values.debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+    beam_args = split_beam_flags(rest, parser) if rest else []
+    check_runner(values.runner)
+    if values.workers is not None and values.workers < 1:
+        raise UsageError(f"wanted --workers of 1 or more, found {values.workers}")
+    return values, beam_args
+
+
+def split_beam_flags(rest: Sequence[str], parser: CommandParser) -> list[str]:
+    """Checks that the arguments a command does not know are all Beam's, and valid."""
+    known = _beam_flags()
+    for argument in rest:
+        if argument.startswith("--") and argument.split("=", 1)[0] not in known:
+            refuse_unknown(argument, [*parser.known_flags(), *known], parser.prog)
+    options, unread = _parse_quietly(rest)
+    del options
+    if unread:
+        refuse_unknown(unread[0], parser.known_flags(), parser.prog)
+    return list(rest)
+
+
+def check_runner(name: str) -> None:
+    """Refuses a runner that Beam does not have, and DirectRunner for what it does."""
+    if name == LOCAL:
+        return
+    if name.lower() in _REFUSED or name.lower() == "direct":
+        raise UsageError(
+            f"wanted a runner that does one thing, found {name}, which tries to "
+            f"download another and falls back silently. Use --runner {LOCAL}, or "
+            f"--runner {STOCK} for Beam's own local runner"
+        )
+    with quiet_import():
+        from apache_beam.options.pipeline_options import StandardOptions
+        from apache_beam.runners.runner import _RUNNER_MAP
+    known = StandardOptions.KNOWN_RUNNER_NAMES
+    lower = name.lower()
+    if "." not in name and not {lower, lower + "runner"} & (
+        set(_RUNNER_MAP) | {STOCK.lower()}
+    ):
+        raise UsageError(
+            f"wanted a runner known to Beam, found {name}."
+            f"{suggest(name, [LOCAL, STOCK, *known])} Known: {LOCAL}, "
+            f"{', '.join(known)}"
+        )
+
+
+def available_workers() -> int:
+    """Returns the number of cores this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_pipeline(
+    build: "Callable[[beam.Pipeline], None]",
+    runner: str = LOCAL,
+    workers: int | None = None,
+    beam_args: Sequence[str] = (),
+) -> None:
+    """Builds a graph and runs it to its end.
+
+    Args:
+        build: adds the transforms to an empty pipeline.
+        runner: `local`, or a name Beam knows.
+        workers: processes for the runners of this machine; None: one per core. One
+            worker runs inside this process.
+        beam_args: flags for Beam, already checked by `split_beam_flags`.
+
+    Raises:
+        WorkError: the job failed, with the first cause on one line.
+        UsageError: raised by a step of the job as such, or the runner cannot start.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # workers inherit it
+    if runner == LOCAL:
+        import_beam_without_clouds()
+    with quiet_import():
+        import apache_beam as beam
+    count = workers or available_workers()
+    options = _options(runner, count, beam_args)
+    try:
+        pipeline = beam.Pipeline(
+            runner=_runner(runner, count, options), options=options
+        )
+    except (ValueError, ImportError) as error:
+        raise UsageError(
+            f"wanted to start {runner}, found: {error}. Install what it needs"
+        ) from error
+    build(pipeline)
+    with _quiet_logs():
+        _run(pipeline)
+
+
+def _run(pipeline: "beam.Pipeline") -> None:
+    try:
+        result = pipeline.run()
+        state = result.wait_until_finish()
+    except (UsageError, WorkError, Interrupted):
+        raise
+    except Exception as error:
+        raise _cause(error) from error
+    if state not in ("DONE", None):
+        raise WorkError(f"wanted the job to end as DONE, it ended as {state}")
+
+
+def _options(runner: str, workers: int, beam_args: Sequence[str]) -> "PipelineOptions":
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    flags = [_WORKER_LOG_LEVEL]
+    if runner == LOCAL:
+        flags += [f"--direct_num_workers={workers}", "--runner=FnApiRunner"]
+    elif runner.lower() == STOCK.lower():
+        mode = "in_memory" if workers == 1 else "multi_processing"
+        flags += [
+            "--runner=FnApiRunner",
+            f"--direct_num_workers={workers}",
+            f"--direct_running_mode={mode}",
+        ]
+    else:
+        flags.append(f"--runner={runner}")
+    return PipelineOptions([*flags, *beam_args])
+
+
+def _runner(
+    name: str, workers: int, options: "PipelineOptions"
+) -> "beam.runners.PipelineRunner | None":
+    """Returns the FnApiRunner for this machine, or None to let Beam choose by name.
+
+    Beam leaves the options out when it makes this class by name, so its workers
+    would know no S3 endpoint and no project; the provision info carries them.
+    """
+    if name != LOCAL and name.lower() != STOCK.lower():
+        return None
+    from apache_beam.portability.api import beam_provision_api_pb2 as provision
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+    from apache_beam.runners.portability.portable_runner import JobServiceHandle
+    from apache_beam.transforms import environments
+
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    info = fn_runner.ExtendedProvisionInfo(
+        provision.ProvisionInfo(pipeline_options=encoded)
+    )
+    environment = None
+    if name == LOCAL and workers > 1:
+        environment = environments.SubprocessSDKEnvironment.from_command_string(
+            f"exec {sys.executable} -m pipelines.worker"
+        )
+    return fn_runner.FnApiRunner(default_environment=environment, provision_info=info)
+
+
+_ERROR_LINE = re.compile(
+    r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)\w*): (.*)$", re.MULTILINE
+)
+
+
+def _cause(error: BaseException) -> UsageError | WorkError:
+    """Returns the one-line error behind what Beam raised.
+
+    A worker's exception arrives as text: its traceback, where the last error line
+    before Beam's own "[while running …]" is the cause.
+    """
+    found = _ERROR_LINE.findall(str(error)) or [(type(error).__name__, str(error))]
+    kind, text = found[-1]
+    text = re.sub(r"\s*\[while running.*", "", text.split("\\n", 1)[0]).strip(" \"'")
+    if kind == "UsageError":
+        return UsageError(text)
+    if kind == "WorkError":
+        return WorkError(text)
+    if "Channel closed" in str(error) or "Worker subprocess" in str(error):
+        return WorkError(
+            "wanted every worker to finish, found one gone (killed, or out of "
+            "memory). Run the same command again to go on; --workers lowers memory"
+        )
+    if "Errno 28" in text:
+        return WorkError(f"wanted to write, the disk is full ({text}). Free some space")
+    return WorkError(f"{kind}: {text}. Run with --debug for a traceback")
+
+
+def _beam_flags() -> list[str]:
+    """Returns every long flag that Beam's option classes register."""
+    return [flag for flag in _beam_parser()._option_string_actions if flag[:2] == "--"]
+
+
+def _beam_parser():  # Beam's own argparse subclass
+    with quiet_import():
+        from apache_beam.options import pipeline_options
+    parser = pipeline_options._BeamArgumentParser(allow_abbrev=False)
+    for options in pipeline_options.PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    return parser
+
+
+def _parse_quietly(rest: Sequence[str]) -> tuple[object, list[str]]:
+    parser = _beam_parser()
+
+    def refuse(message: str) -> None:
+        raise UsageError(f"{message} (one of Beam's flags)")
+
+    parser.error = refuse
+    return parser.parse_known_args(list(rest))
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Silences what Beam logs and prints from threads when a worker goes away."""
+    level, hook = logging.root.manager.disable, threading.excepthook
+    logging.disable(logging.CRITICAL)
+    threading.excepthook = lambda args: None
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        threading.excepthook = hook
