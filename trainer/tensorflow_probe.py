@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What TensorFlow can do on this machine, as a child process saw it.
+
+A wheel can kill the process that imports it (no AVX, a broken driver). In a child that
+becomes a finding of `quern-doctor`, not its end.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TensorflowProbe:
+    """What a child process saw of TensorFlow; an empty error means it worked."""
+
+    version: str
+    import_error: str
+    schemes: tuple[str, ...]
+    io_error: str
+    text_error: str
+    gpus: tuple[str, ...]
+    cuda_build: bool
+
+
+def probe_tensorflow() -> TensorflowProbe:
+    """Imports TensorFlow and its companions in a child process and reports."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as child:
+        try:
+            return child.submit(_probe).result()
+        except BrokenProcessPool:
+            error = "importing it killed the process"
+            return TensorflowProbe("", error, (), error, error, (), False)
+
+
+def _probe() -> TensorflowProbe:
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    try:
+        import tensorflow as tf
+    except Exception as error:
+        text = _one_line(error)
+        return TensorflowProbe("", text, (), text, text, (), False)
+    io_error = _failure(_load_io)
+    return TensorflowProbe(
+        version=tf.__version__,
+        import_error="",
+        schemes=tuple(tf.io.gfile.get_registered_schemes()),
+        io_error=io_error,
+        text_error=_failure(_use_text),
+        gpus=tuple(gpu.name for gpu in tf.config.list_physical_devices("GPU")),
+        cuda_build=tf.test.is_built_with_cuda(),
+    )
+
+
+def _load_io() -> None:
+    """Loads tensorflow-io, whose import only warns when its native code does not."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow_io  # noqa: F401
+
+
+def _use_text() -> None:
+    """Runs one op of tensorflow-text: its library must match TensorFlow's ABI."""
+    import tensorflow_text
+
+    tensorflow_text.normalize_utf8(["e\u0301"], "NFC").numpy()
+
+
+def _failure(work: Callable[[], None]) -> str:
+    try:
+        work()
+    except Exception as error:
+        return _one_line(error)
+    return ""
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
