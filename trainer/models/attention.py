@@ -61,7 +61,7 @@ class Attention(tf.Module):
         runs in place (serving measurements: 1.3 times a one-hot blend).
         """
         q_BTAH, k_BTKH, v_BTKH = self._project(x_ND, rotation)
-        columns = (index + tf.range(q_BTAH.shape[1]))[:, None]
+        columns = (index + tf.range(dimensions(q_BTAH)[1]))[:, None]
         fresh = (tf.transpose(new, [1, 0, 2, 3]) for new in (k_BTKH, v_BTKH))
         k_SBKH, v_SBKH = (
             tf.tensor_scatter_nd_update(old, columns, new)

@@ -114,7 +114,9 @@ class Decoder(tf.Module):
             )
         return self._finish(x_ND, tokens)
 
-    def initial_state(self, batch: tf.Tensor, capacity: int) -> tuple[Cache, ...]:
+    def initial_state(
+        self, batch: tf.Tensor, capacity: int | tf.Tensor
+    ) -> tuple[Cache, ...]:
         """Returns empty keys and values per layer, `[capacity, batch, kv_heads, H]`."""
         shape = [capacity, batch, self.config.kv_heads, self.config.head_dim]
         empty = tf.zeros(shape, self.compute_dtype)
@@ -128,7 +130,7 @@ class Decoder(tf.Module):
         pad: tf.Tensor,
     ) -> tuple[tf.Tensor, tuple[Cache, ...]]:
         """Continues rows through the key/value cache."""
-        length, capacity = tokens.shape[1], state[0][0].shape[0]
+        length, capacity = dimensions(tokens)[1], dimensions(state[0][0])[0]
         mask = cache_mask(index, length, capacity, pad)
         positions = index + tf.range(length)[None, :] - pad[:, None]
         rotation = self._rotation(tf.maximum(positions, 0))

@@ -159,7 +159,7 @@ class LanguageModel(Protocol):
     def output_weights(self) -> tf.Variable:
         """Returns the output matrix `[vocab_size, d_model]`."""
 
-    def initial_state(self, batch: tf.Tensor, capacity: int) -> Any:
+    def initial_state(self, batch: tf.Tensor, capacity: int | tf.Tensor) -> Any:
         """Returns an empty decoding state for `capacity` positions, a nest of tensors.
 
         Treat the nest as opaque: its layout is the family's own.
@@ -175,7 +175,7 @@ class LanguageModel(Protocol):
         position 0 is padding and never seen.
 
         Args:
-            tokens: ids, int32 `[batch, length]`; length is static.
+            tokens: ids, int32 `[batch, length]`; any size may be dynamic.
             state: what `initial_state` or the last call returned.
             index: scalar int32, the column of the first of these tokens.
             pad: int32 `[batch]`, number of padding columns left of each row.

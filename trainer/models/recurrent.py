@@ -119,7 +119,9 @@ class Recurrent(tf.Module):
         hidden, _ = self._run(tokens, state, positions <= 0, dropout_seed, rows)
         return hidden
 
-    def initial_state(self, batch: tf.Tensor, capacity: int) -> tuple[tf.Tensor, ...]:
+    def initial_state(
+        self, batch: tf.Tensor, capacity: int | tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         """Returns a zero state `[batch, d_model]` per layer; capacity plays no part."""
         del capacity
         shape = [batch, self.config.d_model]

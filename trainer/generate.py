@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Continues prompts inside the graph: one prefill, then one token per loop turn.
+
+    prompts (ragged)   [a b c d e]  [f g]
+    left-padded        . . . a b c d e      padded to a power of two, so the cache
+                       . . . . . . f g      index is one scalar for the whole batch
+    prefill            hidden of the last column gives every row's first new id
+    while any alive    decode one column, sample, write, stop rows at EOS or limit
+
+Nothing here needs XLA: a stock TensorFlow Serving switches it off.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from trainer.models.model import LanguageModel
+from trainer.sampling import Sampling, sample
+
+SMALLEST_BUCKET = 16
+# What a row may ask for where no trained context bounds it: a client that gave up
+# does not stop the loop in the server, so the graph itself must.
+MAX_NEW_TOKENS = 4096
+_LARGEST_BUCKET = 1 << 20
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What generation must know besides the weights.
+
+    Attributes:
+        bos_id: Id put before every prompt, None when the training data had none.
+        eos_id: Id that ends a document; it stops a row and is never returned.
+        pad_id: Id that fills the unused places of `token_ids`.
+        context: Positions the model was trained on, None when any length will do
+            (a recurrent model).
+    """
+
+    bos_id: int | None
+    eos_id: int
+    pad_id: int
+    context: int | None
+
+    @property
+    def first_id(self) -> int:
+        """The id that opens every prompt, or an empty one where there is no BOS."""
+        return self.eos_id if self.bos_id is None else self.bos_id
+
+
+class Generation(NamedTuple):
+    """The continuations of a batch.
+
+    Attributes:
+        token_ids: int32 `[batch, longest]`, right-padded with the PAD id, no EOS.
+        num_tokens: int32 `[batch]`, ids of each row.
+        finish_reason: string `[batch]`: `stop` at EOS, `length` at a limit.
+    """
+
+    token_ids: tf.Tensor
+    num_tokens: tf.Tensor
+    finish_reason: tf.Tensor
+
+
+def generate(
+    model: LanguageModel,
+    prompts: tf.RaggedTensor,
+    sampling: Sampling,
+    decoding: Decoding,
+) -> Generation:
+    """Continues every row of `prompts` (int32 ids `[batch, None]`, without BOS).
+
+    BOS is put first exactly when the training data had it; an empty prompt without
+    BOS starts from EOS, the id after which documents begin. `max_new_tokens` is held
+    to the context (`MAX_NEW_TOKENS` where there is none). A prompt that leaves no
+    room keeps its last ids: at least half the context, and more when fewer new ids
+    are asked for. So prompt and continuation never pass the trained context.
+    """
+    prompts = open_prompts(prompts, decoding)
+    most = MAX_NEW_TOKENS if decoding.context is None else decoding.context
+    limit = tf.clip_by_value(sampling.max_new_tokens, 0, most)
+    lengths = tf.cast(prompts.row_lengths(), tf.int32)
+    if decoding.context is not None:
+        lengths = tf.minimum(lengths, prompt_room(limit, decoding.context))
+        limit = tf.minimum(limit, decoding.context - lengths)
+    ids, padding = left_pad(prompts, lengths, decoding)
+    return _decode(model, ids, padding, limit, sampling, decoding)
+
+
+def prompt_room(max_new_tokens: tf.Tensor, context: int) -> tf.Tensor:
+    """Returns how many prompt ids a row keeps, int32 `[batch]`."""
+    return context - tf.minimum(max_new_tokens, context // 2)
+
+
+def open_prompts(prompts: tf.RaggedTensor, decoding: Decoding) -> tf.RaggedTensor:
+    """Puts the opening id before each prompt, or before the empty ones only."""
+    first = tf.fill([prompts.nrows(), 1], decoding.first_id)
+    if decoding.bos_id is None:
+        empty = tf.cast(prompts.row_lengths() == 0, tf.int64)
+        first = tf.RaggedTensor.from_tensor(first, lengths=empty)
+    return tf.concat([first, prompts], axis=1)
+
+
+def left_pad(
+    prompts: tf.RaggedTensor, lengths: tf.Tensor, decoding: Decoding
+) -> tf.Tensor:
+    """Returns the last `lengths` ids of each row, left-padded, and the padding.
+
+    The width is the smallest bucket that holds every row: a power of two, at most
+    the context. Shapes: `[batch, width]` and `[batch]`, both int32.
+    """
+    longest = tf.reduce_max(tf.concat([lengths, [1]], axis=0))
+    sizes = tf.constant(buckets(decoding.context))
+    width = tf.reduce_min(tf.where(sizes >= longest, sizes, sizes[-1]))
+    padding = width - lengths
+    column = tf.range(width)
+    ends = tf.cast(prompts.row_splits[1:], tf.int32)
+    source = ends[:, None] - width + column
+    real = column >= padding[:, None]
+    ids = tf.gather(prompts.flat_values, tf.where(real, source, 0))
+    return tf.where(real, ids, decoding.pad_id), padding
+
+
+def buckets(context: int | None) -> list[int]:
+    """Returns the widths prompts are padded to, ascending."""
+    last = _LARGEST_BUCKET if context is None else context
+    sizes = [SMALLEST_BUCKET]
+    while sizes[-1] < last:
+        sizes.append(sizes[-1] * 2)
+    return [size for size in sizes if size < last] + [last]
+
+
+class _Progress(NamedTuple):
+    """What the loop carries: the next step and what has been written so far."""
+
+    step: tf.Tensor  # int32 scalar, ids generated so far
+    token: tf.Tensor  # int32 [batch], the newest id
+    alive: tf.Tensor  # bool [batch]
+    stopped: tf.Tensor  # bool [batch], met EOS
+    count: tf.Tensor  # int32 [batch]
+    written: tf.Tensor  # int32 [most, batch], time-major: a row per step
+
+
+def _decode(
+    model: LanguageModel,
+    ids: tf.Tensor,
+    padding: tf.Tensor,
+    limit: tf.Tensor,
+    sampling: Sampling,
+    decoding: Decoding,
+) -> Generation:
+    """Runs the prefill and the loop; shapes as in `left_pad`."""
+    batch, width = tf.shape(ids)[0], tf.shape(ids)[1]
+    most = tf.reduce_max(tf.concat([limit, [0]], axis=0))
+    state = model.initial_state(batch, width + most)
+    hidden, state = model.decode(ids, state, tf.constant(0), padding)
+    progress = _Progress(
+        step=tf.constant(0),
+        token=tf.fill([batch], decoding.pad_id),
+        alive=limit > 0,
+        stopped=tf.zeros([batch], tf.bool),
+        count=tf.zeros([batch], tf.int32),
+        written=tf.fill([most, batch], decoding.pad_id),
+    )
+    # A batch that asks for nothing has no row to write to.
+    progress = tf.cond(
+        most > 0,
+        lambda: _advance(model, hidden[:, -1], progress, limit, sampling, decoding),
+        lambda: progress,
+    )
+
+    def body(progress: _Progress, state: object) -> tuple[_Progress, object]:
+        index = width + progress.step - 1
+        hidden, new = model.decode(progress.token[:, None], state, index, padding)
+        new = tf.nest.map_structure(
+            lambda value, old: tf.ensure_shape(value, old.shape), new, state
+        )
+        step = _advance(model, hidden[:, -1], progress, limit, sampling, decoding)
+        return step, new
+
+    progress, _ = tf.while_loop(
+        lambda progress, state: tf.reduce_any(progress.alive),
+        body,
+        (progress, state),
+    )
+    return _finish(progress)
+
+
+def _advance(
+    model: LanguageModel,
+    hidden: tf.Tensor,
+    progress: _Progress,
+    limit: tf.Tensor,
+    sampling: Sampling,
+    decoding: Decoding,
+) -> _Progress:
+    """Samples the next id of every row from `hidden` `[batch, d_model]`."""
+    token = sample(model.logits(hidden), sampling, progress.step)
+    ends = token == decoding.eos_id
+    kept = progress.alive & ~ends
+    token = tf.where(kept, token, decoding.pad_id)
+    written = tf.tensor_scatter_nd_update(
+        progress.written, progress.step[None, None], token[None]
+    )
+    return _Progress(
+        step=progress.step + 1,
+        token=token,
+        alive=kept & (progress.step + 1 < limit),
+        stopped=progress.stopped | (progress.alive & ends),
+        count=progress.count + tf.cast(kept, tf.int32),
+        written=tf.ensure_shape(written, progress.written.shape),
+    )
+
+
+def _finish(progress: _Progress) -> Generation:
+    longest = tf.reduce_max(tf.concat([progress.count, [0]], axis=0))
+    return Generation(
+        token_ids=tf.transpose(progress.written[:longest]),
+        num_tokens=progress.count,
+        finish_reason=tf.where(progress.stopped, "stop", "length"),
+    )
