@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text to ids in bulk, exactly as Hugging Face `tokenizers` would, much faster.
+
+    texts -> NUL removed -> NFC where the file asks for it -> gigatoken -> ids
+                                  contested documents -> tokenizers ---^
+
+gigatoken encodes some 500 MB/s of English a core against 2 for `tokenizers`. It is
+used where it is known to agree: for the pre-tokenizers it was measured on, for
+documents without contested code points, after a check on loading. Everything else
+goes to `tokenizers`, the reference, and a line in the log says so.
+"""
+
+import json
+import logging
+import os
+
+# One process per core is Quern's way; read by `tokenizers` at each call. A thread pool
+# in every worker would oversubscribe the cores, and hangs in a forked child.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import awkward
+import gigatoken
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tokenizers
+from tokenizers import normalizers
+
+from preprocessing import contested, contested_ranges
+from preprocessing.byte_level import ByteLevelBPE
+
+_log = logging.getLogger(__name__)
+
+_PROBES = (
+    "",
+    " ",
+    "Hello world's  foo\n\n bar 12345 it'S  x\t\ty \r\n\r\n  z   ",
+    "  lead 'll 'LL '\u017f \u212a a_b 1a2 ١٢٣٤ ½²",
+    "e\u0301 n\u0303 \u00e9 \u1100\u1161 \u0344 \ufeff \u200b\u200d",
+    "\u00a0\u3000 \u2028\u2029\u0085 \x1c\x1d\x1e\x1f \x0b\x0c \u180e x",
+    "日本語 한국어 हिन्दी ภาษาไทย עברית العربية Ελληνικά русский 🙂👨‍👩‍👧",
+    "{'k': [1, 2.50], \"s\": 'ab''cd'} // == != >= <= :: -> \\n <|im_start|>",
+)
+
+
+class Encoder:
+    """Encodes batches of texts with the plain part of a tokenizer file.
+
+    Attributes:
+      fallback_reason: why `tokenizers` encodes everything; None where gigatoken does.
+    """
+
+    def __init__(self, bpe: ByteLevelBPE, name: str) -> None:
+        """Loads both engines; `name` is what the log calls the file."""
+        plain = bpe.plain_json()
+        self._reference = tokenizers.Tokenizer.from_str(plain.decode("utf-8"))
+        self._compose = normalizers.NFC().normalize_str
+        self._nfc = _nfc_set() if bpe.normalizer == "NFC" else None
+        self._contested = contested.CodePointSet(())
+        self._fast: gigatoken.Tokenizer | None = None
+        self.fallback_reason = _unproven(bpe)
+        if self.fallback_reason is None:
+            self._contested = _contested_set(bpe)
+            self.fallback_reason = self._load_fast(plain, list(bpe.added))
+        if self.fallback_reason is not None:
+            self._fast = None
+            _log.warning(
+                "%s is encoded by `tokenizers` alone, some 100 times slower than "
+                "gigatoken: %s",
+                name,
+                self.fallback_reason,
+            )
+
+    def encode(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes texts.
+
+        Args:
+          texts: large_string [documents], none null.
+
+        Returns:
+          ids of all documents one after the other, uint32 [tokens], and how many each
+          document has, int64 [documents].
+        """
+        texts = _without_nul(texts)
+        if self._fast is None:
+            return self._encode_slowly(texts.to_pylist())
+        if self._nfc is not None:
+            texts = self._normalised(texts, self._nfc)
+        data, offsets = _buffers(texts)
+        ids, lengths = _encode_fast(self._fast, data, offsets)
+        apart = self._contested.holders(data, offsets)
+        if not len(apart):
+            return ids, lengths
+        again = self._encode_slowly(texts.take(apart).to_pylist())
+        return _replaced(ids, lengths, apart, *again)
+
+    def _load_fast(self, plain: bytes, strings: list[str]) -> str | None:
+        """Loads gigatoken, or returns why it cannot be used."""
+        without_normalizer = json.dumps({**json.loads(plain), "normalizer": None})
+        try:
+            self._fast = gigatoken.Tokenizer.from_json(without_normalizer)
+        except (RuntimeError, ValueError) as error:
+            return f"gigatoken refuses it ({str(error).splitlines()[0]})"
+        probes = [*_PROBES, "".join(strings), *(f"a {text} b" for text in strings)]
+        fast = self.encode(pa.array(probes, pa.large_string()))
+        slow = self._encode_slowly(probes)
+        if not all(np.array_equal(*pair) for pair in zip(fast, slow, strict=True)):
+            return "gigatoken's ids differ from those of `tokenizers` on known strings"
+        return None
+
+    def _encode_slowly(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        batch = self._reference.encode_batch_fast(texts, add_special_tokens=False)
+        parts = [np.array(encoding.ids, np.uint32) for encoding in batch]
+        lengths = np.array([len(part) for part in parts], np.int64)
+        return np.concatenate([np.zeros(0, np.uint32), *parts]), lengths
+
+    def _normalised(self, texts: pa.Array, nfc: contested.CodePointSet) -> pa.Array:
+        """Puts documents into the reference's NFC; most are already, and are kept."""
+        affected = nfc.holders(*_buffers(texts))
+        if not len(affected):
+            return texts
+        values = texts.to_pylist()
+        for document in affected:
+            values[document] = self._compose(values[document])
+        return pa.array(values, pa.large_string())
+
+
+def _unproven(bpe: ByteLevelBPE) -> str | None:
+    """Returns why a file is outside of what gigatoken is known to do exactly."""
+    if bpe.pattern is None:
+        return "its ByteLevel pre-tokenizer cuts no words (use_regex is false)"
+    if bpe.pattern not in contested.PATTERNS:
+        return f"its pre-tokenizer's pattern {bpe.pattern!r} is not a known one"
+    if bpe.add_prefix_space:
+        return "its pre-tokenizer adds a space before texts (add_prefix_space)"
+    if bpe.normalizer not in (None, "NFC"):
+        return f"it has the normaliser {bpe.normalizer}"
+    return None
+
+
+def _contested_set(bpe: ByteLevelBPE) -> contested.CodePointSet:
+    if contested.versions() == contested_ranges.VERSIONS:
+        return contested.CodePointSet(contested_ranges.CONTESTED)
+    _log.warning(
+        "measuring the code points on which gigatoken %s and tokenizers %s differ "
+        "(half a minute): the shipped table holds for gigatoken %s and tokenizers %s",
+        *contested.versions(),
+        *contested_ranges.VERSIONS,
+    )
+    return contested.CodePointSet(contested.probe(str(bpe.pattern)))
+
+
+def _nfc_set() -> contested.CodePointSet:
+    if contested.versions()[1] == contested_ranges.VERSIONS[1]:
+        return contested.CodePointSet(contested_ranges.NFC_SENSITIVE)
+    return contested.CodePointSet(contested.probe_nfc())
+
+
+def _buffers(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (UTF-8 bytes, offsets [documents + 1]) as views of an Arrow array."""
+    _, offsets, data = texts.buffers()
+    views = np.frombuffer(offsets, np.int64)[texts.offset :][: len(texts) + 1]
+    return np.frombuffer(data if data is not None else b"", np.uint8), views
+
+
+def _without_nul(texts: pa.Array) -> pa.Array:
+    data, offsets = _buffers(texts)
+    if len(data[offsets[0] : offsets[-1]]) and not data[offsets[0] : offsets[-1]].all():
+        return pc.replace_substring(texts, "\0", "")
+    return texts
+
+
+def _encode_fast(
+    engine: gigatoken.Tokenizer, data: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Encodes through views of the same memory on both sides: no Python objects."""
+    characters = awkward.contents.NumpyArray(data, parameters={"__array__": "char"})
+    strings = awkward.contents.ListOffsetArray(
+        awkward.index.Index64(offsets), characters, parameters={"__array__": "string"}
+    )
+    layout = engine.encode_batch(awkward.Array(strings), parallel=False).layout
+    ends = np.asarray(layout.offsets)
+    return np.asarray(layout.content.data)[ends[0] : ends[-1]], np.diff(ends)
+
+
+def _replaced(
+    ids: np.ndarray,
+    lengths: np.ndarray,
+    places: np.ndarray,
+    new_ids: np.ndarray,
+    new_lengths: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (ids, lengths) with those of the documents `places` exchanged."""
+    ends = np.cumsum(lengths)
+    new_ends = np.cumsum(new_lengths)
+    parts, kept = [], 0
+    for number, place in enumerate(places):
+        parts.append(ids[kept : ends[place] - lengths[place]])
+        parts.append(new_ids[new_ends[number] - new_lengths[number] : new_ends[number]])
+        kept = ends[place]
+    lengths = lengths.copy()
+    lengths[places] = new_lengths
+    return np.concatenate([*parts, ids[kept:]]), lengths

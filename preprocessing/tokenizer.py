@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tokenizer: a byte-level BPE in Hugging Face's `tokenizer.json` form.
+
+Any text has ids and any ids have a text. Special-token strings inside text are plain
+text: special ids only ever come from Quern itself, around a document.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from preprocessing import byte_level, storage
+from preprocessing.commands import UsageError
+from preprocessing.encoding import Encoder
+from preprocessing.special_tokens import (
+    BOS_TOKEN,
+    EOS_TOKEN,
+    PAD_TOKEN,
+    SpecialIds,
+    find_special_ids,
+)
+
+SMALLEST_VOCABULARY = 256 + 3
+
+
+class Tokenizer:
+    """A tokenizer file with its special ids.
+
+    Attributes:
+      json_bytes: the file's bytes.
+      sha256: their SHA-256, in hex.
+      bpe: the file taken apart.
+      vocab_size: the largest id + 1.
+      bos_id: id put before a document, or None.
+      eos_id: id put after a document.
+      pad_id: id that fills rows.
+    """
+
+    def __init__(self, json_bytes: bytes, name: str, ids: SpecialIds) -> None:
+        """Takes a file's bytes; see `load` and `restore`."""
+        self.json_bytes = json_bytes
+        self.sha256 = hashlib.sha256(json_bytes).hexdigest()
+        self.bpe = byte_level.parse(json_bytes, name)
+        self.vocab_size = max([*self.bpe.vocab.values(), *self.bpe.added.values()]) + 1
+        self.bos_id, self.eos_id, self.pad_id = ids.bos_id, ids.eos_id, ids.pad_id
+        self._name = name
+        self._encoder: Encoder | None = None
+        self._token_bytes: list[bytes] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        path: str,
+        *,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+        pad_token: str | None = None,
+    ) -> "Tokenizer":
+        """Reads a `tokenizer.json`, local or in a bucket.
+
+        Args:
+          path: the file.
+          bos_token: its string, "none" for no BOS, or None: Quern's own name where
+            the file has it.
+          eos_token: likewise; there must be one.
+          pad_token: likewise; id 0 where there is none.
+
+        Raises:
+          UsageError: no such file, not a byte-level BPE, or an unknown token.
+        """
+        data = _read(path)
+        bpe = byte_level.parse(data, path)
+        ids = find_special_ids(bpe, path, bos_token, eos_token, pad_token)
+        return cls(data, path, ids)
+
+    @classmethod
+    def restore(
+        cls, path: str, *, bos_id: int | None, eos_id: int, pad_id: int
+    ) -> "Tokenizer":
+        """Reads a dataset's or run's own tokenizer, with ids from its manifest."""
+        return cls(_read(path), path, SpecialIds(bos_id, eos_id, pad_id))
+
+    @property
+    def normalizer(self) -> str | None:
+        """The normaliser that the file names: None, "NFC" or another type."""
+        return self.bpe.normalizer
+
+    @property
+    def encoder(self) -> Encoder:
+        """The engines behind `encode_batch`, loaded when first needed."""
+        if self._encoder is None:
+            self._encoder = Encoder(self.bpe, self._name)
+        return self._encoder
+
+    def encode_batch(
+        self, texts: Sequence[str] | pa.Array | pa.ChunkedArray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes texts, without BOS and EOS.
+
+        Args:
+          texts: strings, or an Arrow array of them (large_string is not copied).
+
+        Returns:
+          uint32 ids of all texts one after the other, and int64 [texts] lengths.
+        """
+        return self.encoder.encode(_as_arrow(texts))
+
+    def encode_documents(
+        self, texts: Sequence[str] | pa.Array | pa.ChunkedArray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes documents as rows hold them: [BOS] ids EOS.
+
+        Returns:
+          As `encode_batch`; the lengths count BOS and EOS.
+        """
+        ids, lengths = self.encode_batch(texts)
+        lengths = lengths + (1 if self.bos_id is None else 2)
+        ends = np.cumsum(lengths)
+        out = np.full(int(lengths.sum()), self.eos_id, np.uint32)
+        plain = np.ones(len(out), bool)
+        plain[ends - 1] = False
+        if self.bos_id is not None:
+            plain[ends - lengths] = False
+            out[ends - lengths] = self.bos_id
+        out[plain] = ids
+        return out, lengths
+
+    def token_bytes(self) -> list[bytes]:
+        """Returns the bytes of each id [vocab_size]; b"" for special and unused ids."""
+        if self._token_bytes is None:
+            table = [b""] * self.vocab_size
+            hidden = self.bpe.added.keys() - self.bpe.reachable
+            for word, id in self.bpe.vocab.items():
+                if word not in hidden:
+                    table[id] = byte_level.word_bytes(word)
+            self._token_bytes = table
+        return self._token_bytes
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns the text of ids, special ones left out.
+
+        Bytes that are not UTF-8 (a character cut in two) read as U+FFFD.
+        """
+        table = self.token_bytes()
+        return b"".join(table[id] for id in ids).decode("utf-8", errors="replace")
+
+
+def train(texts: Iterable[str], vocab_size: int) -> bytes:
+    """Trains a byte-level BPE and returns its `tokenizer.json`.
+
+    Words are cut by `ByteLevel`'s own pattern, GPT-2's: every reader of the format
+    knows it, and gigatoken has a hand-written cutter for it. The same texts in the
+    same order give the same bytes.
+
+    Args:
+      texts: the sample.
+      vocab_size: size of the vocabulary, the 256 bytes and 3 special tokens included.
+        A small sample may give a smaller one.
+
+    Raises:
+      UsageError: `vocab_size` below 259.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise UsageError(
+            f"wanted --vocab_size of {SMALLEST_VOCABULARY} or more (256 bytes and 3 "
+            f"special tokens), found {vocab_size}. Raise it"
+        )
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[BOS_TOKEN, EOS_TOKEN, PAD_TOKEN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.to_str(pretty=True).encode("utf-8")
+
+
+def _read(path: str) -> bytes:
+    try:
+        return storage.read_bytes(path)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"wanted a tokenizer.json at {path}, found no such file. "
+            "Make one with quern-tokenizer"
+        ) from error
+
+
+def _as_arrow(texts: Sequence[str] | pa.Array | pa.ChunkedArray) -> pa.Array:
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    if not isinstance(texts, pa.Array):
+        texts = pa.array(texts, pa.large_string())
+    if texts.null_count:
+        raise ValueError(f"wanted a text for each document, found {texts.null_count} ∅")
+    return texts.cast(pa.large_string())
