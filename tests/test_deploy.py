@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""deploy/: what can be shown of it without Docker, Slurm or a second host."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
+WITH_TF_CONFIG = DEPLOY / "with-tf-config.sh"
+SHOW = [sys.executable, "-c", "import os; print(os.environ['TF_CONFIG'])"]
+
+
+def instructions(dockerfile):
+    """Yields (INSTRUCTION, its words), continued lines joined, comments left out."""
+    lines = [line for line in dockerfile.read_text().splitlines() if line[:1] != "#"]
+    for line in "\n".join(lines).replace("\\\n", " ").splitlines():
+        if line.strip():
+            word, _, rest = line.strip().partition(" ")
+            yield word, shlex.split(rest)
+
+
+def locked(package):
+    lock = (ROOT / "constraints.txt").read_text()
+    return re.search(rf"^{package}==(\S+)$", lock, re.M)[1]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_what_a_container_file_copies_is_in_the_repository(dockerfile):
+    copied = [words[:-1] for word, words in instructions(dockerfile) if word == "COPY"]
+    missing = [s for sources in copied for s in sources if not (ROOT / s).exists()]
+    assert copied and not missing
+
+
+def test_the_corpus_worker_has_the_beam_version_of_the_lock():
+    words = dict(instructions(DEPLOY / "corpus-worker.Dockerfile"))
+    assert words["FROM"] == [f"apache/beam_python3.11_sdk:{locked('apache-beam')}"]
+
+
+def test_the_trainer_has_the_tensorflow_version_of_the_lock():
+    text = (DEPLOY / "trainer.Dockerfile").read_text()
+    assert f"tensorflow[and-cuda]=={locked('tensorflow')}" in text
+
+
+def test_serving_is_of_the_minor_version_that_exports():
+    words = dict(instructions(DEPLOY / "serving.Dockerfile"))
+    minor = locked("tensorflow").rsplit(".", 1)[0]
+    assert words["FROM"][0].startswith(f"tensorflow/serving:{minor}.")
+
+
+def test_the_model_list_is_one_that_the_model_server_reads():
+    text = (DEPLOY / "models.config").read_text()
+    served = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = served.model_config_list.config
+    assert (model.name, model.base_path) == ("quern", "/models/quern")
+
+
+def test_the_largest_batch_is_the_last_size_allowed():
+    text = (DEPLOY / "batching.config").read_text()
+    sizes = [
+        int(size) for size in re.findall(r"^allowed_batch_sizes: (\d+)$", text, re.M)
+    ]
+    (largest,) = re.findall(r"^max_batch_size { value: (\d+) }$", text, re.M)
+    assert sizes == sorted(set(sizes)) and sizes[-1] == int(largest)
+
+
+def test_serving_is_given_the_configurations_that_were_copied():
+    words = list(instructions(DEPLOY / "serving.Dockerfile"))
+    folder = next(line[-1] for word, line in words if word == "COPY")
+    command = " ".join(line for word, rest in words if word == "CMD" for line in rest)
+    named = set(re.findall(r"=(/etc/\S+?\.config)", command))
+    assert named == {f"{folder}{path.name}" for path in DEPLOY.glob("*.config")}
+
+
+def test_a_cluster_line_names_all_workers_and_this_one():
+    done = _run(WITH_TF_CONFIG, "1", "host0:12345", "host1:12345", "--", *SHOW)
+    assert json.loads(done.stdout) == {
+        "cluster": {"worker": ["host0:12345", "host1:12345"]},
+        "task": {"type": "worker", "index": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "0 a:1", "0 a:1 --", "0 a -- true", "x a:1 -- true", "2 a:1 b:1 -- true"],
+)
+def test_a_cluster_line_that_cannot_work_is_refused_with_its_usage(arguments):
+    done = _run(WITH_TF_CONFIG, *arguments.split())
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: wanted") and "Usage" in last
+
+
+def test_a_cluster_line_passes_the_status_of_its_command_on():
+    stop = [sys.executable, "-c", "raise SystemExit(42)"]
+    assert _run(WITH_TF_CONFIG, "0", "a:1", "--", *stop).returncode == 42
+
+
+def test_a_slurm_task_becomes_the_worker_its_rank_says(tmp_path):
+    _program(tmp_path / "scontrol", 'echo "node7"; echo "node9"')
+    slurm = {"SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "node[7,9]"}
+    done = _run(
+        DEPLOY / "slurm-task.sh", *SHOW, path=tmp_path, SLURM_JOB_ID="123456", **slurm
+    )
+    config = json.loads(done.stdout)
+    assert config["cluster"]["worker"] == ["node7:23456", "node9:23456"]
+    assert config["task"] == {"type": "worker", "index": 1}
+
+
+@pytest.mark.parametrize(
+    ("trained", "restarts", "status", "requeued"),
+    [
+        (0, 0, 0, False),
+        (2, 0, 2, False),
+        (42, 9, 0, True),
+        (1, 0, 0, True),
+        (137, 2, 0, True),
+        (1, 3, 1, False),
+    ],
+)
+def test_a_slurm_job_goes_on_when_it_can(tmp_path, trained, restarts, status, requeued):
+    _program(tmp_path / "srun", f'echo "$@" > {tmp_path}/line; exit {trained}')
+    _program(tmp_path / "scontrol", f'echo "$@" > {tmp_path}/queued')
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": str(restarts)}
+    done = _run(DEPLOY / "train.slurm", "--run", "R", path=tmp_path, **slurm)
+    assert done.returncode == status, done.stderr
+    line = (tmp_path / "line").read_text()
+    assert line.endswith("deploy/slurm-task.sh .venv/bin/quern-train --run R\n")
+    assert (tmp_path / "queued").exists() == requeued
+    if requeued:
+        assert (tmp_path / "queued").read_text() == "requeue 7\n"
+
+
+def _program(path, body):
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def _run(script, *arguments, path=DEPLOY, **environment):
+    environment = {"PATH": f"{path}:/usr/bin:/bin", **environment}
+    return subprocess.run(
+        [str(script), *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
