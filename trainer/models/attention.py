@@ -145,7 +145,7 @@ def segment_mask(segment_ids_BT: tf.Tensor) -> tf.Tensor:
 
 
 def cache_mask(
-    index: tf.Tensor, length: int, capacity: int, pad_B: tf.Tensor
+    index: tf.Tensor, length: tf.Tensor, capacity: tf.Tensor, pad_B: tf.Tensor
 ) -> tf.Tensor:
     """Returns `[B, 1, 1, T, S]`: 0 for columns from the padding up to the query."""
     columns = tf.range(capacity)

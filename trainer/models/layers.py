@@ -122,7 +122,7 @@ class Vocabulary(tf.Module):
 
     def embed(self, tokens: tf.Tensor) -> tf.Tensor:
         """Looks ids up: int32 `[...]` to float32 `[..., D]`."""
-        return tf.gather(self.embedding, tokens)
+        return _lookup(tf.convert_to_tensor(self.embedding), tokens)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """Maps `[..., D]` to float32 `[..., V]`."""
@@ -130,6 +130,21 @@ class Vocabulary(tf.Module):
         *outer, width = dimensions(hidden)
         flat = tf.matmul(tf.reshape(hidden, [-1, width]), weights, transpose_b=True)
         return tf.reshape(tf.cast(flat, tf.float32), [*outer, weights.shape[0]])
+
+
+@tf.custom_gradient
+def _lookup(table_VD: tf.Tensor, tokens: tf.Tensor):  # type: ignore[no-untyped-def]
+    """Gathers rows; the gradient is dense.
+
+    TensorFlow's own is a list of slices. Where the table is also the output matrix it
+    would turn the dense half into slices too and scatter all of it.
+    """
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        size = tf.shape(table_VD)[0]
+        return tf.math.unsorted_segment_sum(upstream, tokens, size), None
+
+    return tf.gather(table_VD, tokens), gradient
 
 
 def dropout(
