@@ -14,9 +14,8 @@ import numpy as np
 
 from preprocessing.commands import WorkError
 from preprocessing.records import masked_crc
+from preprocessing.releases import WARMUP_NAME
 from trainer import wire
-
-WARMUP_FILE = "tf_serving_warmup_requests"
 
 Inputs = Mapping[str, np.ndarray | list[bytes]]
 _DT_STRING = 7
@@ -51,7 +50,7 @@ def read_requests(data: bytes) -> list[Request]:
         return [_request(record) for record in _records(data)]
     except (ValueError, KeyError) as error:
         raise WorkError(
-            f"wanted a readable {WARMUP_FILE}, found: {error}. Export again"
+            f"wanted a readable {WARMUP_NAME}, found: {error}. Export again"
         ) from error
 
 

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks a release as a stock TensorFlow Serving would meet it, without TensorFlow.
+
+    python -m trainer.check_release MODELS/NAME[/VERSION]
+
+    ops         only those a stock server has, none that needs XLA or a device
+    load        through TensorFlow's C API, XLA switched off
+    answers     equal to those the trainer gave when it exported (assets/lineage.json)
+    law of ids  ids in the graph = ids of `tokenizers`, on texts chosen to break it
+    warm-up     the requests the server will replay can be read and answered
+
+This process never imports TensorFlow's Python; quern-export --check runs it apart.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from preprocessing import releases, storage
+from preprocessing.commands import CommandParser, WorkError, run
+from preprocessing.tokenizer import Tokenizer
+from trainer.c_api import Session, TensorFlowLibrary
+from trainer.id_law import difference
+from trainer.op_lint import lint, read_graph
+from trainer.warmup_requests import read_requests
+
+_DTYPES: Mapping[str, Any] = {
+    "max_new_tokens": np.int32,
+    "temperature": np.float32,
+    "top_k": np.int32,
+    "top_p": np.float32,
+    "seed": np.int64,
+}
+# One machine sums in another order than the next; ids and texts must be equal anyway.
+_RELATIVE_TOLERANCE = 1e-4
+
+
+def main(argv: Sequence[str]) -> None:
+    """Checks the release that `argv` names and prints one line per finding."""
+    parser = CommandParser(
+        "python -m trainer.check_release",
+        "Loads a release through TensorFlow's C API as a stock TensorFlow Serving "
+        "would and compares what it answers with what the trainer answered.",
+    )
+    parser.add_argument("release", metavar="MODELS/NAME[/VERSION]")
+    release = releases.find_release(parser.parse_args(argv).release)
+    if not storage.is_cloud(release):
+        return check(release)
+    with tempfile.TemporaryDirectory(prefix="quern-") as copy:
+        releases.copy_tree(release, copy)
+        check(copy)
+
+
+def check(release: str) -> None:
+    """Checks a release in a local directory.
+
+    Raises:
+        WorkError: it differs from what it should be; the message names how.
+    """
+    library = TensorFlowLibrary()
+    saved_model = storage.read_bytes(storage.join(release, releases.SAVED_MODEL_NAME))
+    graph = read_graph(saved_model)
+    complaints = lint(graph, library.core_ops, library.has_cpu_kernel)
+    if complaints:
+        raise WorkError(
+            f"wanted a graph that a stock TensorFlow Serving runs, found: "
+            f"{'; '.join(complaints)}. Change the model's ops"
+        )
+    session = Session(library, release)
+    print(f"loads with XLA off under TensorFlow {library.version}")
+    lineage = releases.read_lineage(release)
+    for name, answer in lineage.expected.items():
+        _compare(session, name, answer["inputs"], answer["outputs"])
+    print("answers as the trainer does")
+    _check_ids(session, release, lineage)
+    _check_warmup(session, release)
+
+
+def _compare(
+    session: Session,
+    signature: str,
+    inputs: Mapping[str, list[Any]],
+    outputs: Mapping[str, list[Any]],
+) -> None:
+    """Compares every output of one signature, row by row."""
+    if signature not in session.signatures:
+        raise WorkError(
+            f"wanted the signature {signature}, found {', '.join(session.signatures)}. "
+            "Export again"
+        )
+    found = session.run(signature, {n: _fed(n, v) for n, v in inputs.items()})
+    rows = next(iter(inputs.values()))
+    for name, wanted in outputs.items():
+        for row, (wish, fact) in enumerate(
+            zip(wanted, _plain(found[name]), strict=True)
+        ):
+            if not _same(wish, fact):
+                raise WorkError(
+                    f"wanted {signature}'s {name} for {rows[row][:40]!r} to be the "
+                    f"trainer's {wish!r}, found {fact!r}. Report it with the release"
+                )
+
+
+def _fed(name: str, values: list[Any]) -> np.ndarray | list[bytes]:
+    if name in _DTYPES:
+        return np.array(values, _DTYPES[name])
+    return [text.encode() for text in values]
+
+
+def _plain(values: np.ndarray | list[bytes]) -> list[Any]:
+    if isinstance(values, list):
+        return [text.decode() for text in values]
+    return values.tolist()
+
+
+def _same(wish: Any, fact: Any) -> bool:
+    if isinstance(wish, float):
+        return abs(wish - fact) <= _RELATIVE_TOLERANCE * max(1.0, abs(wish))
+    return wish == fact
+
+
+def _check_ids(session: Session, release: str, lineage: releases.Lineage) -> None:
+    tokenizer = Tokenizer.restore(
+        storage.join(release, releases.TOKENIZER_ASSET),
+        bos_id=lineage.bos_id,
+        eos_id=lineage.eos_id,
+        pad_id=lineage.pad_id,
+    )
+    if tokenizer.sha256 != lineage.tokenizer_sha256:
+        raise WorkError(
+            f"wanted the tokenizer of the dataset in {releases.TOKENIZER_ASSET}, found "
+            "another. Export again"
+        )
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        found = session.run("tokenize", {"text": [text.encode() for text in texts]})
+        rows, lengths = found["token_ids"], found["num_tokens"]
+        return [row[:n].tolist() for row, n in zip(rows, lengths, strict=True)]
+
+    count, complaint = difference(tokenizer, encode)
+    if complaint:
+        raise WorkError(complaint)
+    print(f"encodes {count} texts as `tokenizers` does")
+
+
+def _check_warmup(session: Session, release: str) -> None:
+    data = storage.read_bytes(storage.join(release, releases.WARMUP_NAME))
+    requests = read_requests(data)
+    for request in requests:
+        session.run(request.signature, request.inputs)
+    print(f"answers its {len(requests)} warm-up requests")
+
+
+def cli() -> NoReturn:
+    """Runs the command on the process's arguments."""
+    run(main)
+
+
+if __name__ == "__main__":
+    if "tensorflow" in sys.modules:
+        raise RuntimeError("the release check must not import TensorFlow's Python")
+    cli()
