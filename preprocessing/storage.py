@@ -290,6 +290,15 @@ def make_directory(path: str) -> None:
         os.makedirs(path, exist_ok=True)
 
 
+def remove_file(path: str) -> None:
+    """Removes a file, if it is there."""
+    if is_cloud(path):
+        _cloud(path).unlink(missing_ok=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
 def remove_tree(path: str) -> None:
     """Removes a directory and all below it, if it is there."""
     if is_cloud(path):

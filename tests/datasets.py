@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small datasets for tests, made from the parts of `preprocessing`, without Beam."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+from preprocessing.manifest import (
+    TOKENIZER_NAME,
+    Counts,
+    Manifest,
+    Source,
+    Split,
+    config_hash,
+    write_manifest,
+)
+from preprocessing.packing import best_fit, pack
+from preprocessing.records import RecordFormat
+from preprocessing.shards import shard_name, write_shard
+from preprocessing.tokenizer import Tokenizer, train
+
+_SENTENCE = (
+    "the a small river boat crosses every morning while grey birds turn above water "
+    "and slow rain falls on old stone houses where people bake bread für später Äpfel"
+)
+
+
+def texts(count: int, seed: int) -> list[str]:
+    """Returns documents of 5 to 60 words, the same for the same seed."""
+    draw = random.Random(seed)
+    return [
+        " ".join(draw.choices(_SENTENCE.split(), k=draw.randint(5, 60))) + "."
+        for _ in range(count)
+    ]
+
+
+def write_dataset(
+    directory: Path,
+    documents: int = 160,
+    validation_documents: int = 20,
+    sequence_length: int = 64,
+    vocab_size: int = 300,
+    seed: int = 0,
+    num_shards: int = 2,
+) -> Path:
+    """Writes a whole dataset with a tokenizer trained on its own documents."""
+    directory.mkdir(parents=True)
+    train_texts = texts(documents, seed)
+    (directory / TOKENIZER_NAME).write_bytes(train(train_texts, vocab_size))
+    tokenizer = Tokenizer.load(str(directory / TOKENIZER_NAME))
+    layout = RecordFormat(sequence_length, tokenizer.vocab_size)
+    parts = {
+        "train": train_texts,
+        "validation": texts(validation_documents, seed + 1),
+    }
+    splits, counted = {}, {"encoded": 0, "written": 0}
+    for name, part in parts.items():
+        splits[name], encoded = _write_split(
+            directory, name, part, tokenizer, layout, num_shards
+        )
+        counted["encoded"] += encoded
+        counted["written"] += splits[name].tokens
+    config = {"packing": "best_fit"}
+    total = documents + validation_documents
+    write_manifest(
+        str(directory),
+        Manifest(
+            sequence_length=sequence_length,
+            objective="causal",
+            token_dtype=layout.token_dtype.name,
+            vocab_size=tokenizer.vocab_size,
+            bos_id=tokenizer.bos_id,
+            eos_id=tokenizer.eos_id,
+            pad_id=tokenizer.pad_id,
+            tokenizer_sha256=tokenizer.sha256,
+            config=config,
+            config_hash=config_hash(config),
+            seed=seed,
+            max_segments=layout.max_segments,
+            record_bytes=layout.record_bytes,
+            features=layout.features(),
+            splits=splits,
+            counts=Counts(
+                read=total,
+                kept=total,
+                rejected={},
+                tokens_encoded=counted["encoded"],
+                tokens_written=counted["written"],
+                overlap_tokens=counted["written"] - counted["encoded"],
+                dropped_tokens=0,
+            ),
+            sources=(Source("texts.jsonl", 1),),
+        ),
+    )
+    return directory
+
+
+def _write_split(
+    directory: Path,
+    name: str,
+    documents: list[str],
+    tokenizer: Tokenizer,
+    layout: RecordFormat,
+    num_shards: int,
+) -> tuple[Split, int]:
+    """Returns the split and the number of ids its documents were encoded to."""
+    ids, lengths = tokenizer.encode_documents(documents)
+    blocks = list(pack(ids, lengths, layout, best_fit, 0, tokenizer.pad_id))
+    frames = np.concatenate(
+        [layout.encode(block.tokens, block.segment_lengths) for block in blocks]
+        or [np.empty((0, layout.frame_bytes), np.uint8)]
+    )
+    shards = tuple(
+        write_shard(str(directory), shard_name(name, index, num_shards), [part])
+        for index, part in enumerate(np.array_split(frames, num_shards))
+    )
+    split = Split(
+        rows=len(frames),
+        tokens=sum(int(block.length.sum()) for block in blocks),
+        text_bytes=sum(len(text.encode()) for text in documents),
+        shards=shards,
+    )
+    return split, len(ids)

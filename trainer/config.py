@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run's configuration: the parts' own dataclasses, composed; files and flags in.
+
+Each default stands in the dataclass beside the code that reads it. A preset is a
+Python function; a file (`--config`) and pairs (`--set`) only change what it gives.
+"""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from preprocessing import storage
+from preprocessing.commands import UsageError
+from preprocessing.manifest import Manifest
+from trainer.input_pipeline import DataConfig, check_divides
+from trainer.loop import LoopConfig
+from trainer.models.language_model import ModelConfig, PrecisionConfig
+from trainer.optimizers import OptimizerConfig
+from trainer.overrides import changed, flattened, parse_pairs
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run computes, except its dataset and devices."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    seed: int = 0
+
+    def to_json(self) -> str:
+        """Returns every value as JSON, a valid `--config`."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+
+def from_json(text: str, name: str) -> RunConfig:
+    """Reads a configuration from JSON; `name` is how errors call it.
+
+    Raises:
+        UsageError: it is not JSON, a key is unknown, or a value is refused.
+    """
+    return _applied(RunConfig(), _parsed_json(text, name), name)
+
+
+def with_file(base: RunConfig, path: str) -> RunConfig:
+    """Returns `base` with the keys of a file: TOML if it ends in .toml, else JSON.
+
+    Raises:
+        UsageError: the file is absent or not a configuration.
+    """
+    try:
+        text = storage.read_bytes(path).decode()
+    except (FileNotFoundError, IsADirectoryError):
+        raise UsageError(
+            f"wanted a configuration file at {path}, found none. Check the path"
+        ) from None
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"wanted JSON or TOML in {path}, found bytes that are not text. Check it"
+        ) from None
+    if not path.endswith(".toml"):
+        return _applied(base, _parsed_json(text, path), path)
+    try:
+        return _applied(base, tomllib.loads(text), path)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"wanted TOML in {path}, found: {error}. Correct it") from None
+
+
+def with_pairs(config: RunConfig, pairs: Iterable[str]) -> RunConfig:
+    """Returns `config` with `--set key.path=value` pairs applied; the last wins.
+
+    Raises:
+        UsageError: a pair is malformed, its key unknown or its value refused.
+    """
+    return changed(config, parse_pairs(config, pairs))
+
+
+def resolved(config: RunConfig, manifest: Manifest) -> RunConfig:
+    """Returns `config` with what the dataset decides filled in.
+
+    Raises:
+        UsageError: the dataset cannot be read at the sequence length asked for.
+    """
+    length = config.data.sequence_length or manifest.sequence_length
+    check_divides(manifest, length)
+    data = dataclasses.replace(config.data, sequence_length=length)
+    return dataclasses.replace(config, data=data)
+
+
+def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
+    """Returns what differs outside `loop.*`, as `key: stored -> wanted`."""
+    old, new = flattened(stored), flattened(wanted)
+    return [
+        f"{key}: {old[key]} -> {new[key]}"
+        for key in old
+        if old[key] != new[key] and not key.startswith("loop.")
+    ]
+
+
+def _parsed_json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"wanted JSON in {name}, found: {error}. Correct it") from None
+
+
+def _applied(base: RunConfig, values: Any, name: str) -> RunConfig:
+    if not isinstance(values, dict):
+        raise UsageError(
+            f"wanted a table of keys in {name}, found {type(values).__name__}. See "
+            "the keys in a run's config.json"
+        )
+    return changed(base, values)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `quern-evaluate`: a run's loss, perplexity and bits per byte."""
+
+import json
+from collections.abc import Sequence
+from typing import NoReturn
+
+from preprocessing.commands import CommandParser, run
+from trainer.tensorflow_logs import quiet_tensorflow
+
+
+def main(argv: Sequence[str]) -> None:
+    """Evaluates a run on a split; the last line of standard output is JSON.
+
+    Raises:
+        UsageError: the run or dataset is not what it should be, or they differ in
+            their tokenizer.
+        WorkError: a row is damaged.
+    """
+    flags = _parser().parse_args(argv)
+    # TensorFlow takes seconds to load; --help and wrong flags need none of it.
+    quiet_tensorflow(flags.debug)
+    from trainer.evaluation_of_runs import evaluate_run
+
+    result = evaluate_run(
+        flags.run,
+        flags.data,
+        flags.split,
+        flags.step,
+        flags.strategy,
+        flags.logical_cpus,
+    )
+    if result is not None:
+        values = {
+            "loss": result.loss,
+            "perplexity": result.perplexity,
+            "bits_per_byte": result.bits_per_byte,
+            "tokens": result.targets,
+        }
+        print(json.dumps(values))
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "quern-evaluate",
+        "Evaluate a run on every row of a split, each once. The last line printed is "
+        "JSON: loss in nats per token, perplexity, bits_per_byte, tokens.",
+    )
+    add = parser.add_argument
+    add("--run", required=True, help="the run's directory")
+    add("--data", required=True, help="a dataset with the run's tokenizer")
+    add("--split", default="validation", help="which split of it")
+    add("--step", type=int, help="which checkpoint; the last one if left out")
+    add("--strategy", default="auto", help="as for quern-train")
+    add("--logical_cpus", type=int, default=1, help="as for quern-train")
+    return parser
+
+
+def cli() -> NoReturn:
+    """The console script."""
+    run(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of a dataset on their way to the train step, at any sequence length it holds.
+
+A causal dataset of stored length S may be read at a divisor d of S. Each stored row
+then gives S / d sub-rows that share their border token, exactly as the pieces of a
+long document do; with S = 6, d = 3 and segments A and B:
+
+    stored    A A A A B B B      lengths 4 3
+    sub-row 0 A A A A            lengths 4
+    sub-row 1       A B B B      lengths 1 3    the lone A is an input of nothing
+
+so every target of the stored row stays a target once, and positions restart.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from preprocessing.commands import UsageError
+from preprocessing.manifest import Manifest
+from preprocessing.shards import Shards
+from trainer.row_order import RowOrder
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How rows are read and batched.
+
+    Attributes:
+        sequence_length: inputs per row; None is the dataset's own length.
+        global_batch_size: rows of one step over all replicas and micro-batches.
+        micro_batch_size: rows a replica puts through the model at once; smaller values
+            accumulate gradients and save memory. None is a replica's whole share.
+    """
+
+    sequence_length: int | None = None
+    global_batch_size: int = 32
+    micro_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sequence_length", "global_batch_size", "micro_batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(
+                    f"wanted data.{name} of 1 or more, found {value}. Raise it"
+                )
+
+
+class SubRows:
+    """One split of a dataset, addressed by sub-row at a chosen sequence length."""
+
+    def __init__(
+        self, dataset: str, manifest: Manifest, split: str, sequence_length: int
+    ) -> None:
+        """Opens the split; the shards' sizes are checked against the manifest.
+
+        Raises:
+            UsageError: the length does not divide the dataset's, or a shard is not
+                what the manifest says.
+        """
+        check_divides(manifest, sequence_length)
+        self.sequence_length = sequence_length
+        self.max_segments = manifest.max_segments
+        self._per_row = manifest.sequence_length // sequence_length
+        self._shards = Shards(dataset, manifest, split)
+        self.num_rows = manifest.splits[split].rows * self._per_row
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Reads sub-rows, checking every record's CRC.
+
+        Args:
+            rows: sub-row numbers, int64 [n].
+
+        Returns:
+            tokens int32 [n, sequence_length + 1] and segment_lengths int32
+            [n, max_segments], zero padded.
+
+        Raises:
+            WorkError: a record is damaged; names the shard.
+        """
+        stored, places = np.divmod(rows, self._per_row)
+        # Neighbouring sub-rows share a stored row: read and check it once.
+        unique, where = np.unique(stored, return_inverse=True)
+        tokens, lengths = self._shards.read(unique)
+        if self._per_row == 1:
+            return tokens[where].astype(np.int32), lengths[where].astype(np.int32)
+        starts = places * self.sequence_length
+        return cut_rows(tokens[where], lengths[where], starts, self.sequence_length)
+
+
+def check_divides(manifest: Manifest, sequence_length: int) -> None:
+    """Raises `UsageError` unless the dataset can be read at `sequence_length`."""
+    if manifest.sequence_length % sequence_length:
+        raise UsageError(
+            "wanted data.sequence_length that divides the dataset's "
+            f"{manifest.sequence_length}, found {sequence_length}. Use a divisor or "
+            "prepare the dataset at another length"
+        )
+    if sequence_length != manifest.sequence_length and manifest.objective != "causal":
+        raise UsageError(
+            f"wanted the dataset's own sequence_length {manifest.sequence_length} for "
+            f"its {manifest.objective} objective, found {sequence_length}. Only causal "
+            "rows can be cut"
+        )
+
+
+def cut_rows(
+    tokens: np.ndarray, segment_lengths: np.ndarray, starts: np.ndarray, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts one window of `length` + 1 ids out of each row, clipping its segments.
+
+    Args:
+        tokens: [n, stored length + 1].
+        segment_lengths: [n, max_segments], zero padded.
+        starts: first id of each window, [n].
+        length: inputs of a window.
+
+    Returns:
+        int32 [n, length + 1] and int32 [n, max_segments].
+    """
+    columns = starts[:, None] + np.arange(length + 1)
+    cut = np.take_along_axis(tokens, columns, axis=1).astype(np.int32)
+    ends = np.cumsum(segment_lengths, axis=1, dtype=np.int64)
+    begins = ends - segment_lengths
+    first, last = starts[:, None], starts[:, None] + length + 1
+    kept = np.clip(np.minimum(ends, last) - np.maximum(begins, first), 0, None)
+    # Segments before the window are empty now: move them behind the ones that remain.
+    order = np.argsort(kept == 0, axis=1, kind="stable")
+    return cut, np.take_along_axis(kept, order, axis=1).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of one inner loop.
+
+    Attributes:
+        tokens: int32 [steps, batch, sequence_length + 1]; `batch` is this worker's.
+        segment_lengths: int32 [steps, batch, max_segments].
+        first_row: stream position of the block's first row.
+        end_row: stream position after its last one, over all workers.
+        wait_seconds: how long the caller was kept waiting for it.
+    """
+
+    tokens: np.ndarray
+    segment_lengths: np.ndarray
+    first_row: int
+    end_row: int
+    wait_seconds: float
+
+    @property
+    def num_steps(self) -> int:
+        """Steps the block feeds."""
+        return len(self.tokens)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows the block feeds over all workers."""
+        return self.end_row - self.first_row
+
+
+class TrainingRows:
+    """The endless stream of training rows, entered at any number of rows consumed."""
+
+    def __init__(
+        self,
+        rows: SubRows,
+        global_batch_size: int,
+        seed: int,
+        worker: int = 0,
+        num_workers: int = 1,
+    ) -> None:
+        """Fixes the stream that worker `worker` of `num_workers` sees.
+
+        Args:
+            rows: the training split.
+            global_batch_size: rows of a step over all workers, a multiple of them.
+            seed: what later epochs are permuted by.
+            worker: which equal part of every batch this process reads.
+            num_workers: processes that share a batch.
+
+        Raises:
+            UsageError: the split has no rows.
+        """
+        if not rows.num_rows:
+            raise UsageError(
+                "wanted rows to train on, found an empty training split. Prepare a "
+                "larger corpus or a smaller --validation_fraction"
+            )
+        self._rows = rows
+        self._order = RowOrder(rows.num_rows, seed)
+        self._batch = global_batch_size
+        self._share = global_batch_size // num_workers
+        self._offset = worker * self._share
+
+    def blocks(
+        self, rows_consumed: int, steps_per_block: Iterable[int]
+    ) -> Iterator[Block]:
+        """Yields one block per entry of `steps_per_block`, from `rows_consumed` on.
+
+        A background thread reads the next block while the caller uses this one.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="rows") as pool:
+            reading = None
+            for steps in steps_per_block:
+                ahead = pool.submit(self._read, rows_consumed, steps)
+                rows_consumed += steps * self._batch
+                if reading is not None:
+                    yield _timed(reading)
+                reading = ahead
+            if reading is not None:
+                yield _timed(reading)
+
+    def _read(self, first_row: int, steps: int) -> Block:
+        count = steps * self._batch
+        rows = self._order.rows(first_row, count)
+        mine = rows.reshape(steps, self._batch)[
+            :, self._offset : self._offset + self._share
+        ]
+        tokens, lengths = self._rows.read(mine.ravel())
+        shape = (steps, self._share, -1)
+        return Block(
+            tokens.reshape(shape),
+            lengths.reshape(shape),
+            first_row,
+            end_row=first_row + count,
+            wait_seconds=0.0,
+        )
+
+
+def _timed(reading: Future[Block]) -> Block:
+    """Waits for a block and notes for how long."""
+    began = time.perf_counter()
+    block = reading.result()
+    return replace(block, wait_seconds=time.perf_counter() - began)

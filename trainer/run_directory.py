@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run's directory: what stands in it, and who may continue it.
+
+    config.json      every value of the configuration, a valid --config
+    manifest.json    the dataset's, byte for byte: its SHA-256 is the dataset's hash
+    tokenizer.json   the dataset's
+    checkpoints/     step-%08d/, each complete or invisible
+    metrics.jsonl    one line per logged step and per evaluation
+    events.out.*     the same numbers for TensorBoard
+
+`config.json` is written after the two copies, so a directory that holds it is a run.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from preprocessing import storage
+from preprocessing.commands import UsageError
+from preprocessing.manifest import (
+    MANIFEST_NAME,
+    TOKENIZER_NAME,
+    Manifest,
+    parse_manifest,
+)
+from trainer.config import RunConfig, differences, from_json
+
+CONFIG_NAME = "config.json"
+CHECKPOINTS_NAME = "checkpoints"
+METRICS_NAME = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What an existing run was made from."""
+
+    config: RunConfig
+    manifest: Manifest
+    tokenizer_path: str
+
+
+def read_run(run: str) -> RunFiles:
+    """Reads the configuration and dataset description of an existing run.
+
+    Raises:
+        UsageError: `run` is not a run's directory.
+    """
+    try:
+        config = storage.read_bytes(storage.join(run, CONFIG_NAME)).decode()
+        manifest = storage.read_bytes(storage.join(run, MANIFEST_NAME))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"wanted a run's directory at {run}, found no {CONFIG_NAME} and "
+            f"{MANIFEST_NAME} there. Point --run at what quern-train wrote"
+        ) from None
+    return RunFiles(
+        config=from_json(config, storage.join(run, CONFIG_NAME)),
+        manifest=parse_manifest(manifest, storage.join(run, MANIFEST_NAME)),
+        tokenizer_path=storage.join(run, TOKENIZER_NAME),
+    )
+
+
+def is_run(run: str) -> bool:
+    """Tells whether `run` holds a run already."""
+    return storage.exists(storage.join(run, CONFIG_NAME))
+
+
+def check_can_hold(run: str) -> None:
+    """Checks that a new run may be made at `run`.
+
+    A beginning cut short before `config.json` was written may be begun again.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    if storage.exists(run) and not storage.is_dir(run):
+        raise UsageError(
+            f"wanted a directory for --run, {run} is a file. Choose another path"
+        )
+    visible = [name for name in storage.list_names(run) if not name.startswith(".")]
+    foreign = sorted(set(visible) - {MANIFEST_NAME, TOKENIZER_NAME})
+    if foreign:
+        raise UsageError(
+            f"wanted an empty directory or a run at {run}, found {foreign[0]} and no "
+            f"{CONFIG_NAME}. Choose another --run"
+        )
+
+
+def check_same(run: str, dataset: str, manifest: Manifest, config: RunConfig) -> None:
+    """Checks that the run at `run` may be resumed with this dataset and configuration.
+
+    Raises:
+        UsageError: the dataset differs, or a key outside `loop.*` does.
+    """
+    stored = read_run(run)
+    if stored.manifest.dataset_hash != manifest.dataset_hash:
+        raise UsageError(
+            f"wanted the dataset that {run} was begun with "
+            f"({stored.manifest.dataset_hash[:12]}), {dataset} is another "
+            f"({manifest.dataset_hash[:12]}). Restore it or choose another --run"
+        )
+    changes = differences(stored.config, config)
+    if changes:
+        raise UsageError(
+            f"wanted to resume {run}, where only loop.* may differ, found "
+            f"{'; '.join(changes)}. Drop the change or choose another --run"
+        )
+
+
+def read_tokenizer(dataset: str, manifest: Manifest) -> bytes:
+    """Returns the dataset's `tokenizer.json`.
+
+    Raises:
+        UsageError: it is absent, or not the one that encoded the dataset.
+    """
+    path = storage.join(dataset, TOKENIZER_NAME)
+    try:
+        data = storage.read_bytes(path)
+    except FileNotFoundError:
+        raise UsageError(
+            f"wanted {path}, found none. Copy the dataset again, or prepare it again"
+        ) from None
+    if hashlib.sha256(data).hexdigest() != manifest.tokenizer_sha256:
+        raise UsageError(
+            f"wanted the tokenizer that encoded {dataset}, {TOKENIZER_NAME} there has "
+            "another SHA-256 than the manifest says. Restore it"
+        )
+    return data
+
+
+def write_run(
+    run: str, config: RunConfig, manifest: Manifest, tokenizer: bytes
+) -> None:
+    """Makes the directory of a new run, or renews `config.json` of a resumed one.
+
+    Raises:
+        UsageError: the directory cannot be written.
+    """
+    files = {
+        MANIFEST_NAME: manifest.to_bytes(),
+        TOKENIZER_NAME: tokenizer,
+        CONFIG_NAME: config.to_json().encode(),
+    }
+    try:
+        storage.make_directory(run)
+        for name, data in files.items():
+            storage.write_atomically(storage.join(run, name), data)
+    except OSError as error:
+        raise UsageError(
+            f"wanted to write the run's directory {run}, failed: {error.strerror}. "
+            "Check the permissions and the free space, or choose another --run"
+        ) from None

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of one run: which this is, and what they must agree on.
+
+Every process has to take the same branches, or a collective waits for ever. What only
+one of them can know (a signal, a clock, a file) is therefore summed over all.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.commands import UsageError
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among those of a strategy.
+
+    Attributes:
+        strategy: what they share.
+        index: this process's number; 0 is the chief, who writes files.
+        count: how many there are.
+    """
+
+    strategy: tf.distribute.Strategy
+    index: int
+    count: int
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process writes the run's files."""
+        return self.index == 0
+
+    def total(self, value: int) -> int:
+        """Returns the sum of every process's `value`; all of them must call it."""
+        if self.count == 1:
+            return value
+        replicas = self.strategy.num_replicas_in_sync // self.count
+        return int(self._sum(tf.constant(value, tf.int64)).numpy()) // replicas
+
+    def agree(self, value: int, what: str) -> None:
+        """Checks that every process has the same `value`.
+
+        Raises:
+            UsageError: they differ.
+        """
+        total = self.total(value)
+        if total != value * self.count:
+            raise UsageError(
+                f"wanted all {self.count} workers to agree on {what}, this one found "
+                f"{value}. Give every worker the same --run on a shared file system"
+            )
+
+    @tf.function(autograph=False)
+    def _sum(self, value: tf.Tensor) -> tf.Tensor:
+        def on_replica(value: tf.Tensor) -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+        result = self.strategy.run(on_replica, args=(value,))
+        return self.strategy.experimental_local_results(result)[0]
+
+
+def workers_of(strategy: tf.distribute.Strategy) -> Workers:
+    """Returns this process's place among those that share `strategy`."""
+    replicas: list[int] = []
+
+    def note(context: tf.distribute.experimental.ValueContext) -> np.ndarray:
+        replicas.append(context.replica_id_in_sync_group)
+        return np.zeros(())
+
+    strategy.experimental_distribute_values_from_function(note)
+    local = len(replicas)
+    return Workers(
+        strategy, replicas[0] // local, strategy.num_replicas_in_sync // local
+    )
