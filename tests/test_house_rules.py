@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The habits of the house, read off the syntax trees: who imports whom, and sizes."""
+
+import ast
+import re
+from graphlib import CycleError, TopologicalSorter
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("preprocessing", "pipelines", "trainer")
+FOLDERS = (*ROOMS, "tests", "deploy", "docs", ".ci")
+TENSORFLOW = {"tensorflow", "tensorflow_io", "tensorflow_text", "keras", "tensorboard"}
+FORBIDDEN = {
+    "preprocessing": {"apache_beam", "pipelines", "trainer", "tests"} | TENSORFLOW,
+    "pipelines": {"trainer", "tests"},
+    "trainer": {"apache_beam", "pipelines", "tests"},
+    "docs": {"apache_beam", "tests", *ROOMS} | TENSORFLOW,
+    "tests": set(),
+}
+# The only modules of pipelines that meet a model, and only inside functions.
+MEETS_MODELS = {"pipelines/batch_generate.py", "pipelines/release.py"}
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+FILE_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|misc|base)(_|$)")
+CLASS_NAMES = re.compile(
+    r"(Manager|Factory|Helper|Container|Utils)$|^(Base|Abstract)[A-Z]"
+)
+UNFINISHED = re.compile(r"TODO|FIXME|XXX|NotImplementedError")
+MACHINE = re.compile(r"/work/|/home/|/root/|/tmp/quern")
+HOSTS = re.compile(r"pypi\.org|pythonhosted|registry\.npmjs")
+
+
+def python_files(*folders):
+    files = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return sorted(path for path in files if "__pycache__" not in path.parts)
+
+
+def text_files():
+    inside = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))
+    beside = (path for path in ROOT.iterdir() if path.name != ".git")
+    files = (path for path in (*inside, *beside) if path.is_file())
+    written = (path for path in files if "__pycache__" not in path.parts)
+    return sorted(path for path in written if "testdata" not in path.parts)
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"), filename=name(path))
+
+
+def imports(node):
+    """Yields (module, line) of each import anywhere under `node`."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, child.lineno) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield child.module or "", child.lineno
+            yield from ((f"{child.module}.{a.name}", child.lineno) for a in child.names)
+
+
+def functions(path):
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return (node for node in ast.walk(tree(path)) if isinstance(node, kinds))
+
+
+SOURCES = python_files(*ROOMS)
+WRITTEN = [*python_files(*FOLDERS), ROOT / "setup.py"]
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_a_room_imports_nothing_it_must_not_know(room):
+    broken = {
+        f"{name(path)}:{line} imports {module}"
+        for path in python_files(room)
+        for module, line in imports(tree(path))
+        if module.split(".")[0] in FORBIDDEN[room]
+    }
+    assert not broken
+
+
+def test_pipelines_meet_tensorflow_only_where_a_model_is_run_and_inside_functions():
+    broken = []
+    for path in python_files("pipelines"):
+        whole = tree(path)
+        inside = {
+            line
+            for node in functions(path)
+            for _, line in imports(node)
+        }  # fmt: skip
+        for module, line in imports(whole):
+            if module.split(".")[0] in TENSORFLOW:
+                allowed = name(path) in MEETS_MODELS and line in inside
+                broken += [] if allowed else [f"{name(path)}:{line} imports {module}"]
+    assert not broken
+
+
+def test_imports_are_absolute_and_never_of_everything():
+    broken = [
+        f"{name(path)}:{node.lineno}"
+        for path in WRITTEN
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom)
+        and (node.level > 0 or any(alias.name == "*" for alias in node.names))
+    ]
+    assert not broken
+
+
+def test_no_module_imports_itself_through_others():
+    modules = {name(path)[:-3].replace("/", "."): path for path in SOURCES}
+    graph = {
+        module: {wanted for wanted, _ in imports(tree(path)) if wanted in modules}
+        for module, path in modules.items()
+    }
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+    assert len(order) == len(modules)
+
+
+def test_every_package_that_is_imported_is_asked_for_in_setup():
+    asked = {Requirement(line).name for line in metadata.requires("quern") or ()}
+    normal = {re.sub(r"[-_.]+", "-", package).lower() for package in asked}
+    owners = metadata.packages_distributions()
+    missing = set()
+    for path in SOURCES:
+        for module, line in imports(tree(path)):
+            top = module.split(".")[0]
+            names = {
+                re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(top, ())
+            }
+            if names and "quern" not in names and not names & normal:
+                missing.add(f"{name(path)}:{line} imports {top}")
+    assert not missing
+
+
+def test_init_files_are_empty():
+    found = [
+        path for path in python_files(*ROOMS, "tests") if path.name == "__init__.py"
+    ]
+    assert found and all(path.stat().st_size == 0 for path in found)
+
+
+def test_files_are_one_thing_of_400_lines_at_most():
+    lengths = {name(path): len(path.read_text().splitlines()) for path in WRITTEN}
+    assert not {path: n for path, n in lengths.items() if n > MAX_FILE_LINES}
+
+
+def test_functions_are_a_paragraph_of_60_lines_at_most():
+    """Counted as the style notes do: without the docstring."""
+    long = {}
+    for path in WRITTEN:
+        for node in functions(path):
+            first, last = node.body[0], node.end_lineno
+            start = node.lineno
+            if ast.get_docstring(node) is not None:
+                start += first.end_lineno - first.lineno + 1
+            if last - start + 1 > MAX_FUNCTION_LINES:
+                long[f"{name(path)}:{node.lineno} {node.name}"] = last - start + 1
+    assert not long
+
+
+def test_files_and_classes_are_named_for_what_they_are():
+    files = [name(path) for path in WRITTEN if FILE_NAMES.search(path.stem)]
+    classes = [
+        f"{name(path)}:{node.lineno} {node.name}"
+        for path in WRITTEN
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef) and CLASS_NAMES.search(node.name)
+    ]
+    assert not files and not classes
+
+
+def test_public_functions_and_classes_say_what_they_promise():
+    silent = []
+    for path in SOURCES:
+        top = tree(path).body
+        classes = [node for node in top if isinstance(node, ast.ClassDef)]
+        public = [node for node in classes if not node.name.startswith("_")]
+        methods = [method for node in public for method in node.body]
+        for node in (*top, *methods):
+            named = isinstance(node, (ast.FunctionDef, ast.ClassDef))
+            if named and not node.name.startswith("_") and not ast.get_docstring(node):
+                silent.append(f"{name(path)}:{node.lineno} {node.name}")
+    assert not silent
+
+
+def test_every_signature_is_typed():
+    untyped = []
+    for path in SOURCES:
+        for node in functions(path):
+            parameters = (
+                *node.args.posonlyargs,
+                *node.args.args,
+                *node.args.kwonlyargs,
+            )
+            bare = [p.arg for p in parameters if p.annotation is None]
+            bare = [arg for arg in bare if arg not in ("self", "cls")]
+            if bare or (node.returns is None and node.name != "__init__"):
+                untyped.append(f"{name(path)}:{node.lineno} {node.name}")
+    assert not untyped
+
+
+def test_no_keyword_arguments_are_passed_through():
+    broken = [
+        f"{name(path)}:{node.lineno} {node.name}"
+        for path in SOURCES
+        for node in functions(path)
+        if node.args.kwarg is not None
+    ]
+    assert not broken
+
+
+def test_no_broad_exception_is_swallowed():
+    broken = [
+        f"{name(path)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ExceptHandler)
+        and (
+            node.type is None
+            or ast.unparse(node.type) in ("Exception", "BaseException")
+        )
+        and all(isinstance(line, (ast.Pass, ast.Continue)) for line in node.body)
+    ]
+    assert not broken
+
+
+def test_every_source_names_its_license_first():
+    named = [
+        p for p in text_files() if p.suffix in (".py", ".sh", ".slurm", ".Dockerfile")
+    ]
+    for path in (*named, ROOT / "Makefile", ROOT / ".ci" / "run"):
+        first = path.read_text().splitlines()[:2]
+        if path.name != "__init__.py":
+            assert "# SPDX-License-Identifier: Apache-2.0" in first, name(path)
+
+
+@pytest.mark.parametrize(
+    ("what", "pattern"),
+    [("unfinished", UNFINISHED), ("machine path", MACHINE), ("registry host", HOSTS)],
+)
+def test_no_text_holds_unfinished_work_or_traces_of_a_machine(what, pattern):
+    found = []
+    for path in set(text_files()) - {Path(__file__)}:
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{name(path)}:{number} {what}: {line.strip()[:80]}")
+    assert not found
+
+
+def test_the_tree_in_the_readme_has_one_line_for_each_file():
+    readme = (ROOT / "README.md").read_text()
+    lines = re.search(r"## The house\n.*?```text\n(.*?)```", readme, re.S)[
+        1
+    ].splitlines()
+    listed, folders = {}, {}
+    for line in lines:
+        depth = (len(line) - len(line.lstrip())) // 2
+        entry, _, words = line.strip().partition(" ")
+        folders[depth] = entry
+        path = "".join(folders[level] for level in range(depth)) + entry
+        listed[path] = words.strip()
+    assert not [path for path, words in listed.items() if not words]
+    files = {path for path in listed if not path.endswith("/")}
+    written = {name(path) for path in text_files() if path.name != "__init__.py"}
+    assert files - written == set(), "in the tree, not on disk"
+    hidden = {path for path in written if path.startswith(".") and "/" not in path}
+    assert written - files - hidden == set(), "on disk, not in the tree"
