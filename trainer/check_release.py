@@ -75,36 +75,58 @@ def check(release: str) -> None:
     session = Session(library, release)
     print(f"loads with XLA off under TensorFlow {library.version}")
     lineage = releases.read_lineage(release)
-    for name, answer in lineage.expected.items():
-        _compare(session, name, answer["inputs"], answer["outputs"])
-    print("answers as the trainer does")
+    _check_answers(session, lineage, library.version)
     _check_ids(session, release, lineage)
     _check_warmup(session, release)
 
 
-def _compare(
+def _check_answers(session: Session, lineage: releases.Lineage, version: str) -> None:
+    """Compares the answers to every expected request.
+
+    Under the TensorFlow that exported, all must be equal. Another version may round
+    two nearly equal logits the other way, after which a row goes its own way: there
+    half the rows must be equal, and every score.
+    """
+    differences, rows = [], 0
+    for name, answer in lineage.expected.items():
+        found = _differences(session, name, answer["inputs"], answer["outputs"])
+        rows += len(next(iter(answer["inputs"].values())))
+        if found and name == "score":
+            raise WorkError(found[0])
+        differences += found
+    exported = lineage.versions["tensorflow"]
+    if differences and (version == exported or 2 * len(differences) > rows):
+        raise WorkError(differences[0])
+    print(f"answers {rows - len(differences)} of {rows} requests as the trainer did")
+    if differences:
+        print(f"the rest round differently than under TensorFlow {exported}")
+
+
+def _differences(
     session: Session,
     signature: str,
     inputs: Mapping[str, list[Any]],
     outputs: Mapping[str, list[Any]],
-) -> None:
-    """Compares every output of one signature, row by row."""
+) -> list[str]:
+    """Returns one sentence for each row that a signature answers otherwise."""
     if signature not in session.signatures:
         raise WorkError(
             f"wanted the signature {signature}, found {', '.join(session.signatures)}. "
             "Export again"
         )
-    found = session.run(signature, {n: _fed(n, v) for n, v in inputs.items()})
-    rows = next(iter(inputs.values()))
-    for name, wanted in outputs.items():
-        for row, (wish, fact) in enumerate(
-            zip(wanted, _plain(found[name]), strict=True)
-        ):
-            if not _same(wish, fact):
-                raise WorkError(
-                    f"wanted {signature}'s {name} for {rows[row][:40]!r} to be the "
-                    f"trainer's {wish!r}, found {fact!r}. Report it with the release"
+    answers = session.run(signature, {n: _fed(n, v) for n, v in inputs.items()})
+    found = {name: _plain(answers[name]) for name in outputs}
+    sentences = []
+    for row, request in enumerate(next(iter(inputs.values()))):
+        for name, wanted in outputs.items():
+            if not _same(wanted[row], found[name][row]):
+                sentences.append(
+                    f"wanted {signature}'s {name} for {request[:40]!r} to be the "
+                    f"trainer's {wanted[row]!r}, found {found[name][row]!r}. Report it "
+                    "with the release"
                 )
+                break
+    return sentences
 
 
 def _fed(name: str, values: list[Any]) -> np.ndarray | list[bytes]:

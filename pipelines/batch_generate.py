@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""quern-generate: continues every prompt of a JSONL input with a release, under Beam.
+
+    prompts.jsonl -> chunks -> Reshuffle -> release: sort, batch, generate
+                                         -> generations-*.jsonl, in the input's order
+
+Every id comes out once: as an answer, or as an error of its own.
+"""
+
+import argparse
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
+
+from pipelines.generation_config import GenerationConfig
+from pipelines.generations import Job, Output, Tally
+from pipelines.progress import watch
+from pipelines.prompts import (
+    Census,
+    PromptFields,
+    chunks,
+    read_prompts,
+    take_census,
+)
+from pipelines.runners import (
+    add_runner_flags,
+    available_workers,
+    parse_with_beam_flags,
+    run_pipeline,
+)
+from preprocessing import releases, storage
+from preprocessing.commands import CommandParser, WorkError, run
+from preprocessing.storage import InputFile
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the job that `argv` describes, or what is left of it."""
+    values, beam_args = parse_with_beam_flags(_parser(), argv)
+    config = _generation_config(values)
+    fields = PromptFields(values.prompt_field, values.id_field)
+    release = releases.find_release(values.model)
+    files = storage.expand(values.input)
+    census = take_census(files)
+    output = Output(values.output.rstrip("/"), census.num_chunks)
+    job = _job(census, release, fields, config)
+    output.open(job)
+    finished = output.summary()
+    if finished is not None:
+        print(f"already complete: {_described(finished)} in {output.directory}")
+        return
+    started, todo = time.monotonic(), output.unfinished()
+    _lay_out(output, files, fields, census, todo)
+    if todo:
+        workers = min(values.workers or available_workers(), len(todo))
+        build = partial(
+            _build,
+            output=output,
+            release=release,
+            config=config,
+            workers=workers,
+            todo=todo,
+        )
+        with watch(lambda: output.progress(census.count), unit="prompts"):
+            run_pipeline(build, values.runner, workers, beam_args)
+    made = output.tally(todo)
+    _conclude(output, output.finish(job), made, time.monotonic() - started)
+
+
+def _build(
+    pipeline: "beam.Pipeline",
+    output: Output,
+    release: str,
+    config: GenerationConfig,
+    workers: int,
+    todo: Sequence[int],
+) -> None:
+    """Adds the whole job to a pipeline; TensorFlow loads in the workers alone."""
+    import apache_beam as beam
+    from apache_beam.ml.inference.base import RunInference
+
+    from pipelines.release import Answers, Chunk, ReleaseHandler
+
+    threads = max(1, available_workers() // workers)
+    handler = ReleaseHandler(release, config, threads, output.report)
+
+    def read(index: int) -> Chunk:
+        return Chunk(index, output.read_chunk(index))
+
+    def write(answers: Answers) -> None:
+        output.write_shard(answers.index, answers.lines, answers.truncated)
+
+    (
+        pipeline
+        | "Shards" >> beam.Create(list(todo))
+        | "Spread" >> beam.Reshuffle()
+        | "Read" >> beam.Map(read)
+        | "Generate" >> RunInference(handler)
+        | "Write" >> beam.Map(write)
+    )
+
+
+def _lay_out(
+    output: Output,
+    files: Sequence[InputFile],
+    fields: PromptFields,
+    census: Census,
+    todo: Sequence[int],
+) -> None:
+    """Writes the chunks that are still to be answered."""
+    wanted = set(todo)
+    prompts = read_prompts(files, fields)
+    for index, chunk in enumerate(chunks(prompts, census.chunk_size)):
+        if index in wanted:
+            output.write_chunk(index, chunk)
+
+
+def _job(
+    census: Census, release: str, fields: PromptFields, config: GenerationConfig
+) -> Job:
+    lineage = storage.read_bytes(storage.join(release, releases.LINEAGE_NAME))
+    return Job(
+        input_sha256=census.sha256,
+        num_prompts=census.count,
+        num_shards=census.num_chunks,
+        lineage_sha256=hashlib.sha256(lineage).hexdigest(),
+        fields=asdict(fields),
+        generation=asdict(config),
+    )
+
+
+def _conclude(output: Output, total: Tally, made: Tally, seconds: float) -> None:
+    """Prints the summary.
+
+    Raises:
+        WorkError: not one prompt could be answered.
+    """
+    rate = made.tokens / seconds if seconds > 0 else 0.0
+    print(f"{_described(total)}, {rate:,.0f} tokens/s, in {output.directory}")
+    if total.errors == total.prompts:
+        raise WorkError(
+            f"wanted at least one answer, found {total.errors} errors. Read them in "
+            f"{storage.join(output.directory, output.shard_name(0))}"
+        )
+
+
+def _described(tally: Tally) -> str:
+    return (
+        f"{tally.prompts:,} prompts, {tally.tokens:,} tokens, {tally.errors:,} errors, "
+        f"{tally.truncated:,} prompts shortened to fit"
+    )
+
+
+def _generation_config(values: argparse.Namespace) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=values.max_new_tokens,
+        temperature=values.temperature,
+        top_k=values.top_k,
+        top_p=values.top_p,
+        seed=values.seed,
+        batch_size=values.batch_size,
+    )
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "quern-generate",
+        "Continues every prompt of a JSONL input with a release, in Beam workers. Run "
+        "the same command again to go on where a job stopped.",
+    )
+    defaults, fields = GenerationConfig(), PromptFields()
+    add = parser.add_argument
+    add("--model", required=True, metavar="MODELS/NAME[/VERSION]", help="the release")
+    add("--input", required=True, nargs="+", metavar="GLOB", help="JSONL, plain")
+    add("--output", required=True, metavar="DIR", help="where answers go")
+    add("--prompt_field", default=fields.prompt, help="field with the text")
+    add("--id_field", default=fields.id, help="field with a string or whole number")
+    add("--max_new_tokens", type=int, default=defaults.max_new_tokens, metavar="N")
+    add(
+        "--temperature",
+        type=float,
+        default=defaults.temperature,
+        help="0 takes the likeliest id each time",
+    )
+    add("--top_k", type=int, default=defaults.top_k, help="0 sets no limit")
+    add("--top_p", type=float, default=defaults.top_p, help="1 sets no limit")
+    add("--seed", type=int, default=defaults.seed, help="each row's, with its id")
+    add("--batch_size", type=int, default=defaults.batch_size, help="rows per batch")
+    add_runner_flags(parser)
+    return parser
+
+
+def cli() -> NoReturn:
+    """Runs the command on the process's arguments."""
+    run(main)
+
+
+if __name__ == "__main__":
+    cli()
