@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Word cutting for TensorFlow: a tokenizer's pattern rewritten for RE2, exactly.
 
-TensorFlow's regular expressions (RE2) have no lookahead, an ASCII-only `\\s` and the
-Unicode version that TensorFlow was built with. So each character class is spelled out
-as ranges of code points, asked from the reference, `tokenizers`, when a release is
-exported; and the one lookahead, `\\s+(?!\\S)`, becomes a mark put before the last space
-of a run.
+TensorFlow's regular expressions (RE2) have no lookahead, know only ASCII's spaces, and
+class characters by the Unicode version that TensorFlow was built with. So each class
+is spelled out as ranges of code points, asked from the reference, `tokenizers`, when
+a release is exported; and the one lookahead, spaces not followed by a word, becomes a
+mark put before the last space of a run.
 """
 
 import functools
@@ -32,7 +32,8 @@ class WordPattern:
     """Two RE2 expressions that cut a text as a tokenizer's pattern does.
 
     Attributes:
-      run: two groups; a mark goes between them. It stands for `\\s+(?!\\S)`.
+      run: two groups; a mark goes between them. It stands for the lookahead: spaces
+        but for the last before a word are a word of their own.
       word: a mark goes behind each match; matches cover the whole text.
     """
 
@@ -67,7 +68,7 @@ def _gpt2() -> WordPattern:
 
 
 def _run(space: str) -> str:
-    """`space` leaves out line ends where the pattern has taken those of a run before."""
+    """`space` lacks line ends where the pattern has cut behind those of a run."""
     return f"({space})({space}{_class(_EVERYTHING - _spaces())})"
 
 

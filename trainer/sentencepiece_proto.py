@@ -5,6 +5,7 @@ Bytes stand for themselves as the characters U+0001 to U+00FF (ISO-8859-1); NUL 
 occurs in a text.
 """
 
+import itertools
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,10 +66,10 @@ def scored_pieces(bpe: ByteLevelBPE) -> list[ScoredPiece]:
 
 
 def _last_rank(word: str, ranks: dict[tuple[str, str], int]) -> int | None:
-    """Merges a word's bytes; the last merge's rank, or None if more than one is left."""
+    """Merges a word's bytes; the last merge's rank, None if they do not all merge."""
     symbols, last = list(word), -1
     while len(symbols) > 1:
-        pairs = enumerate(zip(symbols, symbols[1:], strict=False))
+        pairs = enumerate(itertools.pairwise(symbols))
         known = [(ranks[pair], place) for place, pair in pairs if pair in ranks]
         if not known:
             return None
