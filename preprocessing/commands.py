@@ -84,7 +84,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows each flag's default, except where there is none to show."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, argparse.SUPPRESS):
+        # By identity: 0 equals False, and is worth showing.
+        if any(action.default is none for none in (None, False, argparse.SUPPRESS)):
             return action.help
         return super()._get_help_string(action)
 
