@@ -106,7 +106,7 @@ class _Lines:
         self._unit, self._out = unit, out
         self._stage, self._stage_start, self._first = "", 0.0, 0
         self._written = time.monotonic()
-        self._latest: Progress | None = None
+        self._latest: Progress | None = None  # what the last line said
 
     def show(self, progress: Progress, last: bool = False) -> None:
         """Writes a line if it is time for one."""
@@ -115,9 +115,9 @@ class _Lines:
             self._stage, self._stage_start = progress.stage, now
             self._first = progress.done
             last = True
-        self._latest = progress
-        if last or now - self._written >= LINE_SECONDS:
-            self._written = now
+        due = last or now - self._written >= LINE_SECONDS
+        if due and progress != self._latest:
+            self._written, self._latest = now, progress
             print(self._line(progress, now), file=self._out, flush=True)
 
     def _line(self, progress: Progress, now: float) -> str:

@@ -247,7 +247,7 @@ def _beam_flags() -> list[str]:
     return [flag for flag in _beam_parser()._option_string_actions if flag[:2] == "--"]
 
 
-def _beam_parser():  # Beam's own argparse subclass
+def _beam_parser() -> argparse.ArgumentParser:
     with quiet_import():
         from apache_beam.options import pipeline_options
     parser = pipeline_options._BeamArgumentParser(allow_abbrev=False)

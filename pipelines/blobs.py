@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays as one blob of bytes, the only thing that travels between stages.
+
+    [length of the header u32][header JSON: name, dtype, shape per array][arrays …]
+
+Reading gives views of the blob, so a gathered value costs no copy.
+"""
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+Arrays = dict[str, np.ndarray]
+
+
+def to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Returns the arrays as one blob; the same arrays always give the same bytes."""
+    items = [(name, np.ascontiguousarray(array)) for name, array in arrays.items()]
+    header = json.dumps(
+        [[name, array.dtype.str, list(array.shape)] for name, array in items]
+    ).encode()
+    parts: list[bytes | memoryview] = [struct.pack("<I", len(header)), header]
+    parts += [array.view(np.uint8).reshape(-1).data for _, array in items if array.size]
+    return b"".join(parts)
+
+
+def from_bytes(blob: bytes | memoryview) -> Arrays:
+    """Returns the arrays of a blob, as read-only views of it."""
+    (length,) = struct.unpack_from("<I", blob)
+    at = 4 + length
+    arrays = {}
+    for name, dtype, shape in json.loads(bytes(blob[4:at])):
+        count = int(np.prod(shape, dtype=np.int64))
+        arrays[name] = np.frombuffer(blob, dtype, count, at).reshape(shape)
+        at += arrays[name].nbytes
+    return arrays
+
+
+def concatenated(parts: Sequence[Arrays]) -> Arrays:
+    """Joins blobs that hold the same arrays, one after another."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def take_runs(values: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Reorders runs of values: run i is the next `lengths[i]` of them.
+
+    Arrow's `take` on binary strings copies a run at a time: 20 to 30 times quicker
+    than an index per value, and 4 to 8 times quicker than slices in Python.
+
+    Args:
+        values: [sum of lengths], any fixed-width dtype.
+        lengths: int64 [runs].
+        order: int64, which runs to take, in this order.
+
+    Returns:
+        The values of the runs taken, one run after another.
+    """
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    offsets *= values.itemsize
+    runs = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(),
+        len(lengths),
+        [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(values))],
+    )
+    taken = runs.take(pa.array(order)).buffers()[2]
+    size = int(lengths[order].sum())
+    return np.frombuffer(taken or b"", values.dtype, size)

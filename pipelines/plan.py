@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a preparation job will do: its configuration, its tasks, its shards.
+
+Everything here follows from the input and the configuration alone, never from workers
+or the runner: that is half of what makes two runs write the same bytes.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from preprocessing.normalize import CleaningConfig
+
+from pipelines.shuffle import Transport
+from preprocessing import packing, storage
+from preprocessing.commands import UsageError
+from preprocessing.documents import Piece, ReaderConfig, plan_pieces
+from preprocessing.manifest import config_hash
+from preprocessing.records import RecordFormat
+from preprocessing.storage import InputFile
+from preprocessing.tokenizer import Tokenizer
+
+# A plain file is cut into pieces of this size; smaller files share a task up to it.
+TASK_BYTES = 64 << 20
+# Input behind one shard of the training split: its ids fit a worker's memory.
+SHARD_INPUT_BYTES = 128 << 20
+# How much text a compressed byte stands for when shards are counted.
+COMPRESSED_WEIGHT = 4
+PLANNERS = {"best_fit": packing.best_fit, "concat": packing.concat}
+WORK_NAME = "_work"
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Which tokenizer: the hash of its file and the ids put around documents."""
+
+    sha256: str
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int
+    pad_id: int
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """All that the bytes of a dataset depend on, besides the input itself."""
+
+    tokenizer: TokenizerConfig
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    sequence_length: int = 1024
+    packing: str = "best_fit"
+    validation_fraction: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.sequence_length <= 1 << 20:
+            raise UsageError(
+                "wanted --sequence_length between 8 and 1048576, found "
+                f"{self.sequence_length}. 256 to 8192 are usual"
+            )
+        if not 0 <= self.validation_fraction < 1:
+            raise UsageError(
+                "wanted --validation_fraction of 0 or more and below 1, found "
+                f"{self.validation_fraction}. 0.01 is usual"
+            )
+        if self.packing not in PLANNERS:
+            raise UsageError(
+                f"wanted --packing {' or '.join(PLANNERS)}, found {self.packing}"
+            )
+
+    @property
+    def layout(self) -> RecordFormat:
+        """The rows' layout."""
+        return RecordFormat(self.sequence_length, self.tokenizer.vocab_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the manifest's `config`, sizes of the plan included."""
+        fields = dataclasses.asdict(self)
+        return {
+            **fields,
+            "task_bytes": TASK_BYTES,
+            "shard_input_bytes": SHARD_INPUT_BYTES,
+        }
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the configuration."""
+        return config_hash(self.to_dict())
+
+
+@dataclass(frozen=True)
+class Task:
+    """One worker's unit of reading: pieces in file order, and their input bytes."""
+
+    index: int
+    pieces: tuple[Piece, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The files, in the order their numbers refer to, and the tasks over them."""
+
+    files: tuple[str, ...]
+    tasks: tuple[Task, ...]
+
+    @functools.cached_property
+    def file_index(self) -> Mapping[str, int]:
+        """The number of each relative path."""
+        return {relative: number for number, relative in enumerate(self.files)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step of the graph is given; small, since it travels to each worker."""
+
+    output: str
+    config: PrepareConfig
+    shards: int
+    transport: Transport
+
+    @property
+    def work(self) -> str:
+        """The directory of unfinished work, inside the output."""
+        return storage.join(self.output, WORK_NAME)
+
+    def path(self, *names: str) -> str:
+        """Returns a path in the work directory."""
+        return storage.join(self.work, *names)
+
+    def ranges(self, order: np.ndarray) -> np.ndarray:
+        """Returns the shard of each order hash, int64 [n] for uint64 [n]."""
+        high = order >> np.uint64(32)
+        return ((high * np.uint64(self.shards)) >> np.uint64(32)).astype(np.int64)
+
+    def buckets(self, hashes: np.ndarray) -> np.ndarray:
+        """Returns the bucket of each key or content hash, int64 [n] for [n, 16]."""
+        return self.ranges(np.ascontiguousarray(hashes[:, :8]).view("<u8")[:, 0])
+
+    def tokenizer(self) -> Tokenizer:
+        """Returns the job's tokenizer, loaded once per process."""
+        ids = self.config.tokenizer
+        return _tokenizer(
+            self.path("tokenizer.json"), ids.sha256, ids.bos_id, ids.eos_id, ids.pad_id
+        )
+
+    def plan(self) -> Plan:
+        """Returns the job's plan, read once per process."""
+        return _read_plan(self.path("plan.json"), self.config.hash)
+
+
+@functools.lru_cache(maxsize=1)
+def _tokenizer(
+    path: str, sha256: str, bos_id: int | None, eos_id: int, pad_id: int
+) -> Tokenizer:
+    # The hash is part of the cache's key: another job's file may have the same path.
+    return Tokenizer.restore(path, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_plan(path: str, config: str) -> Plan:
+    fields = json.loads(storage.read_bytes(path))
+    tasks = [
+        Task(number, tuple(Piece(**piece) for piece in task["pieces"]), task["size"])
+        for number, task in enumerate(fields["tasks"])
+    ]
+    return Plan(tuple(fields["files"]), tuple(tasks))
+
+
+def write_plan(job: Job, plan: Plan) -> None:
+    """Publishes the plan where workers read it."""
+    fields = {
+        "files": plan.files,
+        "tasks": [
+            {"size": task.size, "pieces": [dataclasses.asdict(p) for p in task.pieces]}
+            for task in plan.tasks
+        ],
+    }
+    storage.write_atomically(job.path("plan.json"), json.dumps(fields).encode())
+
+
+def make_plan(files: Sequence[InputFile], reader: ReaderConfig) -> Plan:
+    """Cuts the input into tasks of about 64 MB, in file order."""
+    tasks: list[Task] = []
+    pieces: list[Piece] = []
+    size = 0
+
+    def close() -> None:
+        nonlocal pieces, size
+        if pieces:
+            tasks.append(Task(len(tasks), tuple(pieces), size))
+        pieces, size = [], 0
+
+    for piece in plan_pieces(files, reader, TASK_BYTES):
+        if size + piece.size > TASK_BYTES:
+            close()
+        pieces.append(piece)
+        size += piece.size
+    close()
+    return Plan(tuple(file.relative for file in files), tuple(tasks))
+
+
+def count_shards(plan: Plan) -> int:
+    """Returns the number of shards: one per 128 MB of input, compressed input x 4."""
+    pieces = [piece for task in plan.tasks for piece in task.pieces]
+    weight = sum(
+        piece.size * (1 if _is_plain(piece) else COMPRESSED_WEIGHT) for piece in pieces
+    )
+    return max(1, -(-weight // SHARD_INPUT_BYTES))
+
+
+def _is_plain(piece: Piece) -> bool:
+    return piece.compression == "none" and piece.format != "parquet"

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names under which the report adds up tokens: files, or the directories above them."""
+
+import functools
+
+import numpy as np
+
+from pipelines.plan import Plan
+
+MOST_GROUPS = 40
+
+
+@functools.lru_cache(maxsize=1)
+def source_groups(plan: Plan) -> tuple[list[str], np.ndarray]:
+    """Returns (group names, each file's group [files]).
+
+    A file is its own group while there are at most 40; then its first directory is,
+    with files that lie in none of them together.
+    """
+    if len(plan.files) <= MOST_GROUPS:
+        return list(plan.files), np.arange(len(plan.files))
+    tops = [file.split("/")[0] + "/" if "/" in file else "./" for file in plan.files]
+    names, groups = np.unique(np.array(tops), return_inverse=True)
+    return names.tolist(), groups

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small records that steps leave behind when they are done, one JSON file each.
+
+They are at once the restart mechanism (a step whose record is there is skipped), the
+progress bar's source, and what the driver adds up at the end.
+"""
+
+import json
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipelines.plan import Job
+from preprocessing import storage
+
+Record = dict[str, Any]
+
+
+def record_path(job: Job, kind: str, index: int) -> str:
+    """Returns where the record of step `index` of a kind lies."""
+    return job.path(kind, f"{index:05d}.json")
+
+
+def write_record(job: Job, kind: str, index: int, record: Record) -> None:
+    """Publishes a record; the last act of a step. Adds the process's peak memory."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
+    data = json.dumps({**record, "peak_memory": peak * 1024}).encode()
+    storage.write_atomically(record_path(job, kind, index), data)
+
+
+def read_record(job: Job, kind: str, index: int) -> Record | None:
+    """Returns the record of a finished step, or None."""
+    try:
+        return json.loads(storage.read_bytes(record_path(job, kind, index)))
+    except FileNotFoundError:
+        return None
+
+
+def read_records(job: Job, kind: str) -> list[Record]:
+    """Returns all records of a kind, by index."""
+    directory = job.path(kind)
+    return [
+        json.loads(storage.read_bytes(storage.join(directory, name)))
+        for name in storage.list_names(directory)
+        if name.endswith(".json") and not name.startswith(".")
+    ]
+
+
+class Clock:
+    """Adds up the seconds spent in named parts of a step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Counts the block's wall time under `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + passed

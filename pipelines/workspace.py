@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The output directory before and after the work: whose it is, and what may go on.
+
+Unfinished work lies in OUTPUT/_work with a `job.json` that names its configuration and
+input. The same command goes on where it stopped; anything else finds the output taken.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines import pack_shard, provenance, tokenize_task
+from pipelines.plan import WORK_NAME, Job, Plan, write_plan
+from pipelines.rejects import DIRECTORY, DUPLICATE, REPEATED
+from preprocessing import storage
+from preprocessing.commands import UsageError
+from preprocessing.manifest import MANIFEST_NAME, read_manifest
+from preprocessing.storage import InputFile
+
+_JOB_NAME = "job.json"
+_WORK_DIRECTORIES = (
+    tokenize_task.KIND,
+    tokenize_task.PARTS,
+    "shuffle",
+    REPEATED,
+    DUPLICATE,
+    pack_shard.KIND,
+    "provenance",
+    provenance.KIND,
+)
+
+
+def claim(job: Job, files: Sequence[InputFile]) -> str:
+    """Finds out what the output directory is to this job.
+
+    Returns:
+        "new", "unfinished" (by the same job) or "finished" (by the same job).
+
+    Raises:
+        UsageError: the directory holds something else, or this job's input or
+            configuration differ from those it was begun with.
+    """
+    identity = _identity(job, files)
+    if storage.exists(storage.join(job.output, MANIFEST_NAME)):
+        manifest = read_manifest(job.output)
+        found = {
+            "config": manifest.config,
+            "sources": [[source.path, source.size] for source in manifest.sources],
+        }
+        _refuse_other(job, identity, json.loads(json.dumps(found)))
+        return "finished"
+    path = job.path(_JOB_NAME)
+    if storage.exists(path):
+        _refuse_other(job, identity, json.loads(storage.read_bytes(path)))
+        return "unfinished"
+    names = [name for name in storage.list_names(job.output) if name != WORK_NAME]
+    if names or (storage.exists(job.output) and not storage.is_dir(job.output)):
+        raise UsageError(
+            f"wanted a new or empty --output, {job.output} holds "
+            f"{names[0] if names else 'a file'}. Name another directory"
+        )
+    return "new"
+
+
+def begin(job: Job, plan: Plan, files: Sequence[InputFile], tokenizer: bytes) -> None:
+    """Makes the work directory; `job.json` comes last and makes it this job's.
+
+    Raises:
+        UsageError: the output cannot be written.
+    """
+    try:
+        storage.make_directory(storage.join(job.output, DIRECTORY))
+        for name in _WORK_DIRECTORIES:
+            storage.make_directory(job.path(name))
+        write_plan(job, plan)
+        storage.write_atomically(job.path("tokenizer.json"), tokenizer)
+        data = json.dumps(_identity(job, files)).encode()
+        storage.write_atomically(job.path(_JOB_NAME), data)
+    except OSError as error:
+        raise UsageError(
+            f"wanted to write to --output {job.output}, found: {error}. Name a "
+            "directory that can be written"
+        ) from error
+
+
+def end(job: Job) -> None:
+    """Removes the work directory."""
+    storage.remove_tree(job.work)
+
+
+def _identity(job: Job, files: Sequence[InputFile]) -> dict[str, Any]:
+    fields = {
+        "config": job.config.to_dict(),
+        "sources": [[file.relative, file.size] for file in files],
+    }
+    return json.loads(json.dumps(fields))
+
+
+def _refuse_other(job: Job, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raises if a directory was begun with another configuration or input."""
+    difference = _differences(wanted["config"], found["config"])
+    if not difference:
+        old = dict(found["sources"])
+        new = dict(wanted["sources"])
+        difference = [
+            f"input {path}: {_bytes(old.get(path))} then, {_bytes(new.get(path))} now"
+            for path in sorted(old.keys() | new.keys())
+            if old.get(path) != new.get(path)
+        ]
+    if difference:
+        more = f" and {len(difference) - 3} more" if len(difference) > 3 else ""
+        raise UsageError(
+            f"wanted --output {job.output} to be this job's own, it was begun with "
+            f"another: {'; '.join(difference[:3])}{more}. Name another directory, or "
+            "remove this one"
+        )
+
+
+def _differences(wanted: Any, found: Any, name: str = "") -> list[str]:
+    if not (isinstance(wanted, dict) and isinstance(found, dict)):
+        return [] if wanted == found else [f"{name} {found} then, {wanted} now"]
+    return [
+        line
+        for key in sorted(wanted.keys() | found.keys())
+        for line in _differences(
+            wanted.get(key), found.get(key), f"{name}.{key}" if name else key
+        )
+    ]
+
+
+def _bytes(size: int | None) -> str:
+    return "absent" if size is None else f"{size} bytes"
