@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents, and the pieces of files they are read from.
+
+A document's key comes from its file's path relative to the glob's fixed prefix and
+its id, or, where it has none, its offset. The offset is in bytes of the uncompressed
+file, and for Parquet the number of the row. A piece is what one worker reads at a
+time; however a file is cut into pieces, its documents, keys and offsets are the same.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from preprocessing import storage
+from preprocessing.commands import UsageError
+from preprocessing.decompression import compression_of
+from preprocessing.fingerprints import KEY_BYTES, keys_of_ids, keys_of_offsets
+
+FORMATS = ("auto", "text", "lines", "paragraphs", "jsonl", "parquet")
+TO_THE_END = -1
+_PIECE_BYTES = 64 << 20
+_JSONL_EXTENSIONS = (".jsonl", ".json", ".ndjson")
+_PARQUET_EXTENSION = ".parquet"
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """How files become documents.
+
+    Attributes:
+        format: one of `FORMATS`; "auto" decides by each file's extension.
+        text_field: the field or column that holds the text.
+        id_field: the field or column that holds the id, where there is one.
+        max_document_bytes: a larger document is a reject (`too_large`). In JSONL the
+            whole line counts.
+    """
+
+    format: str = "auto"
+    text_field: str = "text"
+    id_field: str = "id"
+    max_document_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise UsageError(
+                f"wanted --format {', '.join(FORMATS)}, found {self.format}. Name one"
+            )
+        if not self.text_field or self.text_field == self.id_field:
+            raise UsageError(
+                f"wanted a --text_field other than --id_field, found "
+                f"'{self.text_field}' and '{self.id_field}'. Name the text's field"
+            )
+        if self.max_document_bytes < 1:
+            raise UsageError(
+                "wanted --max_document_bytes of 1 or more, found "
+                f"{self.max_document_bytes}. Leave it out for 64 MiB"
+            )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one worker reads at a time.
+
+    Attributes:
+        index: its place among all pieces.
+        path: the file.
+        relative: the file's path relative to the glob's fixed prefix.
+        start: bytes of a plain file, else 0; of Parquet, the first row group.
+        end: where it ends, exclusive, likewise; `TO_THE_END` for whole files. A
+            document belongs to the piece in which it starts.
+        size: bytes of the stored file that the piece stands for.
+        format: "text", "lines", "paragraphs", "jsonl" or "parquet".
+        compression: "none", "gzip" or "zstd".
+    """
+
+    index: int
+    path: str
+    relative: str
+    start: int
+    end: int
+    size: int
+    format: str
+    compression: str
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A document that is not kept: why, and where it lies.
+
+    `reason` is one of malformed_json, missing_field, wrong_type, invalid_utf8,
+    too_large, truncated_input, damaged_input (readers); empty, repeated_id, duplicate
+    and the like come from later stages.
+    """
+
+    reason: str
+    relative: str
+    offset: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class DocumentBatch:
+    """Some documents of one file, in file order.
+
+    Attributes:
+        relative: the file's path relative to the glob's fixed prefix.
+        texts: valid UTF-8, no nulls, [n].
+        keys: uint8 [n, 16].
+        offsets: int64 [n].
+        rejects: documents that could not be read.
+        bytes_read: bytes of the stored file since the piece's last batch; over a
+            piece they add up to its size.
+    """
+
+    relative: str
+    texts: pa.LargeStringArray
+    keys: np.ndarray
+    offsets: np.ndarray
+    rejects: list[Reject]
+    bytes_read: int
+
+
+def keys_of(
+    relative: str, ids: Sequence[str | None] | None, offsets: np.ndarray
+) -> np.ndarray:
+    """Returns documents' keys, uint8 [n, 16]: by id where there is one, else offset."""
+    if ids is None:
+        return keys_of_offsets(relative, offsets.tolist())
+    keys = np.empty((len(offsets), KEY_BYTES), np.uint8)
+    with_id = np.array([name is not None for name in ids], bool)
+    keys[with_id] = keys_of_ids(relative, [name for name in ids if name is not None])
+    keys[~with_id] = keys_of_offsets(relative, offsets[~with_id].tolist())
+    return keys
+
+
+def format_of(path: str, reader: ReaderConfig) -> str:
+    """Returns the format a file is read as."""
+    if reader.format != "auto":
+        return reader.format
+    name = path.removesuffix(".gz").removesuffix(".zst").lower()
+    if name.endswith(_JSONL_EXTENSIONS):
+        return "jsonl"
+    return "parquet" if name.endswith(_PARQUET_EXTENSION) else "text"
+
+
+def plan_pieces(
+    files: Sequence[storage.InputFile],
+    reader: ReaderConfig,
+    piece_bytes: int = _PIECE_BYTES,
+) -> list[Piece]:
+    """Cuts files into pieces of about `piece_bytes`, in the files' order.
+
+    Plain JSONL, lines and paragraphs are cut anywhere, Parquet at row groups, all else
+    is read whole.
+    """
+    pieces: list[Piece] = []
+    for file in files:
+        kind = format_of(file.path, reader)
+        compression = "none" if kind == "parquet" else compression_of(file.path)
+        for start, end, size in _ranges(file, kind, compression, piece_bytes):
+            pieces.append(
+                Piece(
+                    index=len(pieces),
+                    path=file.path,
+                    relative=file.relative,
+                    start=start,
+                    end=end,
+                    size=size,
+                    format=kind,
+                    compression=compression,
+                )
+            )
+    return pieces
+
+
+def _ranges(
+    file: storage.InputFile, kind: str, compression: str, piece_bytes: int
+) -> list[tuple[int, int, int]]:
+    """Returns (start, end, stored bytes) of a file's pieces."""
+    whole = [(0, TO_THE_END, file.size)]
+    if file.size <= piece_bytes or kind == "text" or compression != "none":
+        return whole
+    if kind == "parquet":
+        return _row_group_ranges(file, piece_bytes) or whole
+    count = -(-file.size // piece_bytes)
+    cuts = [file.size * part // count for part in range(count + 1)]
+    return [(start, end, end - start) for start, end in itertools.pairwise(cuts)]
+
+
+def _row_group_ranges(
+    file: storage.InputFile, piece_bytes: int
+) -> list[tuple[int, int, int]]:
+    """Returns ranges of row groups; none for a file whose footer cannot be read."""
+    try:
+        with storage.open_input(file.path) as stream:
+            groups = pq.ParquetFile(stream).metadata.num_row_groups
+    except pa.ArrowInvalid:
+        return []  # read_piece meets the damage again and counts it
+    count = min(groups, -(-file.size // piece_bytes))
+    cuts = [groups * part // count for part in range(count + 1)] if count else []
+    sizes = [file.size * part // count for part in range(count + 1)] if count else []
+    return [
+        (cuts[part], cuts[part + 1], sizes[part + 1] - sizes[part])
+        for part in range(count)
+    ]
