@@ -13,7 +13,7 @@ so every target of the stored row stays a target once, and positions restart.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -197,7 +197,7 @@ class TrainingRows:
 
     def blocks(
         self, rows_consumed: int, steps_per_block: Iterable[int]
-    ) -> Iterator[Block]:
+    ) -> Generator[Block, None, None]:
         """Yields one block per entry of `steps_per_block`, from `rows_consumed` on.
 
         A background thread reads the next block while the caller uses this one.

@@ -179,14 +179,21 @@ def truncate_events(directory: str, step: int) -> None:
     names = [n for n in sorted(os.listdir(directory)) if n.startswith(_EVENTS_PREFIX)]
     if not names:
         return
-    kept = os.path.join(directory, f"{_EVENTS_PREFIX}{time.time_ns()}.kept")
-    with tf.io.TFRecordWriter(kept + ".tmp") as writer:
-        for name in names:
-            for record in _whole_records(os.path.join(directory, name)):
-                if tf.compat.v1.Event.FromString(record).step <= step:
-                    writer.write(record)
-    os.replace(kept + ".tmp", kept)
-    for name in names:
+    # TensorBoard reads files by name: this one sorts before those written from now on.
+    kept = f"{_EVENTS_PREFIX}{int(time.time()):010d}-kept"
+    # A dict drops what a kill between renaming and unlinking left in two files.
+    records = dict.fromkeys(
+        record
+        for name in names
+        for record in _whole_records(os.path.join(directory, name))
+        if tf.compat.v1.Event.FromString(record).step <= step
+    )
+    temporary = os.path.join(directory, f".{kept}.tmp")
+    with tf.io.TFRecordWriter(temporary) as writer:
+        for record in records:
+            writer.write(record)
+    os.replace(temporary, os.path.join(directory, kept))
+    for name in set(names) - {kept}:
         os.unlink(os.path.join(directory, name))
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from preprocessing import storage
 from preprocessing.commands import Interrupted
-from preprocessing.tokenizer import Tokenizer
+from preprocessing.manifest import TOKENIZER_NAME
 from trainer import checkpoints, loop
 from trainer.evaluation import byte_counts, make_evaluate
 from trainer.input_pipeline import Block, SubRows, TrainingRows
@@ -27,7 +27,6 @@ from trainer.run_directory import (
     check_can_hold,
     check_same,
     is_run,
-    read_run,
     read_tokenizer,
     write_run,
 )
@@ -146,7 +145,7 @@ class _Session:
         self._evaluate = make_evaluate(
             self._model,
             workers,
-            _byte_counts(run, planned),
+            byte_counts(storage.join(run, TOKENIZER_NAME), planned.manifest),
             planned.layout.micro_batch_size * planned.layout.num_replicas,
         )
         self._report = _open_report(planned, run, start, self._model)
@@ -166,6 +165,12 @@ class _Session:
         blocks = stream.blocks(position.rows_consumed, lengths)
         try:
             loop.run(config, position, blocks, parts)
+        except Interrupted:
+            self._planned.workers.total(0)
+            raise
+        else:
+            # A worker that leaves early looks to the others like one that died.
+            self._planned.workers.total(0)
         finally:
             blocks.close()
 
@@ -239,17 +244,6 @@ class _Session:
             self._report.note(f"step {config.last_step:,} is already done")
         if not self._validation.num_rows:
             self._report.note("no validation rows: the run will not be evaluated")
-
-
-def _byte_counts(run: str, planned: Plan):  # type: ignore[no-untyped-def]
-    manifest = planned.manifest
-    tokenizer = Tokenizer.restore(
-        read_run(run).tokenizer_path,
-        bos_id=manifest.bos_id,
-        eos_id=manifest.eos_id,
-        pad_id=manifest.pad_id,
-    )
-    return byte_counts(tokenizer)
 
 
 def _open_report(

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from preprocessing.commands import UsageError
 
-_SUFFIX = "/.ATTRIBUTE_VALUES/VARIABLE_VALUE"
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SHOWN = 3
 
 
@@ -56,10 +56,11 @@ def variable_shapes(objects: Mapping[str, tf.Module]) -> dict[str, tuple[int, ..
     The name is the shortest path of attributes, found breadth first as
     `tf.train.Checkpoint` does; a shared variable has one name.
     """
-    view = tf.train.TrackableView(tf.train.Checkpoint(**objects))
+    root = tf.train.Checkpoint(**objects)
+    view = tf.train.TrackableView(root)  # Holds the root by a weak reference only.
     shapes = {}
-    seen = {id(view.root)}
-    waiting = deque([("", view.root)])
+    seen = {id(root)}
+    waiting = deque([("", root)])
     while waiting:
         path, node = waiting.popleft()
         if isinstance(node, tf.Variable):

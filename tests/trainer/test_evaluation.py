@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation counts every target once, and its bytes exactly."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from preprocessing.commands import WorkError
+from preprocessing.manifest import read_manifest
+from preprocessing.tokenizer import Tokenizer
+from tests.datasets import write_dataset
+from trainer.evaluation import Evaluation, byte_counts, make_evaluate
+from trainer.input_pipeline import SubRows
+from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.workers import workers_of
+
+
+@pytest.fixture(scope="module")
+def model(manifest):
+    config = ModelConfig(num_layers=1, d_model=16, num_heads=2, ffn_dim=16)
+    return build_model(config, manifest.vocab_size, PrecisionConfig(), seed=1)
+
+
+@pytest.fixture(scope="module")
+def counts(dataset, manifest):
+    return byte_counts(str(dataset / "tokenizer.json"), manifest)
+
+
+def evaluated(model, counts, rows, batch_rows):
+    workers = workers_of(tf.distribute.OneDeviceStrategy("CPU:0"))
+    return make_evaluate(model, workers, counts, batch_rows)(rows, lambda: None)
+
+
+def by_hand(model, counts, tokens, segment_lengths):
+    """Sums nats, targets and bytes segment by segment, each in a batch of its own."""
+    nats = targets = text_bytes = 0
+    for row, lengths in zip(tokens, segment_lengths, strict=True):
+        start = 0
+        for length in lengths[lengths > 1]:
+            segment = row[None, start : start + length]
+            positions = np.arange(length - 1, dtype=np.int32)[None]
+            hidden = model(segment[:, :-1], np.ones_like(positions), positions)
+            logs = tf.nn.log_softmax(model.logits(hidden)[0]).numpy()
+            wanted = segment[0, 1:]
+            nats -= float(logs[np.arange(length - 1), wanted].sum())
+            targets += length - 1
+            text_bytes += int(counts[wanted].sum())
+            start += length
+    return nats, targets, text_bytes
+
+
+def test_the_sums_are_those_of_each_segment_alone(dataset, manifest, model, counts):
+    rows = SubRows(str(dataset), manifest, "validation", 64)
+    nats, targets, text_bytes = by_hand(
+        model, counts, *rows.read(np.arange(rows.num_rows))
+    )
+    result = evaluated(model, counts, rows, 8)
+    assert (result.targets, result.text_bytes) == (targets, text_bytes)
+    assert result.nats == pytest.approx(nats, rel=1e-6)
+
+
+def test_the_result_does_not_depend_on_the_batch(dataset, manifest, model, counts):
+    rows = SubRows(str(dataset), manifest, "validation", 32)
+    results = [evaluated(model, counts, rows, size) for size in (1, 7, 64, 500)]
+    assert rows.num_rows < 500
+    assert len({result.targets for result in results}) == 1
+    assert len({result.text_bytes for result in results}) == 1
+    losses = [result.loss for result in results]
+    assert losses == pytest.approx([losses[0]] * 4, rel=1e-6)
+
+
+def test_the_bytes_of_a_split_are_the_bytes_of_its_text(tmp_path, model):
+    dataset = write_dataset(tmp_path / "dataset", documents=9, validation_documents=3)
+    manifest = read_manifest(str(dataset))
+    small = build_model(model.config, manifest.vocab_size, PrecisionConfig(), seed=1)
+    rows = SubRows(str(dataset), manifest, "validation", 64)
+    counts = byte_counts(str(dataset / "tokenizer.json"), manifest)
+    result = evaluated(small, counts, rows, 16)
+    # BOS is a document's first id and no target; EOS is one and stands for no text.
+    assert result.text_bytes == manifest.splits["validation"].text_bytes
+
+
+def test_special_ids_stand_for_no_bytes(dataset, manifest, counts):
+    tokenizer = Tokenizer.load(str(dataset / "tokenizer.json"))
+    assert [counts[tokenizer.bos_id], counts[tokenizer.eos_id]] == [0, 0]
+    ids, _ = tokenizer.encode_batch(["Äpfel"])
+    assert counts[ids].sum() == 6
+    assert len(counts) == manifest.vocab_size
+
+
+def test_bits_per_byte_is_the_contracts_quotient():
+    result = Evaluation(nats=8 * math.log(2), targets=4, text_bytes=16)
+    assert result.bits_per_byte == pytest.approx(0.5)
+    assert result.loss == pytest.approx(2 * math.log(2))
+    assert result.perplexity == pytest.approx(4.0)
+    assert Evaluation(nats=1.0, targets=1, text_bytes=0).bits_per_byte is None
+
+
+def test_an_empty_split_is_an_error(tmp_path, model, counts):
+    dataset = write_dataset(tmp_path / "dataset", documents=9, validation_documents=0)
+    rows = SubRows(str(dataset), read_manifest(str(dataset)), "validation", 64)
+    with pytest.raises(WorkError, match="found none in the split"):
+        evaluated(model, counts, rows, 8)
+
+
+def test_a_stop_ends_an_evaluation_between_batches(dataset, manifest, model, counts):
+    rows = SubRows(str(dataset), manifest, "validation", 64)
+    workers = workers_of(tf.distribute.OneDeviceStrategy("CPU:0"))
+
+    def stop():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        make_evaluate(model, workers, counts, 8)(rows, stop)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines of metrics: their numbers, and cutting them back to a step."""
+
+import json
+import math
+
+import pytest
+import tensorflow as tf
+
+from trainer.loop import Interval
+from trainer.metrics import (
+    EvaluationLine,
+    MetricsFiles,
+    Speed,
+    evaluated_steps,
+    read_lines,
+    training_line,
+)
+from trainer.peak_flops import measured_cpu_flops, published_flops
+
+INTERVAL = Interval(
+    step=20,
+    nats=30.0,
+    weight=12.0,
+    gradient_norm=0.5,
+    learning_rate=0.25,
+    rows=40,
+    seconds=8.0,
+    wait_seconds=2.0,
+    skipped=0,
+)
+
+
+def scalars(directory):
+    """Returns {(tag, step): value} of all events, refusing a pair seen twice."""
+    found = {}
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                key = (value.tag, event.step)
+                assert key not in found
+                found[key] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+def write(run, restored_step, steps):
+    files = MetricsFiles(str(run), restored_step)
+    for step in steps:
+        line = training_line(
+            Interval(**{**vars(INTERVAL), "step": step}), Speed(64, 1e6, None)
+        )
+        files.append(line)
+        if step % 20 == 0:
+            files.append(EvaluationLine(step, 2.5, 1.25))
+    files.close()
+
+
+def test_the_numbers_of_a_line_follow_from_rows_and_seconds():
+    line = training_line(INTERVAL, Speed(64, flops_per_token=1e6, peak_flops=4e9))
+    assert line.loss == 2.5
+    assert line.tokens_per_second == 40 * 64 / 8
+    assert line.mfu == 320 * 1e6 / 4e9
+    assert line.data_wait == 0.25
+
+
+def test_what_is_not_known_is_null_and_not_a_number():
+    interval = Interval(
+        **{**vars(INTERVAL), "weight": 0.0, "nats": 0.0, "gradient_norm": math.nan}
+    )
+    line = training_line(interval, Speed(64, 1e6, None))
+    assert (line.loss, line.gradient_norm, line.mfu) == (None, None, None)
+
+
+def test_lines_and_events_hold_the_same_numbers_under_the_contracts_names(tmp_path):
+    write(tmp_path, 0, [10, 20])
+    lines = read_lines(str(tmp_path / "metrics.jsonl"))
+    names = "step loss learning_rate gradient_norm tokens_per_second mfu data_wait"
+    assert list(lines[0]) == names.split()
+    assert list(lines[2]) == ["step", "validation_loss", "bits_per_byte"]
+    wanted = {
+        (name, line["step"]): value
+        for line in lines
+        for name, value in line.items()
+        if name != "step" and value is not None
+    }
+    assert scalars(tmp_path) == pytest.approx(wanted)
+    assert evaluated_steps(lines, 20) == {20}
+    assert evaluated_steps(lines, 19) == frozenset()
+
+
+def test_a_resume_cuts_back_so_that_no_step_appears_twice(tmp_path):
+    write(tmp_path, 0, [10, 20, 30, 40])
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 50, "lo')  # what a kill leaves behind
+    events = next(tmp_path.glob("events.out.tfevents.*"))
+    with open(events, "ab") as file:
+        file.write(b"half a record")
+    write(tmp_path, 20, [30, 40, 50])
+    text = (tmp_path / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == [10, 20, 30, 40, 50]
+    found = scalars(tmp_path)
+    assert [step for tag, step in found if tag == "loss"] == steps
+    assert [step for tag, step in found if tag == "validation_loss"] == [20, 40]
+
+
+def test_a_device_that_is_not_in_the_table_has_no_known_peak():
+    assert published_flops("NVIDIA A100-SXM4-80GB", "bfloat16") == 312e12
+    assert published_flops("NVIDIA H100 80GB HBM3", "bfloat16") == 989.4e12
+    assert published_flops("NVIDIA H100 PCIe", "float32") == 378e12
+    assert published_flops("NVIDIA L40S", "bfloat16") == 362e12
+    for unknown in ("NVIDIA L40", "NVIDIA GeForce RTX 4090", ""):
+        assert published_flops(unknown, "bfloat16") is None
+
+
+def test_a_cpus_peak_is_measured_within_reason():
+    assert 1e8 < measured_cpu_flops("float32") < 1e14
