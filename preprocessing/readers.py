@@ -22,11 +22,11 @@ from preprocessing.jsonl import JsonLines, is_utf8
 from preprocessing.line_blocks import Spans, Trouble
 
 # The texts of one Parquet batch; its rows are counted from the row groups' own sizes.
-_PARQUET_BATCH_BYTES = 16 << 20
+_PARQUET_BATCH_BYTES = 4 << 20
 
 
 def read_piece(piece: Piece, reader: ReaderConfig) -> Iterator[DocumentBatch]:
-    """Yields the piece's documents in batches of about 16 MB of input.
+    """Yields the piece's documents in batches of about 4 MB of input.
 
     What cannot be read becomes rejects; a batch may hold nothing else.
 

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Light cleaning of corpus text that leaves code, indentation and languages alone.
+
+This is corpus-only. What every text undergoes, prompts too (NUL removed, the
+tokenizer's own normaliser), happens where text is encoded. Cleaning is idempotent:
+
+    control characters   C0, DEL and C1 go; tab, line feed and carriage return stay
+    line ends            CRLF and a lone CR become LF
+    lines                trailing spaces and tabs go; indentation stays
+    blank lines          more than two in a row become two
+    composition          NFC, only if asked for
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import normalizers
+
+from preprocessing.commands import UsageError
+
+_TAB, _NEWLINE, _SPACE, _DELETE = 9, 10, 32, 127
+_C1_LEAD, _C1_END = 0xC2, 0xA0  # U+0080 to U+009F are C2 80 to C2 9F in UTF-8
+_STRETCH = 1 << 18  # bytes looked at at once; their masks stay in a core's cache
+# C1 is U+0080 to U+009F, U+0085 included: in text found in the wild it is more often
+# a mangled Windows-1252 ellipsis than a line end.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_LINE_END = re.compile("\r\n?")
+
+
+@dataclass(frozen=True)
+class CleaningConfig:
+    """How documents are cleaned.
+
+    Attributes:
+        compose: apply Unicode NFC, as `tokenizers` does.
+        max_blank_lines: longer runs of blank lines are cut to this many.
+    """
+
+    compose: bool = False
+    max_blank_lines: int = 2
+
+    def __post_init__(self) -> None:
+        if self.max_blank_lines < 0:
+            raise UsageError(
+                f"wanted max_blank_lines of 0 or more, found {self.max_blank_lines}. "
+                "Leave it out for 2"
+            )
+
+
+def clean(texts: pa.LargeStringArray, config: CleaningConfig) -> pa.LargeStringArray:
+    """Returns the texts cleaned, [n] as given; clean ones cost a look at their bytes.
+
+    Args:
+        texts: valid UTF-8, no nulls, [n].
+        config: what is cleaned.
+    """
+    dirty = _suspects(texts, config)
+    if not dirty.any():
+        return texts
+    mask = pa.array(dirty)
+    cleaned = [clean_text(text, config) for text in texts.filter(mask).to_pylist()]
+    return pc.replace_with_mask(texts, mask, pa.array(cleaned, pa.large_string()))
+
+
+def clean_text(text: str, config: CleaningConfig) -> str:
+    """Returns one text cleaned."""
+    text = _CONTROL.sub("", text)
+    if "\r" in text:
+        text = _LINE_END.sub("\n", text)
+    if " \n" in text or "\t\n" in text:
+        text = "\n".join([line.rstrip(" \t") for line in text.split("\n")])
+    text = text.rstrip(" \t")
+    newlines = config.max_blank_lines + 1
+    if "\n" * (newlines + 1) in text:
+        text = _long_runs(newlines).sub("\n" * newlines, text)
+    if config.compose and not text.isascii():
+        text = _compose()(text)
+    return text
+
+
+def is_empty(texts: pa.LargeStringArray) -> np.ndarray:
+    """Tells which texts hold nothing but white space, bool [n]."""
+    blank = pc.or_(pc.utf8_is_space(texts), pc.equal(pc.binary_length(texts), 0))
+    return blank.to_numpy(zero_copy_only=False)
+
+
+@functools.cache
+def _long_runs(newlines: int) -> re.Pattern[str]:
+    return re.compile(rf"\n{{{newlines + 1},}}")
+
+
+@functools.cache
+def _compose() -> Callable[[str], str]:
+    # The reference decides what NFC is: Python's tables are of another Unicode version.
+    return normalizers.NFC().normalize_str
+
+
+def _suspects(texts: pa.LargeStringArray, config: CleaningConfig) -> np.ndarray:
+    """Tells which texts cleaning may change, bool [n]; it never misses one.
+
+    The bytes of all texts are looked at as one vector, a stretch at a time; what lies
+    across the border of two texts makes a suspect at worst.
+    """
+    count = len(texts)
+    edges = np.frombuffer(texts.buffers()[1], np.int64)
+    edges = edges[texts.offset : texts.offset + count + 1]
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[edges[0] : edges[-1]]
+    edges = edges - edges[0]
+    overlap = config.max_blank_lines + 2
+    found = [
+        _suspicious_places(data[start : start + _STRETCH + overlap], config) + start
+        for start in range(0, len(data), _STRETCH)
+    ]
+    # The last byte of a text counts as if a line feed followed it.
+    filled = np.flatnonzero(edges[1:] > edges[:-1])
+    final = edges[filled + 1] - 1
+    found.append(final[_is_blank(data[final])])
+    dirty = np.zeros(count, bool)
+    dirty[np.searchsorted(edges, np.concatenate(found), side="right") - 1] = True
+    return dirty
+
+
+def _suspicious_places(data: np.ndarray, config: CleaningConfig) -> np.ndarray:
+    """Returns where bytes call for cleaning.
+
+    Counting bytes runs at some 10 GB/s, so positions are sought only where a count
+    says that there is something to find.
+    """
+    newlines = np.flatnonzero(data == _NEWLINE)
+    inner = newlines[newlines > 0]
+    found = [inner[_is_blank(data[inner - 1])] - 1]
+    reach = config.max_blank_lines + 1
+    found.append(newlines[:-reach][newlines[reach:] - newlines[:-reach] == reach])
+    low = np.count_nonzero(data < _SPACE) - np.count_nonzero(data == _TAB)
+    if low > len(newlines):
+        allowed = (data == _NEWLINE) | (data == _TAB)
+        found.append(np.flatnonzero((data < _SPACE) & ~allowed))
+    if np.count_nonzero(data == _DELETE):
+        found.append(np.flatnonzero(data == _DELETE))
+    if np.count_nonzero(data[:-1] == _C1_LEAD):
+        lead = np.flatnonzero(data[:-1] == _C1_LEAD)
+        found.append(lead[data[lead + 1] < _C1_END])
+    if config.compose:
+        found.append(np.flatnonzero(data > _DELETE))
+    return np.concatenate(found)
+
+
+def _is_blank(values: np.ndarray) -> np.ndarray:
+    return (values == _SPACE) | (values == _TAB)
