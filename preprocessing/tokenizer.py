@@ -198,5 +198,5 @@ def _as_arrow(texts: Sequence[str] | pa.Array | pa.ChunkedArray) -> pa.Array:
     if not isinstance(texts, pa.Array):
         texts = pa.array(texts, pa.large_string())
     if texts.null_count:
-        raise ValueError(f"wanted a text for each document, found {texts.null_count} ∅")
+        raise ValueError(f"wanted a text each, found {texts.null_count} missing")
     return texts.cast(pa.large_string())

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`quern-tokenizer`: trains a tokenizer on a sample of the input."""
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import NoReturn
+
+import numpy as np
+
+from pipelines.input_flags import add_input_flags, reader_config
+from pipelines.progress import Progress, amount, watch
+from preprocessing import storage, tokenizer
+from preprocessing.commands import CommandParser, UsageError, run
+from preprocessing.documents import Piece, ReaderConfig, plan_pieces
+from preprocessing.fingerprints import keys_of_offsets, order_hash
+from preprocessing.normalize import CleaningConfig, clean
+from preprocessing.readers import read_piece
+from preprocessing.text_sample import TextSample
+
+# Of a large input, pieces with this many times the sample's bytes are read: enough for
+# a document to count wherever it lies, without reading a terabyte for 100 MB.
+READ_FACTOR = 4
+
+
+def main(argv: Sequence[str]) -> None:
+    """Samples the input, trains and writes `tokenizer.json`."""
+    values = _parser().parse_args(argv)
+    reader = reader_config(values)
+    _check(values)
+    start = time.monotonic()
+    pieces = plan_pieces(storage.expand(values.input), reader)
+    chosen = _choose(pieces, values.sample_bytes, values.seed)
+    sample = _read(chosen, reader, values.sample_bytes, values.seed)
+    texts = sample.texts()
+    print(f"train: on {len(texts):,} documents, {amount(sample.text_bytes, 'B')}")
+    data = tokenizer.train(texts, values.vocab_size)
+    storage.write_atomically(values.output, data)
+    _report(values, time.monotonic() - start)
+
+
+def cli() -> NoReturn:
+    """The console script."""
+    run(main)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "quern-tokenizer",
+        "Trains a byte-level BPE tokenizer on a sample of the input's documents. The "
+        "same input and flags give the same file.",
+    )
+    add_input_flags(parser)
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="the tokenizer.json to write; must not exist",
+    )
+    parser.add_argument(
+        "--vocab_size",
+        type=int,
+        required=True,
+        metavar="N",
+        help="entries, the 256 bytes and 3 special tokens included; up to 65536 a "
+        "dataset takes 2 bytes a token",
+    )
+    parser.add_argument(
+        "--sample_bytes",
+        type=int,
+        default=100_000_000,
+        metavar="N",
+        help="text to train on, chosen by hash of the documents' keys",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the hash")
+    return parser
+
+
+def _check(values: argparse.Namespace) -> None:
+    """Refuses before any work what can be known before it."""
+    if storage.exists(values.output):
+        raise UsageError(
+            f"wanted to write {values.output}, found that it exists. "
+            "Remove it or name another --output"
+        )
+    if values.vocab_size < tokenizer.SMALLEST_VOCABULARY:
+        raise UsageError(
+            f"wanted --vocab_size of {tokenizer.SMALLEST_VOCABULARY} or more, found "
+            f"{values.vocab_size}. 8192 to 65536 are usual"
+        )
+    if values.sample_bytes < 1:
+        raise UsageError(
+            f"wanted --sample_bytes of 1 or more, found {values.sample_bytes}. "
+            "Leave it out for 100 MB"
+        )
+    _check_directory(values.output)
+
+
+def _check_directory(output: str) -> None:
+    """Makes the output's directory, or says now rather than later that it cannot."""
+    directory = output.rpartition("/")[0]
+    try:
+        if directory:
+            storage.make_directory(directory)
+    except OSError as error:
+        raise UsageError(
+            f"wanted to write {output}, found that {directory} cannot be made "
+            f"({error.strerror}). Name another --output"
+        ) from error
+    if not storage.is_cloud(output) and not os.access(directory or ".", os.W_OK):
+        raise UsageError(
+            f"wanted to write {output}, found {directory or '.'} not writable. "
+            "Name another --output"
+        )
+
+
+def _choose(pieces: list[Piece], sample_bytes: int, seed: int) -> list[Piece]:
+    """Returns the pieces to read: all, or of a large input some, by hash."""
+    keys = [keys_of_offsets(piece.relative, [piece.start]) for piece in pieces]
+    order = np.argsort(order_hash(seed, np.concatenate(keys)), kind="stable")
+    sizes = np.array([piece.size for piece in pieces], np.int64)[order]
+    wanted = order[np.cumsum(sizes) - sizes < READ_FACTOR * sample_bytes]
+    return [pieces[number] for number in np.sort(wanted)]
+
+
+def _read(
+    pieces: list[Piece], reader: ReaderConfig, sample_bytes: int, seed: int
+) -> TextSample:
+    """Reads pieces, cleans as `quern-prepare` does, and keeps the sample."""
+    sample, rejected, cleaning = (
+        TextSample(sample_bytes),
+        Counter[str](),
+        CleaningConfig(),
+    )
+    done, total = 0, sum(piece.size for piece in pieces)
+    with watch(lambda: Progress("read", done, total)):
+        for piece in pieces:
+            for batch in read_piece(piece, reader):
+                rejected.update(reject.reason for reject in batch.rejects)
+                texts = clean(batch.texts, cleaning)
+                sample.add(texts, order_hash(seed, batch.keys))
+                done += batch.bytes_read
+    reasons = ", ".join(f"{count:,} {name}" for name, count in sorted(rejected.items()))
+    if not sample.text_bytes:
+        raise UsageError(
+            "wanted text to train on, found none in the input "
+            f"(rejected: {reasons or 'nothing'}). Check --input, --format, --text_field"
+        )
+    if rejected:
+        print(f"read: left out {reasons}")
+    return sample
+
+
+def _report(values: argparse.Namespace, seconds: float) -> None:
+    size = tokenizer.Tokenizer.load(values.output).vocab_size
+    print(f"wrote {values.output}: {size:,} entries, in {seconds:.1f} s")
+    if size < values.vocab_size:
+        print(
+            f"note: wanted {values.vocab_size:,} entries, the sample has words for "
+            f"{size:,}; the dataset will use that number"
+        )
+
+
+if __name__ == "__main__":
+    cli()
