@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast rows come out of a dataset's shards: python -m tests.benchmarks.rows.
+
+Builds a dataset of synthetic rows at sequence_length 2,048 in a temporary directory,
+then reads all of it 64 rows at a time, every checksum checked, to numpy arrays. Tokens
+per second per core are row positions over CPU time, so other work on the machine costs
+accuracy but not the figure's meaning. The promise is 20 million.
+"""
+
+import tempfile
+import time
+
+import numpy as np
+
+from preprocessing.commands import CommandParser
+from preprocessing.manifest import Counts, Manifest, Shard, Split
+from preprocessing.records import RecordFormat
+from preprocessing.shards import Shards, shard_name, write_shard
+
+SEQUENCE_LENGTH = 2048
+ROWS_PER_READ = 64
+ROWS_PER_SHARD = 8192
+
+
+def write_rows(directory: str, layout: RecordFormat, shards: int) -> list[Shard]:
+    """Writes shards of random rows with eight segments each."""
+    rng = np.random.default_rng(0)
+    written = []
+    for index in range(shards):
+        tokens = rng.integers(0, layout.vocab_size, (ROWS_PER_SHARD, layout.row_tokens))
+        lengths = np.zeros((ROWS_PER_SHARD, layout.max_segments), np.int64)
+        lengths[:, :8] = layout.row_tokens // 8
+        frames = layout.encode(tokens, lengths)
+        written.append(
+            write_shard(directory, shard_name("train", index, shards), [frames])
+        )
+    return written
+
+
+def manifest_of(layout: RecordFormat, shards: list[Shard]) -> Manifest:
+    """Returns the manifest that makes the shards a dataset."""
+    rows = sum(shard.rows for shard in shards)
+    tokens = rows * layout.row_tokens
+    return Manifest(
+        sequence_length=layout.sequence_length,
+        objective="causal",
+        token_dtype=layout.token_dtype.name,
+        vocab_size=layout.vocab_size,
+        bos_id=None,
+        eos_id=0,
+        pad_id=0,
+        tokenizer_sha256="",
+        config={},
+        config_hash="",
+        seed=0,
+        max_segments=layout.max_segments,
+        record_bytes=layout.record_bytes,
+        features=layout.features(),
+        splits={"train": Split(rows, tokens, tokens, tuple(shards))},
+        counts=Counts(rows, rows, {}, tokens, tokens, 0, 0),
+        sources=(),
+    )
+
+
+def tokens_per_second(shards: Shards, order: np.ndarray) -> tuple[float, float]:
+    """Reads all rows in `order`; returns tokens per second of CPU and of wall time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    total = 0
+    for start in range(0, len(order), ROWS_PER_READ):
+        tokens, _ = shards.read(order[start : start + ROWS_PER_READ])
+        total += len(tokens) * shards.layout.sequence_length
+    return total / (time.process_time() - cpu), total / (time.perf_counter() - wall)
+
+
+def main() -> None:
+    """Prints one line per vocabulary and order of rows."""
+    parser = CommandParser("rows.py", "Measure how fast rows are read.")
+    parser.add_argument("--shards", type=int, default=4, help="shards of 8,192 rows")
+    shards = parser.parse_args().shards
+    print(f"{shards} shards of {ROWS_PER_SHARD} rows, {SEQUENCE_LENGTH + 1} ids a row")
+    print(f"{'ids':8} {'rows':12} {'Mtokens/s/core':>15} {'Mtokens/s wall':>15}")
+    for vocab_size in (50_257, 151_643):
+        layout = RecordFormat(SEQUENCE_LENGTH, vocab_size)
+        with tempfile.TemporaryDirectory() as directory:
+            manifest = manifest_of(layout, write_rows(directory, layout, shards))
+            opened = Shards(directory, manifest, "train")
+            in_order = np.arange(opened.num_rows)
+            shuffled = np.random.default_rng(1).permutation(opened.num_rows)
+            tokens_per_second(opened, in_order)  # warms the page cache
+            for name, order in (("in order", in_order), ("shuffled", shuffled)):
+                cpu, wall = tokens_per_second(opened, order)
+                print(
+                    f"{layout.token_dtype.name:8} {name:12} {cpu / 1e6:15.0f} "
+                    f"{wall / 1e6:15.0f}"
+                )
+
+
+if __name__ == "__main__":
+    main()
