@@ -18,8 +18,6 @@ import os
 # in every worker would oversubscribe the cores, and hangs in a forked child.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import awkward
-import gigatoken
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +26,7 @@ from tokenizers import normalizers
 
 from preprocessing import contested, contested_ranges
 from preprocessing.byte_level import ByteLevelBPE
+from preprocessing.gigatoken_engine import GigatokenEngine
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class Encoder:
         self._compose = normalizers.NFC().normalize_str
         self._nfc = _nfc_set() if bpe.normalizer == "NFC" else None
         self._contested = contested.CodePointSet(())
-        self._fast: gigatoken.Tokenizer | None = None
+        self._fast: GigatokenEngine | None = None
         self.fallback_reason = _unproven(bpe)
         if self.fallback_reason is None:
             self._contested = _contested_set(bpe)
@@ -87,7 +86,7 @@ class Encoder:
         if self._nfc is not None:
             texts = self._normalised(texts, self._nfc)
         data, offsets = _buffers(texts)
-        ids, lengths = _encode_fast(self._fast, data, offsets)
+        ids, lengths = self._fast.encode(data, offsets)
         apart = self._contested.holders(data, offsets)
         if not len(apart):
             return ids, lengths
@@ -98,7 +97,7 @@ class Encoder:
         """Loads gigatoken, or returns why it cannot be used."""
         without_normalizer = json.dumps({**json.loads(plain), "normalizer": None})
         try:
-            self._fast = gigatoken.Tokenizer.from_json(without_normalizer)
+            self._fast = GigatokenEngine(without_normalizer.encode())
         except (RuntimeError, ValueError) as error:
             return f"gigatoken refuses it ({str(error).splitlines()[0]})"
         probes = [*_PROBES, "".join(strings), *(f"a {text} b" for text in strings)]
@@ -168,19 +167,6 @@ def _without_nul(texts: pa.Array) -> pa.Array:
     if len(data[offsets[0] : offsets[-1]]) and not data[offsets[0] : offsets[-1]].all():
         return pc.replace_substring(texts, "\0", "")
     return texts
-
-
-def _encode_fast(
-    engine: gigatoken.Tokenizer, data: np.ndarray, offsets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Encodes through views of the same memory on both sides: no Python objects."""
-    characters = awkward.contents.NumpyArray(data, parameters={"__array__": "char"})
-    strings = awkward.contents.ListOffsetArray(
-        awkward.index.Index64(offsets), characters, parameters={"__array__": "string"}
-    )
-    layout = engine.encode_batch(awkward.Array(strings), parallel=False).layout
-    ends = np.asarray(layout.offsets)
-    return np.asarray(layout.content.data)[ends[0] : ends[-1]], np.diff(ends)
 
 
 def _replaced(

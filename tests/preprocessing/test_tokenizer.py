@@ -11,6 +11,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preprocessing import gigatoken_engine
 from preprocessing.byte_level import LLAMA3_PATTERN, QWEN2_PATTERN
 from preprocessing.commands import UsageError
 from preprocessing.special_tokens import SpecialIds
@@ -91,6 +92,24 @@ def test_contested_documents_keep_their_place_in_a_batch(place: int) -> None:
     texts[place] = "new letters \u088f\U0003250a and old"
     found = parts(*own().encode_batch(texts))
     assert found == reference_ids(gpt2_style_tokenizer(), texts)
+
+
+def test_made_up_words_without_end_do_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gigatoken_engine, "CACHE_BYTES", 16 << 20)
+    tokenizer = Tokenizer(gpt2_style_tokenizer(), "own", SpecialIds(0, 1, 2))
+    rng = np.random.default_rng(0)
+    known = ["some words that were seen before all others"]
+    wanted = parts(*tokenizer.encode_batch(known))
+    start = gigatoken_engine._resident_bytes()
+    for _ in range(12):
+        letters = rng.integers(ord("a"), ord("z") + 1, (200_000, 9), dtype=np.uint8)
+        letters[:, 0] = ord(" ")
+        tokenizer.encode_batch([letters.tobytes().decode()])
+    # 2.4 million words; without a limit they take 310 MB.
+    assert gigatoken_engine._resident_bytes() - start < 120 << 20
+    assert parts(*tokenizer.encode_batch(known)) == wanted
 
 
 def test_arrow_arrays_are_encoded_like_lists() -> None:
