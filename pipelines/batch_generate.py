@@ -180,7 +180,13 @@ def _parser() -> CommandParser:
     add("--output", required=True, metavar="DIR", help="where answers go")
     add("--prompt_field", default=fields.prompt, help="field with the text")
     add("--id_field", default=fields.id, help="field with a string or whole number")
-    add("--max_new_tokens", type=int, default=defaults.max_new_tokens, metavar="N")
+    add(
+        "--max_new_tokens",
+        type=int,
+        default=defaults.max_new_tokens,
+        metavar="N",
+        help="most ids to add to a prompt",
+    )
     add(
         "--temperature",
         type=float,

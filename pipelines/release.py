@@ -65,7 +65,8 @@ class LoadedRelease:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Returns the number of ids of each text, without BOS and EOS."""
         tokenize = self._module.signatures["tokenize"]
-        return tokenize(text=self._tf.constant(texts))["num_tokens"].numpy().tolist()
+        found = tokenize(text=self._tf.constant(texts, self._tf.string))
+        return found["num_tokens"].numpy().tolist()
 
     def generate(
         self,
@@ -77,7 +78,7 @@ class LoadedRelease:
         """Continues each text by up to its limit; the rest of `config` is shared."""
         rows, tf = len(texts), self._tf
         found = self._module.signatures["generate"](
-            prompt=tf.constant(texts),
+            prompt=tf.constant(texts, tf.string),
             max_new_tokens=tf.constant(limits, tf.int32),
             temperature=tf.fill([rows], float(config.temperature)),
             top_k=tf.fill([rows], config.top_k),

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.tokenizer import Tokenizer
-from trainer.generate import Decoding, generate
+from trainer.generate import Decoding, Generation, generate
 from trainer.models.model import LanguageModel
 from trainer.sampling import Sampling
 from trainer.score import score
@@ -59,8 +59,11 @@ def expected_answers(
         tf.constant(_TOP_P),
         tf.constant(_SEEDS, tf.int64),
     )
-    plain = _continue(model, tokenizer, decoding, prompts, greedy(len(PROMPTS)))
-    sampled = _continue(model, tokenizer, decoding, prompts, chosen)
+    run = tf.function(
+        lambda sampling: generate(model, prompts, sampling, decoding), autograph=False
+    )
+    plain = _readable(run(greedy(len(PROMPTS))), tokenizer)
+    sampled = _readable(run(chosen), tokenizer)
     return {
         "serving_default": {
             "inputs": {"prompt": list(PROMPTS)},
@@ -77,15 +80,7 @@ def expected_answers(
     }
 
 
-def _continue(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    decoding: Decoding,
-    prompts: tf.RaggedTensor,
-    sampling: Sampling,
-) -> dict[str, list[Any]]:
-    run = tf.function(generate, autograph=False)
-    generation = run(model, prompts, sampling, decoding)
+def _readable(generation: Generation, tokenizer: Tokenizer) -> dict[str, list[Any]]:
     lengths = generation.num_tokens.numpy()
     rows = generation.token_ids.numpy()
     texts = [

@@ -11,6 +11,7 @@ Every input and output has one entry per row: TensorFlow Serving's batching refu
 scalars, and its REST interface refuses inputs left out, hence the small first one.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from preprocessing.tokenizer import Tokenizer
@@ -42,7 +43,8 @@ class TextModel(tf.Module):
         super().__init__()
         self.model, self.tokenizer = model, GraphTokenizer(tokenizer)
         self._decoding, self._sequence_length = decoding, sequence_length
-        self._token_bytes = [len(token) for token in tokenizer.token_bytes()]
+        sizes = [len(token) for token in tokenizer.token_bytes()]
+        self._token_bytes = np.array(sizes, np.int32)
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """Returns the functions to save, by the name of their signature."""
@@ -92,7 +94,7 @@ class TextModel(tf.Module):
         if self._decoding.bos_id is not None:
             parts.insert(0, tf.fill([batch, 1], self._decoding.bos_id))
         documents = tf.concat(parts, axis=1)
-        sizes = tf.constant(self._token_bytes, tf.int32)
+        sizes = tf.constant(self._token_bytes)
         return score(self.model, documents, self._sequence_length, sizes)._asdict()
 
     @tf.function(autograph=False, input_signature=[_TEXTS])

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.prompts import (
+    LARGEST_CHUNK,
+    SMALLEST_CHUNK,
+    Census,
+    Prompt,
+    PromptFields,
+    chunks,
+    decode_chunk,
+    encode_chunk,
+    parse_line,
+    read_prompts,
+    row_seed,
+    take_census,
+)
+from preprocessing import storage
+from preprocessing.commands import UsageError
+
+FIELDS = PromptFields()
+
+
+@pytest.mark.parametrize(
+    ("line", "id", "error"),
+    [
+        (b"{", None, "not JSON at here"),
+        (b"[" * 100_000, None, "not JSON at here"),
+        (b'{"id": 1, "prompt": "\xff"}', None, "not JSON at here"),
+        (b"[1]", None, "not a JSON object at here"),
+        (b'{"prompt": "x"}', None, "field id missing or not"),
+        (b'{"id": true, "prompt": "x"}', None, "field id missing or not"),
+        (b'{"id": 1.5, "prompt": "x"}', None, "field id missing or not"),
+        (b'{"id": "\\ud800", "prompt": "x"}', None, "field id missing or not"),
+        (b'{"id": 7}', 7, "no field prompt at here"),
+        (b'{"id": "7", "prompt": null}', "7", "field prompt missing or not a string"),
+        (b'{"id": 7, "prompt": "a\\udfffb"}', 7, "half of a surrogate pair"),
+    ],
+)
+def test_a_line_that_cannot_be_served_says_why_under_its_own_id(line, id, error):
+    prompt = parse_line(line, "here", FIELDS)
+    assert (prompt.id, prompt.text) == (id, None)
+    assert error in prompt.error
+
+
+def test_other_fields_may_hold_the_prompt_and_the_id():
+    fields = PromptFields(prompt="question", id="key")
+    line = b'{"key": "a", "question": "why?", "prompt": 3}'
+    assert parse_line(line, "here", fields) == Prompt("a", "why?")
+
+
+def test_a_repeated_id_is_served_once_and_then_an_error(tmp_path):
+    lines = [{"id": i, "prompt": "x"} for i in (1, "1", 2, 1, "1")]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n\n".join(map(json.dumps, lines)))
+    files = storage.expand([str(path)])
+    prompts = list(read_prompts(files, FIELDS))
+    assert [prompt.id for prompt in prompts] == [1, "1", 2, 1, "1"]
+    assert [prompt.error for prompt in prompts] == [
+        None,
+        None,
+        None,
+        "repeated id at prompts.jsonl line 7",
+        "repeated id at prompts.jsonl line 9",
+    ]
+    assert take_census(files).count == 5
+
+
+def test_an_input_of_blank_lines_is_refused(tmp_path):
+    (tmp_path / "prompts.jsonl").write_text("\n \n")
+    with pytest.raises(UsageError, match="only blank lines"):
+        take_census(storage.expand([str(tmp_path / "*.jsonl")]))
+
+
+@given(st.integers(1, 10**7))
+def test_chunks_follow_from_the_number_of_prompts_alone(count):
+    census = Census(count, "")
+    assert SMALLEST_CHUNK <= census.chunk_size <= LARGEST_CHUNK
+    assert (census.num_chunks - 1) * census.chunk_size < count
+    assert count <= census.num_chunks * census.chunk_size
+
+
+@given(st.lists(st.integers()), st.integers(1, 7))
+def test_chunks_hold_every_prompt_once_in_order(numbers, size):
+    prompts = [Prompt(number, "é\ud83d" if number % 2 else None) for number in numbers]
+    cut = list(chunks(prompts, size))
+    assert [p for chunk in cut for p in chunk] == prompts
+    assert all(len(chunk) == size for chunk in cut[:-1])
+    assert [decode_chunk(encode_chunk(chunk)) for chunk in cut] == cut
+
+
+def test_a_rows_seed_depends_on_the_jobs_seed_and_the_id():
+    seeds = [row_seed(0, 7), row_seed(0, "7"), row_seed(1, 7), row_seed(0, 8)]
+    assert len(set(seeds)) == 4
+    assert row_seed(0, 7) == seeds[0]
+    assert all(-(2**63) <= seed < 2**63 for seed in seeds)

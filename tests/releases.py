@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small releases for tests, of models that were never trained."""
+
+from pathlib import Path
+
+from preprocessing.manifest import TOKENIZER_NAME, read_manifest
+from preprocessing.tokenizer import Tokenizer
+from trainer.checkpoints import Run
+from trainer.config import RunConfig
+from trainer.input_pipeline import DataConfig
+from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.publish import staged
+from trainer.release import write_release
+
+SEQUENCE_LENGTH = 64
+
+
+def untrained_run(dataset: Path, family: str) -> Run:
+    """Returns a run at step 0, with weights large enough for clear-cut choices."""
+    manifest = read_manifest(str(dataset))
+    config = RunConfig(
+        model=ModelConfig(family, num_layers=2, d_model=32, num_heads=4),
+        data=DataConfig(sequence_length=SEQUENCE_LENGTH),
+    )
+    model = build_model(config.model, manifest.vocab_size, PrecisionConfig(), 5)
+    for weight in model.trainable_variables:
+        weight.assign(weight * 3)
+    return Run(config, manifest, str(dataset / TOKENIZER_NAME), model, 0)
+
+
+def release_untrained(dataset: Path, family: str, models: Path) -> Path:
+    """Publishes the next version of `models` from an untrained run."""
+    with staged(str(models), None) as (staging, version):
+        write_release(untrained_run(dataset, family), staging, models.name)
+    return models / str(version)
+
+
+def tokenizer_of(run: Run) -> Tokenizer:
+    """Opens a run's tokenizer."""
+    return Tokenizer.restore(
+        run.tokenizer_path,
+        bos_id=run.manifest.bos_id,
+        eos_id=run.manifest.eos_id,
+        pad_id=run.manifest.pad_id,
+    )

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command as a user runs it, and what a release holds.
+
+The first test of each family trains a run of a few steps and exports it with --check,
+which reloads the release through TensorFlow's C API in a process of its own.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from preprocessing.commands import UsageError, WorkError
+from preprocessing.releases import WARMUP_NAME, find_release, read_lineage, versions
+from tests.releases import release_untrained
+from trainer import export, task
+
+STEPS = ["loop.total_steps=2", "loop.evaluate_every=0", "loop.log_every=1"]
+
+
+@pytest.fixture(scope="module")
+def runs(dataset, tmp_path_factory):
+    """Returns the directory of a trained run of a family, trained when first asked."""
+    root, made = tmp_path_factory.mktemp("runs"), {}
+
+    def run(family: str) -> str:
+        if family not in made:
+            made[family] = str(root / family)
+            flags = ["--data", str(dataset), "--run", made[family], "--preset", "tiny"]
+            small = [f"model.family={family}", "model.d_model=32", *STEPS]
+            task.main([*flags, "--set", *small])
+        return made[family]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def release(dataset, tmp_path_factory) -> Path:
+    """An untrained decoder's release."""
+    return release_untrained(dataset, "decoder", tmp_path_factory.mktemp("m") / "name")
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("family", ["decoder", "recurrent"])
+def test_a_release_answers_through_the_c_api_as_the_trainer_does(
+    runs, family, tmp_path, capfd
+):
+    models = str(tmp_path / family)
+    export.main(["--run", runs(family), "--output", models, "--check"])
+    printed = capfd.readouterr().out
+    assert "loads with XLA off" in printed
+    assert "answers 18 of 18 requests as the trainer did" in printed
+    assert versions(models) == [1]
+    lineage = read_lineage(find_release(models))
+    assert lineage.step == 2
+    assert lineage.config["model"]["family"] == family
+    assert lineage.context == (64 if family == "decoder" else None)
+
+
+def test_a_release_has_door_threes_layout(release, manifest):
+    files = {str(path.relative_to(release)) for path in release.rglob("*.*")}
+    assert {
+        "saved_model.pb",
+        "variables/variables.index",
+        "assets/tokenizer.json",
+        "assets/lineage.json",
+    } <= files
+    assert (release / WARMUP_NAME).stat().st_size > 0
+    lineage = json.loads((release / "assets/lineage.json").read_text())
+    assert lineage["dataset_hash"] == manifest.dataset_hash
+    assert lineage["tokenizer_sha256"] == manifest.tokenizer_sha256
+
+
+def test_signatures_have_open_batches_and_known_ranks(release):
+    found = {}
+    for name, function in tf.saved_model.load(str(release)).signatures.items():
+        inputs = function.structured_input_signature[1]
+        outputs = function.structured_outputs
+        found[name] = [
+            {key: (spec.dtype.name, spec.shape.as_list()) for key, spec in part.items()}
+            for part in (inputs, outputs)
+        ]
+    rows, ids = [None], ("int32", [None, None])
+    numbers, strings = ("int32", rows), ("string", rows)
+    settings = {
+        "max_new_tokens": numbers,
+        "temperature": ("float32", rows),
+        "top_k": numbers,
+        "top_p": ("float32", rows),
+        "seed": ("int64", rows),
+    }
+    count = {"num_tokens": numbers}
+    scores = {"log_likelihood": ("float32", rows), "num_bytes": numbers}
+    answers = {"text": strings, "token_ids": ids, "finish_reason": strings}
+    assert found == {
+        "serving_default": [{"prompt": strings}, {"text": strings}],
+        "generate": [{"prompt": strings, **settings}, {**answers, **count}],
+        "score": [{"text": strings}, {**scores, **count}],
+        "tokenize": [{"text": strings}, {"token_ids": ids, **count}],
+    }
+
+
+def test_weights_are_float32_and_nothing_is_a_table(release):
+    loaded = tf.saved_model.load(str(release))
+    weights = tf.train.list_variables(str(release / "variables" / "variables"))
+    kept = [name for name, shape in weights if "model/" in name and shape]
+    assert kept
+    reader = tf.train.load_checkpoint(str(release / "variables" / "variables"))
+    assert all(reader.get_tensor(name).dtype.name == "float32" for name in kept)
+    graph = loaded.signatures["generate"].graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    assert not [node.op for node in nodes if "Table" in node.op]
+
+
+def test_a_release_that_answers_otherwise_is_refused_and_named(release, tmp_path):
+    copy = tmp_path / "copy"
+    tf.io.gfile.makedirs(str(copy))
+    subprocess.run(["cp", "-r", f"{release}/.", str(copy)], check=True)
+    path = copy / "assets/lineage.json"
+    lineage = json.loads(path.read_text())
+    lineage["expected"]["serving_default"]["outputs"]["text"][1] = "something else"
+    path.write_text(json.dumps(lineage))
+    with pytest.raises(WorkError, match=r"'something else', .* not published"):
+        export._check(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--run", "nowhere"], "wanted a run"),
+        (["--run", "nowhere", "--version", "0"], "1 or more"),
+        (["--run", "nowhere", "--verson", "1"], "Did you mean --version"),
+    ],
+)
+def test_what_is_wrong_with_the_flags_is_said_before_work(flags, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        export.main([*flags, "--output", str(tmp_path / "models")])
+    assert versions(str(tmp_path / "models")) == []
+
+
+def test_the_release_check_runs_without_tensorflows_python():
+    code = "import trainer.check_release, sys; print('tensorflow' in sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["False"]
