@@ -30,13 +30,13 @@ MIN_CORPUS_BYTES = 10_000_000
 # What is not the library's own code: other packages, and tests that some systems ship
 # and others leave out.
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
-STEPS = 300
+STEPS = 1000
 STARTS = (
-    "def __init__(self, ",
+    "def __init__(self,",
     "import os\nimport sys\n",
     "class Error(",
-    '    """Return the ',
-    "    for name in ",
+    '    """Return the',
+    "    for name in",
     "        raise ValueError(",
 )
 
@@ -113,7 +113,7 @@ def train() -> float:
         "quern-train",
         f"--data={DATASET} --run={RUN} --preset=laptop --strategy=one_device "
         f"--set loop.total_steps={STEPS} loop.evaluate_every={STEPS} "
-        f"loop.save_every={STEPS // 2} loop.log_every=20 data.global_batch_size=8 "
+        f"loop.save_every={STEPS // 2} loop.log_every=50 data.global_batch_size=4 "
         "model.dropout=0 optimizer.peak_learning_rate=3e-3",
     )
 
@@ -192,7 +192,8 @@ def read_lines(paths: Iterator[Path] | list[Path]) -> list[dict]:
 
 def newest_version() -> Path:
     """Returns the release's directory of the highest number."""
-    return max(RELEASE.iterdir(), key=lambda path: int(path.name))
+    versions = (path for path in RELEASE.iterdir() if path.name.isdigit())
+    return max(versions, key=lambda path: int(path.name))
 
 
 if __name__ == "__main__":

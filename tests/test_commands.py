@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from docs import demo
+
 ROOT = Path(__file__).parents[1]
 READER = "--input --format --text_field --id_field"
 # The promise to users, version 1. A flag may be added here, never taken away.
@@ -88,7 +90,8 @@ def test_every_flag_has_words_to_explain_it(name):
 
 
 def test_an_unknown_flag_is_refused_with_a_suggestion():
-    done = run("pipelines.prepare_corpus", "--sequence_lenght", "256")
+    flags = "--input a --tokenizer b --output c --sequence_lenght 256"
+    done = run("pipelines.prepare_corpus", *flags.split())
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 2
     assert last.startswith("error: ") and "--sequence_length" in last
@@ -106,6 +109,24 @@ def test_a_corpus_worker_never_loads_tensorflow():
     assert done.stdout == "False\n"
 
 
+def test_the_demo_uses_only_commands_and_flags_that_exist(monkeypatch):
+    called = {}
+    monkeypatch.setattr(
+        demo, "call", lambda name, arguments: called.update({name: arguments})
+    )
+    for stage in (demo.train_tokenizer, demo.prepare, demo.train, demo.export):
+        stage()
+    demo.generate()
+    assert len(called) == 5
+    for name, arguments in called.items():
+        assert not unknown_flags(name, shlex.split(arguments))
+
+
+def unknown_flags(name, words):
+    flags = [word.split("=")[0] for word in words if word.startswith("--")]
+    return [flag for flag in flags if not re.search(rf"{flag}\b", help_texts()[name])]
+
+
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
 def test_guides_name_only_flags_that_exist(guide):
     unknown = []
@@ -115,7 +136,5 @@ def test_guides_name_only_flags_that_exist(guide):
             at = [i for i, word in enumerate(words) if Path(word).name in PROMISED]
             if not at or "--runner" in words:  # Beam's own flags follow a runner
                 continue
-            text = help_texts()[Path(words[at[0]]).name]
-            flags = [word.split("=")[0] for word in words[at[0] :] if word[:2] == "--"]
-            unknown += [flag for flag in flags if not re.search(rf"{flag}\b", text)]
+            unknown += unknown_flags(Path(words[at[0]]).name, words[at[0] :])
     assert not unknown
