@@ -235,7 +235,8 @@ def _blank_before(file: BinaryIO, at: int) -> bool:
     """Tells whether the line that ends right before `at` is blank."""
     at -= 1
     while at > 0:
-        start = max(0, at - _LOOK_BACK_BYTES)
+        start = at - _LOOK_BACK_BYTES
+        start = start if start > len(_BYTE_ORDER_MARK) else 0  # the mark in one look
         file.seek(start)
         text = file.read(at - start).rstrip(_BLANKS)
         if text:

@@ -15,7 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import line_blocks, storage
+from preprocessing import jsonl, line_blocks, storage
 from preprocessing.documents import TO_THE_END, Piece, ReaderConfig, plan_pieces
 from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.readers import read_piece
@@ -77,16 +77,23 @@ JSON_LINE = st.sampled_from(
         b'{"text":"\xff"}',
         b'{"text":"\\ud800"}',
         b'{"text":"twice","text":"last"}',
+        b'{"text":"minus","id":-0}',
+        b'{"text":"minus","id":"-0"}',
+        b'{"text":"large","id":12345678901234567890}',
+        b'{"text":"deep","x":' + b"[" * 1200 + b"]" * 1200 + b"}",
+        b'{"text":"inf","x":[Inf,-Infinity,NaN]}',
+        b'{"text":"e","id":1e2}',
+        b'{"text":"tab\t"}',
         b"[1]",
         b"{}",
-        b'{"text":"' + b"w" * 30 + b'"}',
+        b'{"text":"' + b"w" * 3000 + b'"}',
     ]
 )
 LINE_END = st.sampled_from([b"\n", b"\r\n"])
 
 
 @pytest.mark.parametrize("kind", LINE_FORMATS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_any_cut_of_a_file_gives_the_documents_of_the_whole(
     kind, data, tmp_path_factory
@@ -100,12 +107,14 @@ def test_any_cut_of_a_file_gives_the_documents_of_the_whole(
         content = b"\xef\xbb\xbf" + content
     path = tmp_path_factory.getbasetemp() / "cut.txt"
     path.write_bytes(content)
-    reader = ReaderConfig(format=kind, max_document_bytes=36)
+    limit = 3000 if kind == "jsonl" else 36
+    reader = ReaderConfig(format=kind, max_document_bytes=limit)
     documents, rejects = read(path, reader, whole(path, kind))
     cuts = data.draw(st.lists(st.integers(0, len(content)), max_size=5))
-    block, back = data.draw(st.integers(3, 50)), data.draw(st.integers(1, 9))
+    block, back = data.draw(st.integers(3, 500)), data.draw(st.integers(1, 9))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(line_blocks, "BLOCK_BYTES", block)
+        patch.setattr(jsonl, "_FEW_LINES", data.draw(st.integers(1, 12)))
         patch.setattr(line_blocks, "_LOOK_BACK_BYTES", back)
         assert read(path, reader, cut(path, kind, cuts)) == (documents, rejects)
 
