@@ -87,6 +87,8 @@ def read_tf_config() -> frozenset[str]:
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
+        # TensorFlow reads the variable again and takes a blank one for broken JSON.
+        os.environ.pop("TF_CONFIG", None)
         return frozenset()
     try:
         config = json.loads(text)

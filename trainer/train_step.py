@@ -216,18 +216,9 @@ def _make_replica_step(
         if model.config.dropout:
             now = tf.cast(tf.convert_to_tensor(optimizer.step), tf.int32)
             dropout_seed = tf.stack([tf.constant(seed % 2**31, tf.int32), now])
-        first_row = context.replica_id_in_sync_group * layout.replica_rows
-        sums = _accumulate(
-            model,
-            variables,
-            layout,
-            rows[index],
-            lengths[index],
-            first_row,
-            dropout_seed,
+        sums = global_sums(
+            model, variables, layout, rows[index], lengths[index], dropout_seed
         )
-        if strategy.num_replicas_in_sync > 1:
-            sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
         weight_sum, loss_sum, *gradients = sums
         norm, accepted, gradients = _mean_and_clip(
             weight_sum, loss_sum, gradients, clip_norm
@@ -241,6 +232,35 @@ def _make_replica_step(
         return StepMetrics(loss_sum, weight_sum, norm, rate, skipped)
 
     return step
+
+
+def global_sums(
+    model: LanguageModel,
+    variables: Sequence[tf.Variable],
+    layout: Layout,
+    rows: tf.Tensor,
+    lengths: tf.Tensor,
+    dropout_seed: tf.Tensor | None,
+) -> list[tf.Tensor]:
+    """Returns [weight, loss, *gradients] summed over the global batch.
+
+    Called in replica context with the replica's own rows; the one collective of a
+    step is here, outside every loop and condition.
+
+    Args:
+        model: the model.
+        variables: what gradients are taken for.
+        layout: how the global batch is spread.
+        rows: int32 `[replica_rows, length + 1]`.
+        lengths: int32 `[replica_rows, max_segments]`.
+        dropout_seed: int32 `[2]`, or None.
+    """
+    context = tf.distribute.get_replica_context()
+    first_row = context.replica_id_in_sync_group * layout.replica_rows
+    sums = _accumulate(model, variables, layout, rows, lengths, first_row, dropout_seed)
+    if layout.num_replicas == 1:
+        return sums
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
 
 
 def _accumulate(
