@@ -56,7 +56,9 @@ class Workers:
     def _sum(self, value: tf.Tensor) -> tf.Tensor:
         def on_replica(value: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+            # The identity puts the value on the replica's device, which the
+            # collective asks for.
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
         result = self.strategy.run(on_replica, args=(value,))
         return self.strategy.experimental_local_results(result)[0]

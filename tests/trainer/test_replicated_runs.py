@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole runs on two replicas and on two workers end where one device ends.
+
+Each runs in processes of its own: devices and clusters are set once in a process.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from trainer import checkpoints, evaluate, task
+from trainer.metrics import read_lines
+
+PAIRS = (
+    "loop.total_steps=24",
+    "loop.log_every=6",
+    "loop.evaluate_every=12",
+    "loop.save_every=12",
+    "loop.steps_per_loop=2",
+    "data.global_batch_size=8",
+)
+
+
+def flags(dataset, run):
+    named = ["--data", str(dataset), "--run", str(run), "--preset", "tiny"]
+    return [*named, "--set", *PAIRS]
+
+
+def losses(run):
+    return [
+        line.get("loss", line.get("validation_loss"))
+        for line in read_lines(str(run / "metrics.jsonl"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def one_device(dataset, tmp_path_factory):
+    run = tmp_path_factory.mktemp("replicated") / "one"
+    task.main(flags(dataset, run))
+    return run
+
+
+def start(module, arguments, tf_config=None):
+    environment = dict(os.environ)
+    if tf_config is not None:
+        environment["TF_CONFIG"] = json.dumps(tf_config)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def start_workers(dataset, run):
+    hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    return [
+        start(
+            "trainer.task",
+            flags(dataset, run),
+            {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}},
+        )
+        for index in range(2)
+    ]
+
+
+def finish(processes):
+    """Returns the exit statuses and what was written to standard error."""
+    try:
+        outputs = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], [err for _, err in outputs]
+
+
+def test_two_replicas_train_and_evaluate_as_one_device(
+    dataset, tmp_path, one_device, capsys
+):
+    run = tmp_path / "run"
+    two = ["--strategy", "mirrored", "--logical_cpus", "2"]
+    evaluation = ["--run", str(one_device), "--data", str(dataset)]
+    processes = [
+        start("trainer.task", [*flags(dataset, run), *two]),
+        start("trainer.evaluate", [*evaluation, *two]),
+    ]
+    printed = processes[1].stdout.read().splitlines()
+    statuses, errors = finish(processes)
+    assert statuses == [0, 0], errors
+    assert losses(run) == pytest.approx(losses(one_device), abs=1e-5)
+    evaluate.main(evaluation)
+    wanted = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert json.loads(printed[-1]) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_signal_to_one_worker_stops_both_and_both_go_on(
+    dataset, tmp_path, one_device
+):
+    run = tmp_path / "run"
+    processes = start_workers(dataset, run)
+    while not read_lines(str(run / "metrics.jsonl")):
+        assert all(process.poll() is None for process in processes), finish(processes)
+        time.sleep(0.01)
+    processes[1].terminate()
+    statuses, errors = finish(processes)
+    assert statuses == [42, 42], errors
+    stopped = checkpoints.steps(str(run))
+    assert "on another worker's request" in errors[0].splitlines()[-1]
+    assert f"saved at step {stopped[-1]} " in errors[1].splitlines()[-1]
+    statuses, errors = finish(start_workers(dataset, run))
+    assert statuses == [0, 0], errors
+    assert checkpoints.steps(str(run))[-1] == 24
+    assert losses(run) == pytest.approx(losses(one_device), abs=1e-5)
