@@ -84,7 +84,8 @@ def begin(job: Job, plan: Plan, files: Sequence[InputFile], tokenizer: bytes) ->
 
 
 def end(job: Job) -> None:
-    """Removes the work directory."""
+    """Removes the work directory, and what killed workers left beside it."""
+    storage.remove_leftovers(job.output)
     storage.remove_tree(job.work)
 
 

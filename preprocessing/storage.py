@@ -28,6 +28,7 @@ from preprocessing.commands import UsageError
 CLOUD_READ_BYTES = 8 << 20
 _METADATA_THREADS = 32
 _WILDCARDS = frozenset("*?[")
+_TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def atomic_file(path: str) -> Iterator[BinaryIO]:
             _cloud(path).upload_from(temporary, force_overwrite_to_cloud=True)
         return
     directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{uuid.uuid4().hex}.tmp")
+    temporary = os.path.join(directory, f".{name}.{uuid.uuid4().hex}{_TEMPORARY}")
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -297,6 +298,16 @@ def remove_file(path: str) -> None:
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def remove_leftovers(directory: str) -> None:
+    """Removes what killed writers left in a directory under temporary names.
+
+    Only for a directory that nobody writes to: a living writer's file would go too.
+    """
+    for name in list_names(directory):
+        if name.startswith(".") and name.endswith(_TEMPORARY):
+            remove_file(join(directory, name))
 
 
 def remove_tree(path: str) -> None:

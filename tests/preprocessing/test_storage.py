@@ -129,6 +129,28 @@ def test_nothing_is_published_when_writing_fails(base):
     assert storage.read_bytes(path) == b"new"
 
 
+_DIE_WRITING = """
+import os, signal, sys
+from preprocessing import storage
+with storage.atomic_file(sys.argv[1]) as file:
+    file.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_leaves_is_hidden_and_can_be_removed(tmp_path):
+    (tmp_path / ".kept").write_text("not ours")
+    path = tmp_path / "out.bin"
+    subprocess.run([sys.executable, "-c", _DIE_WRITING, str(path)], check=False)
+    assert not path.exists()
+    assert storage.expand([str(tmp_path / ".kept")])
+    with pytest.raises(UsageError, match="found none"):
+        storage.expand([str(tmp_path / "*")])
+    assert len(storage.list_names(str(tmp_path))) == 2
+    storage.remove_leftovers(str(tmp_path))
+    assert storage.list_names(str(tmp_path)) == [".kept"]
+
+
 _WRITE_TOO_MUCH = """
 import resource, signal, sys
 from preprocessing import storage
