@@ -193,8 +193,8 @@ class Session:
             self._c.TF_DeleteTensor(tensor)
         self._library.check(f"run the signature {signature}")
         values = {name: self._value(t) for name, t in zip(names, results, strict=True)}
-        for tensor in results:
-            self._c.TF_DeleteTensor(tensor)
+        for answer in results:
+            self._c.TF_DeleteTensor(answer)
         return values
 
     def _places(self, names: list[str]) -> Any:
@@ -223,9 +223,10 @@ class Session:
         tensor = self._c.TF_AllocateTensor(STRING, shape, 1, _STRING_BYTES * len(texts))
         start = self._c.TF_TensorData(tensor)
         for index, text in enumerate(texts):
-            self._c.TF_StringInit(start + _STRING_BYTES * index)
-            self._c.TF_StringCopy(start + _STRING_BYTES * index, text, len(text))
-        return tensor
+            place = start + _STRING_BYTES * index
+            self._c.TF_StringInit(place)
+            self._c.TF_StringCopy(place, text, len(text))
+        return int(tensor)
 
     def _value(self, tensor: int) -> np.ndarray | list[bytes]:
         shape = [

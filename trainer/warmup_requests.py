@@ -19,7 +19,7 @@ from trainer import wire
 
 Inputs = Mapping[str, np.ndarray | list[bytes]]
 _DT_STRING = 7
-_NUMBERS = {
+_NUMBERS: dict[np.dtype, int] = {
     np.dtype(np.float32): 1,
     np.dtype(np.int32): 3,
     np.dtype(np.int64): 9,
