@@ -215,7 +215,7 @@ def pack(
     seed: int,
     pad_id: int,
 ) -> Iterator[PackedRows]:
-    """Packs documents into blocks of rows, a few million ids at a time.
+    """Packs documents into blocks of rows, some 260,000 ids at a time.
 
     Args:
         ids: the ids of all documents one after another, [sum of lengths].

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files become pieces that cover them once, and documents keep their keys."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprocessing.commands import UsageError
+from preprocessing.documents import (
+    TO_THE_END,
+    ReaderConfig,
+    format_of,
+    keys_of,
+    plan_pieces,
+)
+from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
+from preprocessing.storage import InputFile
+
+
+@given(
+    sizes=st.lists(st.integers(0, 5000), max_size=6),
+    kind=st.sampled_from(["text", "lines", "paragraphs", "jsonl"]),
+    suffix=st.sampled_from(["", ".gz", ".zst"]),
+    piece_bytes=st.integers(1, 600),
+)
+def test_pieces_cover_every_byte_of_every_file_once(sizes, kind, suffix, piece_bytes):
+    files = [
+        InputFile(f"/{n}{suffix}", f"{n}{suffix}", size) for n, size in enumerate(sizes)
+    ]
+    pieces = plan_pieces(files, ReaderConfig(format=kind), piece_bytes)
+    assert [piece.index for piece in pieces] == list(range(len(pieces)))
+    for file in files:
+        mine = [piece for piece in pieces if piece.path == file.path]
+        assert sum(piece.size for piece in mine) == file.size
+        if len(mine) == 1:
+            assert (mine[0].start, mine[0].end) == (0, TO_THE_END)
+            continue
+        assert kind != "text"
+        assert not suffix
+        assert [piece.start for piece in mine[1:]] == [p.end for p in mine[:-1]]
+        assert (mine[0].start, mine[-1].end) == (0, file.size)
+        assert max(piece.size for piece in mine) <= piece_bytes
+
+
+def test_auto_goes_by_the_extension_under_the_compression():
+    wanted = {
+        "a.jsonl": "jsonl",
+        "a.json.gz": "jsonl",
+        "A.NDJSON.zst": "jsonl",
+        "a.parquet": "parquet",
+        "a.txt": "text",
+        "README": "text",
+    }
+    assert {name: format_of(name, ReaderConfig()) for name in wanted} == wanted
+    assert format_of("a.jsonl", ReaderConfig(format="lines")) == "lines"
+
+
+def test_keys_are_by_id_where_there_is_one_and_by_offset_elsewhere():
+    keys = keys_of("f", ["a", None, ""], np.array([0, 5, 9]))
+    np.testing.assert_array_equal(keys[[0, 2]], keys_of_ids("f", ["a", ""]))
+    np.testing.assert_array_equal(keys[1:2], keys_of_offsets("f", [5]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"format": "csv"}, "found csv"),
+        ({"text_field": "id"}, "'id' and 'id'"),
+        ({"text_field": ""}, "--text_field"),
+        ({"max_document_bytes": 0}, "found 0"),
+    ],
+)
+def test_readers_that_cannot_be_are_refused(flags, message):
+    with pytest.raises(UsageError, match=message):
+        ReaderConfig(**flags)
