@@ -26,6 +26,7 @@ from tokenizers import normalizers
 
 from preprocessing import contested, contested_ranges
 from preprocessing.byte_level import ByteLevelBPE
+from preprocessing.commands import UsageError
 from preprocessing.gigatoken_engine import GigatokenEngine
 
 _log = logging.getLogger(__name__)
@@ -50,9 +51,13 @@ class Encoder:
     """
 
     def __init__(self, bpe: ByteLevelBPE, name: str) -> None:
-        """Loads both engines; `name` is what the log calls the file."""
+        """Loads both engines; `name` is what errors and the log call the file.
+
+        Raises:
+          UsageError: `tokenizers` does not accept the file.
+        """
         plain = bpe.plain_json()
-        self._reference = tokenizers.Tokenizer.from_str(plain.decode("utf-8"))
+        self._reference = _reference(plain, name)
         self._compose = normalizers.NFC().normalize_str
         self._nfc = _nfc_set() if bpe.normalizer == "NFC" else None
         self._contested = contested.CodePointSet(())
@@ -122,6 +127,16 @@ class Encoder:
         for document in affected:
             values[document] = self._compose(values[document])
         return pa.array(values, pa.large_string())
+
+
+def _reference(plain: bytes, name: str) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(plain.decode("utf-8"))
+    except Exception as error:  # it raises nothing narrower
+        raise UsageError(
+            f"wanted a tokenizer in {name} that `tokenizers` can load, found an error: "
+            f"{error}. Make one with quern-tokenizer"
+        ) from error
 
 
 def _unproven(bpe: ByteLevelBPE) -> str | None:

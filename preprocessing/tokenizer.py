@@ -75,7 +75,9 @@ class Tokenizer:
         data = _read(path)
         bpe = byte_level.parse(data, path)
         ids = find_special_ids(bpe, path, bos_token, eos_token, pad_token)
-        return cls(data, path, ids)
+        tokenizer = cls(data, path, ids)
+        tokenizer.encoder  # noqa: B018  a file that cannot encode is refused here
+        return tokenizer
 
     @classmethod
     def restore(
@@ -185,9 +187,10 @@ def train(texts: Iterable[str], vocab_size: int) -> bytes:
 def _read(path: str) -> bytes:
     try:
         return storage.read_bytes(path)
-    except FileNotFoundError as error:
+    except OSError as error:
+        found = error.strerror or "no such file"
         raise UsageError(
-            f"wanted a tokenizer.json at {path}, found no such file. "
+            f"wanted a tokenizer.json at {path}, found: {found.lower()}. "
             "Make one with quern-tokenizer"
         ) from error
 

@@ -38,3 +38,12 @@ def test_the_shipped_table_is_for_the_installed_versions() -> None:
 
 def test_the_shipped_nfc_table_is_what_is_measured() -> None:
     assert contested.probe_nfc() == contested_ranges.NFC_SENSITIVE
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("pattern", contested.PATTERNS)
+def test_the_shipped_table_holds_all_that_is_measured(pattern: str) -> None:
+    shipped = contested.CodePointSet(contested_ranges.CONTESTED)
+    measured = contested.CodePointSet(contested.probe(pattern))
+    assert len(measured) > 4000
+    assert not [p for p in range(0x110000) if p in measured and p not in shipped]

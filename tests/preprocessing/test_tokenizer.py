@@ -11,8 +11,8 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import gigatoken_engine
-from preprocessing.byte_level import LLAMA3_PATTERN, QWEN2_PATTERN
+from preprocessing import contested, gigatoken_engine
+from preprocessing.byte_level import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
 from preprocessing.commands import UsageError
 from preprocessing.special_tokens import SpecialIds
 from preprocessing.tokenizer import Tokenizer, train
@@ -168,6 +168,25 @@ def test_what_gigatoken_is_not_proven_for_goes_to_the_reference_aloud(
     assert "odd.json" in caplog.text
 
 
+def test_other_versions_than_the_measured_ones_are_measured_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+
+    def probe(pattern: str) -> contested.Ranges:
+        asked.append(pattern)
+        return ((0x88F, 0x88F),)
+
+    monkeypatch.setattr(contested, "versions", lambda: ("0.11.0", "0.23.3"))
+    monkeypatch.setattr(contested, "probe", probe)
+    tokenizer = Tokenizer(gpt2_style_tokenizer(), "own", SpecialIds(0, 1, 2))
+    text = "a\u088fb"
+    found = parts(*tokenizer.encode_batch([text]))
+    assert found == reference_ids(gpt2_style_tokenizer(), [text])
+    assert asked == [GPT2_PATTERN]
+    assert "gigatoken 0.11.0" in caplog.text
+
+
 def test_special_strings_stay_text_even_where_whole_words_skip_the_merges() -> None:
     file = json.loads(changed(gpt2_style_tokenizer(), pre_tokenizer=NO_REGEX))
     file["model"]["ignore_merges"] = True
@@ -226,9 +245,18 @@ def test_a_file_with_other_names_needs_flags_and_the_error_names_them(
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (None, 1, 0)
 
 
-def test_an_absent_file_is_refused(tmp_path: Path) -> None:
+def test_an_absent_file_and_a_directory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         Tokenizer.load(str(tmp_path / "none.json"))
+    with pytest.raises(UsageError, match="is a directory"):
+        Tokenizer.load(str(tmp_path))
+
+
+def test_merges_without_entries_are_refused_before_any_work(tmp_path: Path) -> None:
+    file = json.loads(gpt2_style_tokenizer())
+    file["model"]["merges"].append(["qqq", "zzz"])
+    with pytest.raises(UsageError, match="can load, found an error"):
+        Tokenizer.load(save(tmp_path, json.dumps(file).encode()))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from preprocessing.byte_level import (
     CHARACTER_OF_BYTE,
     CL100K_PATTERN,
+    LLAMA3_PATTERN,
     QWEN2_PATTERN,
 )
 from preprocessing.commands import UsageError
@@ -160,6 +161,19 @@ def test_random_merges_are_exact_or_refused(data: st.DataObject) -> None:
     except InexactMerges:
         return
     assert_same_ids(tokenizer, texts)
+
+
+def test_a_file_that_lists_every_split_of_every_entry_has_the_same_ids() -> None:
+    """As files converted from tiktoken's ranks do, Llama 3's among them."""
+    file = json.loads(split_style_tokenizer(LLAMA3_PATTERN))
+    vocab = file["model"]["vocab"]
+    words = [word for word in sorted(vocab, key=vocab.get) if "<|" not in word]
+    splits = [(w[:place], w[place:]) for w in words for place in range(1, len(w))]
+    known = [(left, right) for left, right in splits if {left, right} <= vocab.keys()]
+    assert len(known) > len(words)
+    file["model"].update(merges=known, ignore_merges=True)
+    texts = documents(seed=13, count=200) + hostile_strings(seed=13, count=2000)
+    assert_same_ids(tokenizer_of(json.dumps(file).encode()), texts)
 
 
 def test_merges_before_those_of_their_parts_are_refused() -> None:
