@@ -124,12 +124,16 @@ class MetricsFiles:
         """Uploads the files of a run in a bucket; a local run has nothing to do."""
         if not self._uploads:
             return
-        for name in _metrics_names(self._directory):
+        names = _metrics_names(self._directory)
+        for name in names:
             with (
                 open(os.path.join(self._directory, name), "rb") as source,
                 storage.atomic_file(storage.join(self._run, name)) as copy,
             ):
                 shutil.copyfileobj(source, copy)
+        # Events that were cut back on resume live on in a file of another name.
+        for name in set(_metrics_names(self._run)) - set(names):
+            storage.remove_file(storage.join(self._run, name))
 
     def close(self) -> None:
         """Writes out what is buffered."""
