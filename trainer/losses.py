@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loss, as a sum and a weight until one division by the global weight."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from trainer.models.language_model import LanguageModel
@@ -28,7 +30,9 @@ def cross_entropy(
 
 
 @tf.custom_gradient
-def token_nats(logits: tf.Tensor, targets: tf.Tensor):  # type: ignore[no-untyped-def]
+def token_nats(
+    logits: tf.Tensor, targets: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, None]]]:
     """Returns -log softmax(logits)[target] per row.
 
     Equal to `tf.nn.sparse_softmax_cross_entropy_with_logits`, whose CPU kernel took

@@ -21,7 +21,7 @@ import tensorflow as tf
 from preprocessing.commands import UsageError
 from trainer.losses import cross_entropy
 from trainer.models.language_model import LanguageModel
-from trainer.optimizers import Optimizer
+from trainer.optimizers import Factors, Optimizer
 
 
 class Batch(NamedTuple):
@@ -224,7 +224,11 @@ def _make_replica_step(
             weight_sum, loss_sum, gradients, clip_norm
         )
 
-        def update(strategy, gradients, factors) -> None:  # type: ignore[no-untyped-def]
+        def update(
+            strategy: tf.distribute.Strategy,
+            gradients: Sequence[tf.Tensor],
+            factors: Factors,
+        ) -> None:
             optimizer.update(strategy, variables, gradients, factors)
 
         _merge(context, strategy, update, (gradients, optimizer.factors(accepted)))
@@ -344,7 +348,12 @@ def _mean_and_clip(
     return norm, accepted, clipped
 
 
-def _merge(context, strategy, function, arguments) -> None:  # type: ignore[no-untyped-def]
+def _merge(
+    context: tf.distribute.ReplicaContext,
+    strategy: tf.distribute.Strategy,
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+) -> None:
     """Runs `function(strategy, *arguments)` once for all replicas.
 
     `maybe_merge_call` is internal to TensorFlow, but the only entry that also serves

@@ -8,7 +8,7 @@ fast ones on a CPU.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -133,7 +133,9 @@ class Vocabulary(tf.Module):
 
 
 @tf.custom_gradient
-def _lookup(table_VD: tf.Tensor, tokens: tf.Tensor):  # type: ignore[no-untyped-def]
+def _lookup(
+    table_VD: tf.Tensor, tokens: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, None]]]:
     """Gathers rows; the gradient is dense.
 
     TensorFlow's own is a list of slices. Where the table is also the output matrix it

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both families promise, asked of each in turn."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.losses import cross_entropy
+from trainer.models.language_model import LanguageModel
+from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.train_step import sum_gradients, unpack_rows
+
+VOCAB, LENGTH = 48, 16
+CONFIGS = {
+    "decoder": ModelConfig(num_layers=2, d_model=32, num_heads=4, num_kv_heads=2),
+    "decoder, untied": ModelConfig(
+        num_layers=1, d_model=16, num_heads=2, tie_embeddings=False
+    ),
+    "recurrent": ModelConfig("recurrent", num_layers=2, d_model=24),
+    "recurrent, untied": ModelConfig(
+        "recurrent", num_layers=1, d_model=16, tie_embeddings=False
+    ),
+}
+each_family = pytest.mark.parametrize("name", CONFIGS)
+
+
+def build(name: str, compute: str = "float32", seed: int = 0) -> LanguageModel:
+    """Builds a model whose weights are large enough for mistakes to show."""
+    model = build_model(CONFIGS[name], VOCAB, PrecisionConfig(compute), seed)
+    for weight in model.trainable_variables:
+        weight.assign(weight * 2.0)
+    return model
+
+
+def tokens(batch: int = 2, length: int = LENGTH) -> tf.Tensor:
+    drawn = np.random.default_rng(7).integers(0, VOCAB, [batch, length])
+    return tf.constant(drawn, tf.int32)
+
+
+def read(model: LanguageModel, ids: tf.Tensor) -> np.ndarray:
+    """Returns the logits of rows that are one segment each."""
+    positions = tf.zeros_like(ids) + tf.range(ids.shape[1])
+    hidden = model(ids, tf.ones_like(ids), positions)
+    return model.logits(hidden).numpy()
+
+
+def packed() -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns two rows of several segments and padding."""
+    return tokens(2, LENGTH + 1), tf.constant([[5, 7, 0], [9, 3, 2]])
+
+
+@each_family
+def test_a_later_token_never_changes_an_earlier_state(name: str) -> None:
+    model, ids = build(name), tokens()
+    changed = tf.concat([ids[:, :9], (ids[:, 9:] + 1) % VOCAB], axis=1)
+    before, after = read(model, ids), read(model, changed)
+    np.testing.assert_array_equal(before[:, :9], after[:, :9])
+    assert np.abs(before[:, 9:] - after[:, 9:]).max() > 1e-3
+
+
+@each_family
+def test_a_packed_document_reads_as_if_it_were_alone(name: str) -> None:
+    model, ids = build(name), tokens(1, 12)
+    segments = tf.constant([[1] * 5 + [2] * 7])
+    positions = tf.constant([[*range(5), *range(7)]])
+    together = model.logits(model(ids, segments, positions)).numpy()
+    np.testing.assert_allclose(together[:, :5], read(model, ids[:, :5]), atol=1e-5)
+    np.testing.assert_allclose(together[:, 5:], read(model, ids[:, 5:]), atol=1e-5)
+
+
+@each_family
+def test_decoding_a_padded_prompt_equals_one_full_pass(name: str) -> None:
+    model, ids, prompt = build(name), tokens(), 6
+    whole = read(model, ids)
+    pad = tf.constant([0, 4])
+    columns = prompt + 4
+    rows = [
+        tf.concat([tf.zeros([4 - p], tf.int32), row], 0)
+        for p, row in zip([4, 0], [ids[0, :columns], ids[1, :prompt]], strict=True)
+    ]
+    state = model.initial_state(tf.constant(2), tf.constant(24))
+    hidden, state = model.decode(tf.stack(rows), state, tf.constant(0), pad)
+    logits = model.logits(hidden).numpy()
+    np.testing.assert_allclose(logits[0], whole[0, :columns], atol=1e-5)
+    np.testing.assert_allclose(logits[1, 4:], whole[1, :prompt], atol=1e-5)
+    step = tf.function(model.decode)
+    for index in range(columns, LENGTH):
+        new = tf.stack([ids[0, index], ids[1, index - 4]])[:, None]
+        hidden, state = step(new, state, tf.constant(index), pad)
+        logits = model.logits(hidden).numpy()[:, 0]
+        np.testing.assert_allclose(logits[0], whole[0, index], atol=1e-5)
+        np.testing.assert_allclose(logits[1], whole[1, index - 4], atol=1e-5)
+
+
+@each_family
+def test_a_checkpoint_brings_every_weight_back_by_name(
+    name: str, tmp_path: str
+) -> None:
+    model, other = build(name, seed=0), build(name, seed=1)
+    path = tf.train.Checkpoint(model=model).write(f"{tmp_path}/weights")
+    assert np.abs(read(model, tokens()) - read(other, tokens())).max() > 1e-3
+    tf.train.Checkpoint(model=other).read(path).assert_consumed()
+    np.testing.assert_array_equal(read(model, tokens()), read(other, tokens()))
+    names = [entry for entry, _ in tf.train.list_variables(path)]
+    assert any(entry.startswith("model/layers/0/") for entry in names)
+    assert "model/vocabulary/embedding/.ATTRIBUTES/VARIABLE_VALUE" in names
+
+
+@each_family
+def test_xla_computes_what_the_graph_computes(name: str) -> None:
+    model, rows = build(name), packed()
+    variables = list(model.trainable_variables)
+
+    def sums(ids: tf.Tensor, lengths: tf.Tensor) -> list[tf.Tensor]:
+        return sum_gradients(model, variables, unpack_rows(ids, lengths))
+
+    plain = tf.function(sums, autograph=False)(*rows)
+    compiled = tf.function(sums, autograph=False, jit_compile=True)(*rows)
+    for one, other in zip(plain, compiled, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@each_family
+def test_bfloat16_stays_close_to_float32(name: str) -> None:
+    batch = unpack_rows(*packed())
+    losses, kinds = [], set()
+    for compute in ("float32", "bfloat16"):
+        model = build(name, compute)
+        hidden = model(batch.inputs, batch.segment_ids, batch.positions)
+        kinds.add(hidden.dtype)
+        assert {v.dtype for v in model.trainable_variables} == {tf.float32}
+        nats, weight = cross_entropy(model, hidden, batch.targets, batch.weights)
+        losses.append(float(nats / weight))
+    assert kinds == {tf.float32, tf.bfloat16}
+    assert losses[0] != losses[1]
+    assert abs(losses[0] - losses[1]) < 0.02
+
+
+@each_family
+def test_a_saved_model_answers_like_the_model(name: str, tmp_path: str) -> None:
+    model, ids = build(name), tokens()
+    spec = tf.TensorSpec([None, None], tf.int32)
+
+    @tf.function(autograph=False, input_signature=[spec, spec, spec])
+    def score(ids: tf.Tensor, segments: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        return model.logits(model(ids, segments, positions))
+
+    release = tf.Module()
+    release.model, release.score = model, score
+    tf.saved_model.save(release, str(tmp_path), signatures=score)
+    loaded = tf.saved_model.load(str(tmp_path))
+    positions = tf.zeros_like(ids) + tf.range(LENGTH)
+    answer = loaded.score(ids, tf.ones_like(ids), positions)
+    np.testing.assert_allclose(answer, read(model, ids), atol=1e-6)
+
+
+@each_family
+def test_gradients_equal_finite_differences(name: str) -> None:
+    model = build_model(CONFIGS[name], VOCAB, PrecisionConfig(), seed=0)
+    batch = unpack_rows(*packed())
+    # Small embeddings bend the loss too sharply for differences in float32.
+    model.vocabulary.embedding.assign(model.vocabulary.embedding * 10.0)
+    variables = list(model.trainable_variables)
+    _, _, *gradients = sum_gradients(model, variables, batch)
+    random = np.random.default_rng(0)
+    for variable, gradient in zip(variables, gradients, strict=True):
+        direction = random.standard_normal(variable.shape).astype("float32")
+        direction /= np.linalg.norm(direction)
+        losses, size = [], 1e-2
+        for sign in (1.0, -2.0):
+            variable.assign_add(sign * size * direction)
+            losses.append(float(sum_gradients(model, [], batch)[1]))
+        variable.assign_add(size * direction)
+        slope = (losses[0] - losses[1]) / (2 * size)
+        found = float(np.sum(gradient * direction))
+        assert abs(slope - found) < 0.02 * max(1.0, abs(found)), variable.name
+
+
+@each_family
+def test_weights_depend_on_the_seed_and_the_name_alone(name: str) -> None:
+    one, same, other = (
+        build_model(CONFIGS[name], VOCAB, PrecisionConfig(), s) for s in (3, 3, 4)
+    )
+    first, second, third = (m.output_weights().numpy() for m in (one, same, other))
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - third).max() > 1e-3
+    matrices = [v for v in one.trainable_variables if v.shape.rank > 1]
+    starts = {float(v.numpy().ravel()[0]) / float(np.std(v)) for v in matrices}
+    assert len(starts) == len(matrices)
+
+
+@pytest.mark.parametrize("family", ["decoder", "recurrent"])
+def test_a_rows_dropout_depends_on_its_number_and_not_on_its_neighbours(
+    family: str,
+) -> None:
+    config = ModelConfig(family, num_layers=2, d_model=16, num_heads=2, dropout=0.3)
+    model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
+    ids = tokens(4)
+    positions = tf.zeros_like(ids) + tf.range(LENGTH)
+
+    def run(rows: list[int], seed: list[int]) -> np.ndarray:
+        picked = [tf.gather(x, rows) for x in (ids, tf.ones_like(ids), positions)]
+        seed, rows = tf.constant(seed), tf.constant(rows)
+        return model(*picked, dropout_seed=seed, rows=rows).numpy()
+
+    whole = run([0, 1, 2, 3], [5, 1])
+    np.testing.assert_allclose(whole[2:], run([2, 3], [5, 1]), atol=1e-6)
+    for other in ([5, 2], [6, 1]):
+        assert np.abs(whole - run([0, 1, 2, 3], other)).max() > 1e-3
+    assert np.abs(whole - model(ids, tf.ones_like(ids), positions)).max() > 1e-3
