@@ -15,6 +15,10 @@ from preprocessing.byte_level import ByteLevelBPE, word_bytes
 # Piece types and field numbers: sentencepiece_model.proto (google/sentencepiece).
 _NORMAL, _UNKNOWN = 1, 2
 _BPE = 2
+# A table of character replacements that replaces nothing: its size, then a trie
+# (darts-clone) of 256 units whose labels are 0, which no byte of a text is. Without a
+# table SentencePiece writes a line to standard error each time it loads the model.
+_NO_REPLACEMENTS = struct.pack("<I", 1024) + bytes(1024)
 # Lies outside of ISO-8859-1, so no text can spell it.
 _UNKNOWN_PIECE = "\u2047"
 
@@ -92,7 +96,8 @@ def model_proto(pieces: Iterable[ScoredPiece]) -> bytes:
     trainer = _integer(3, _BPE) + _integer(4, len(rows)) + _integer(40, 0)
     trainer += b"".join(_integer(field, -1) for field in (41, 42, 43))
     # No dummy prefix, no removal of extra spaces, no escape of spaces.
-    normalizer = _bytes(1, b"identity") + b"".join(_integer(f, 0) for f in (3, 4, 5))
+    normalizer = _bytes(1, b"identity") + _bytes(2, _NO_REPLACEMENTS)
+    normalizer += b"".join(_integer(field, 0) for field in (3, 4, 5))
     return b"".join(rows) + _bytes(2, trainer) + _bytes(3, normalizer)
 
 
