@@ -297,4 +297,6 @@ def _damaged(run: str, step: int, what: str) -> UsageError:
 
 
 def _first_line(error: Exception) -> str:
-    return str(getattr(error, "message", None) or error).strip().splitlines()[0]
+    """Returns what went wrong, without TensorFlow's names for nodes and operations."""
+    text = str(getattr(error, "message", None) or error).strip().splitlines()[0]
+    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*?\]", "", text)

@@ -44,7 +44,7 @@ def recurrent() -> RunConfig:
 
 
 def laptop() -> RunConfig:
-    """A decoder of some 4 million parameters for a small corpus on 2 cores: minutes.
+    """A decoder of some 2 million parameters for a small corpus on 2 cores: minutes.
 
     quern-train --data DATASET --run DIR --preset laptop
 
@@ -52,11 +52,11 @@ def laptop() -> RunConfig:
     """
     return RunConfig(
         model=ModelConfig(
-            num_layers=4, d_model=256, num_heads=4, ffn_dim=704, dropout=0.1
+            num_layers=4, d_model=192, num_heads=4, ffn_dim=512, dropout=0.1
         ),
-        optimizer=OptimizerConfig(peak_learning_rate=2e-3, warmup_steps=40),
-        data=DataConfig(global_batch_size=32, micro_batch_size=None),
-        loop=LoopConfig(total_steps=400, evaluate_every=200, save_every=200),
+        optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=50),
+        data=DataConfig(global_batch_size=16),
+        loop=LoopConfig(total_steps=600, evaluate_every=200, save_every=200),
     )
 
 

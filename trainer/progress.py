@@ -23,6 +23,13 @@ class ProgressLine:
         self._out = stream or sys.stderr
         self._began = time.monotonic()
         self._bits_per_byte: float | None = None
+        self._unfinished = False
+
+    def close(self) -> None:
+        """Ends a line that was still to be renewed, so that nothing runs into it."""
+        if self._unfinished:
+            print(file=self._out, flush=True)
+            self._unfinished = False
 
     def note(self, text: str) -> None:
         """Prints a sentence on a line of its own."""
@@ -62,6 +69,6 @@ class ProgressLine:
         if not self._out.isatty():
             print(text, file=self._out, flush=True)
             return
-        print(
-            _CLEAR_LINE + text, end="\n" if lasting else "", file=self._out, flush=True
-        )
+        end = "\n" if lasting else ""
+        print(_CLEAR_LINE + text, end=end, file=self._out, flush=True)
+        self._unfinished = not lasting

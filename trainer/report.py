@@ -43,4 +43,5 @@ class Report:
 
     def close(self) -> None:
         """Writes out what is buffered."""
+        self._progress.close()
         self._files.close()
