@@ -54,23 +54,25 @@ def pack_shard(job: Job, index: int, gathered: ShardInput) -> dict[str, int]:
 def _pack(job: Job, index: int, gathered: ShardInput) -> Record:
     clock = Clock()
     with clock.part("gather"):
-        documents, dropped = _documents(job, gathered)
-        forced = [from_bytes(blob)["keys"] for blob in gathered.forced]
-        chosen = validates(job, split_hash(job.config.seed, documents["keys"]))
-        for keys in forced:
-            chosen |= (documents["keys"] == keys).all(axis=1)
+        documents = _documents(job, gathered.documents)
+        lost = _lost(job, documents, gathered.losers)
+        order = _order(job, documents)
+        order = order[~lost[order]]
+        chosen = _chosen(job, documents, gathered.forced)[order]
     splits = {}
     for split in splits_of(job):
-        rows = np.flatnonzero(chosen if split == "validation" else ~chosen)
+        rows = order[chosen if split == "validation" else ~chosen]
         with clock.part("gather"):
             part = _select(documents, rows)
         splits[split] = _write_split(job, split, index, part, clock)
     return {
         "splits": splits,
-        "dropped_documents": len(dropped),
-        "dropped_tokens": int(dropped.sum()),
-        "length_histogram": _histogram(documents["lengths"]),
-        "tokens_by_source": _by_source(job, documents),
+        "dropped_documents": int(lost.sum()),
+        "dropped_tokens": int(documents["lengths"][lost].sum()),
+        "length_histogram": _histogram(documents["lengths"][order]),
+        "tokens_by_source": _by_source(
+            job, documents["files"][order], documents["lengths"][order]
+        ),
         "seconds": clock.seconds,
     }
 
@@ -80,20 +82,29 @@ def splits_of(job: Job) -> tuple[str, ...]:
     return SPLITS if job.config.validation_fraction else SPLITS[:1]
 
 
-def _documents(job: Job, gathered: ShardInput) -> tuple[Arrays, np.ndarray]:
-    """Returns (survivors in the shard's order, lengths of the losers)."""
-    parts = [from_bytes(blob) for blob in receive(job.work, gathered.documents)]
-    if not parts:
-        return _no_documents(job), np.zeros(0, np.int64)
-    rows = concatenated(parts)
-    del parts
-    lost = _lost(job, rows, gathered.losers)
+def _documents(job: Job, values: Sequence[bytes]) -> Arrays:
+    """Returns everything gathered, in no particular order."""
+    parts = [from_bytes(blob) for blob in receive(job.work, values)]
+    return concatenated(parts) if parts else _no_documents(job)
+
+
+def _order(job: Job, rows: Arrays) -> np.ndarray:
+    """Returns the documents' places in the seed's order, int64 [n].
+
+    Two keys may share a hash and two documents a key (a repeated id), so the order is
+    made whole by the rest of what names a document.
+    """
     hashes = order_hash(job.config.seed, rows["keys"])
-    # Two keys may share a hash and two documents a key (a repeated id): the order is
-    # made whole by the rest of what names a document.
     words = np.ascontiguousarray(rows["keys"]).view(">u8").astype(np.uint64)
-    order = np.lexsort((rows["offsets"], words[:, 1], words[:, 0], hashes))
-    return _select(rows, order[~lost[order]]), rows["lengths"][lost]
+    return np.lexsort((rows["offsets"], words[:, 1], words[:, 0], hashes))
+
+
+def _chosen(job: Job, rows: Arrays, forced: Sequence[bytes]) -> np.ndarray:
+    """Tells which documents go to validation, bool [n]."""
+    chosen = validates(job, split_hash(job.config.seed, rows["keys"]))
+    for blob in forced:
+        chosen |= (rows["keys"] == from_bytes(blob)["keys"]).all(axis=1)
+    return chosen
 
 
 def _lost(job: Job, rows: Arrays, losers: Sequence[bytes]) -> np.ndarray:
@@ -225,13 +236,9 @@ def _histogram(lengths: np.ndarray) -> list[int]:
     return np.bincount(np.log2(np.maximum(lengths, 1)).astype(np.int64)).tolist()
 
 
-def _by_source(job: Job, documents: Arrays) -> dict[str, int]:
+def _by_source(job: Job, files: np.ndarray, lengths: np.ndarray) -> dict[str, int]:
     names, group_of_file = source_groups(job.plan())
-    tokens = np.bincount(
-        group_of_file[documents["files"]],
-        weights=documents["lengths"],
-        minlength=len(names),
-    )
+    tokens = np.bincount(group_of_file[files], lengths, minlength=len(names))
     return {
         name: int(count) for name, count in zip(names, tokens, strict=True) if count
     }

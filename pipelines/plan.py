@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from preprocessing.normalize import CleaningConfig
 
 from pipelines.shuffle import Transport
 from preprocessing import packing, storage
 from preprocessing.commands import UsageError
 from preprocessing.documents import Piece, ReaderConfig, plan_pieces
 from preprocessing.manifest import config_hash
+from preprocessing.normalize import CleaningConfig
 from preprocessing.records import RecordFormat
 from preprocessing.storage import InputFile
 from preprocessing.tokenizer import Tokenizer

@@ -11,9 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from typing import NoReturn
-
-from preprocessing.normalize import CleaningConfig
+from typing import TYPE_CHECKING, NoReturn
 
 from pipelines import pack_shard, tokenize_task, workspace
 from pipelines.input_flags import add_input_flags, reader_config
@@ -37,12 +35,17 @@ from pipelines.runners import (
     parse_with_beam_flags,
     run_pipeline,
 )
+from pipelines.shuffle import Transport
 from pipelines.steps import read_record, read_records
 from preprocessing import storage
 from preprocessing.commands import CommandParser, UsageError, run
 from preprocessing.manifest import Manifest, read_manifest, write_manifest
+from preprocessing.normalize import CleaningConfig
 from preprocessing.storage import InputFile
 from preprocessing.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import apache_beam as beam
 
 
 def cli() -> NoReturn:
@@ -189,7 +192,7 @@ def _config(flags: argparse.Namespace, tokenizer: Tokenizer) -> PrepareConfig:
     )
 
 
-def _transport(flags: argparse.Namespace) -> str:
+def _transport(flags: argparse.Namespace) -> Transport:
     if flags.shuffle != "auto":
         return flags.shuffle
     local = flags.runner == LOCAL or flags.runner.lower() == STOCK.lower()
@@ -201,7 +204,7 @@ def _run(
 ) -> None:
     """Runs the graph and reports its progress."""
 
-    def build(pipeline: object) -> None:
+    def build(pipeline: "beam.Pipeline") -> None:
         # Imported here: the runner imports Beam first, without its cloud parts.
         from pipelines.prepare_graph import build_graph
 

@@ -7,22 +7,19 @@ download a binary, ignores its own flags where that works, and falls back silent
 """
 
 import argparse
-import logging
+import contextlib
+import io
 import os
-import re
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pipelines.execution import execute
 from pipelines.quiet_beam import import_beam_without_clouds, quiet_import
 from pipelines.worker import DEBUG_VARIABLE
 from preprocessing.commands import (
     CommandParser,
-    Interrupted,
     UsageError,
-    WorkError,
     refuse_unknown,
     suggest,
 )
@@ -81,8 +78,7 @@ def split_beam_flags(rest: Sequence[str], parser: CommandParser) -> list[str]:
     for argument in rest:
         if argument.startswith("--") and argument.split("=", 1)[0] not in known:
             refuse_unknown(argument, [*parser.known_flags(), *known], parser.prog)
-    options, unread = _parse_quietly(rest)
-    del options
+    unread = _unread_by_beam(rest)
     if unread:
         refuse_unknown(unread[0], parser.known_flags(), parser.prog)
     return list(rest)
@@ -153,20 +149,7 @@ def run_pipeline(
             f"wanted to start {runner}, found: {error}. Install what it needs"
         ) from error
     build(pipeline)
-    with _quiet_logs():
-        _run(pipeline)
-
-
-def _run(pipeline: "beam.Pipeline") -> None:
-    try:
-        result = pipeline.run()
-        state = result.wait_until_finish()
-    except (UsageError, WorkError, Interrupted):
-        raise
-    except Exception as error:
-        raise _cause(error) from error
-    if state not in ("DONE", None):
-        raise WorkError(f"wanted the job to end as DONE, it ended as {state}")
+    execute(pipeline)
 
 
 def _options(runner: str, workers: int, beam_args: Sequence[str]) -> "PipelineOptions":
@@ -214,34 +197,6 @@ def _runner(
     return fn_runner.FnApiRunner(default_environment=environment, provision_info=info)
 
 
-_ERROR_LINE = re.compile(
-    r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)\w*): (.*)$", re.MULTILINE
-)
-
-
-def _cause(error: BaseException) -> UsageError | WorkError:
-    """Returns the one-line error behind what Beam raised.
-
-    A worker's exception arrives as text: its traceback, where the last error line
-    before Beam's own "[while running …]" is the cause.
-    """
-    found = _ERROR_LINE.findall(str(error)) or [(type(error).__name__, str(error))]
-    kind, text = found[-1]
-    text = re.sub(r"\s*\[while running.*", "", text.split("\\n", 1)[0]).strip(" \"'")
-    if kind == "UsageError":
-        return UsageError(text)
-    if kind == "WorkError":
-        return WorkError(text)
-    if "Channel closed" in str(error) or "Worker subprocess" in str(error):
-        return WorkError(
-            "wanted every worker to finish, found one gone (killed, or out of "
-            "memory). Run the same command again to go on; --workers lowers memory"
-        )
-    if "Errno 28" in text:
-        return WorkError(f"wanted to write, the disk is full ({text}). Free some space")
-    return WorkError(f"{kind}: {text}. Run with --debug for a traceback")
-
-
 def _beam_flags() -> list[str]:
     """Returns every long flag that Beam's option classes register."""
     return [flag for flag in _beam_parser()._option_string_actions if flag[:2] == "--"]
@@ -256,24 +211,12 @@ def _beam_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parse_quietly(rest: Sequence[str]) -> tuple[object, list[str]]:
-    parser = _beam_parser()
-
-    def refuse(message: str) -> None:
-        raise UsageError(f"{message} (one of Beam's flags)")
-
-    parser.error = refuse
-    return parser.parse_known_args(list(rest))
-
-
-@contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Silences what Beam logs and prints from threads when a worker goes away."""
-    level, hook = logging.root.manager.disable, threading.excepthook
-    logging.disable(logging.CRITICAL)
-    threading.excepthook = lambda args: None
+def _unread_by_beam(rest: Sequence[str]) -> list[str]:
+    """Returns the arguments that Beam's parser leaves over."""
+    complaint = io.StringIO()
     try:
-        yield
-    finally:
-        logging.disable(level)
-        threading.excepthook = hook
+        with contextlib.redirect_stderr(complaint):
+            return _beam_parser().parse_known_args(list(rest))[1]
+    except SystemExit:
+        reason = complaint.getvalue().strip().rsplit("error: ", 1)[-1]
+        raise UsageError(f"{reason} (one of Beam's flags)") from None

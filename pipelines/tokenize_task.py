@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from preprocessing.normalize import clean, is_empty
 
 from pipelines.blobs import Arrays, concatenated, take_runs, to_bytes
 from pipelines.plan import Job, Task
@@ -23,6 +22,7 @@ from pipelines.shuffle import runs, send
 from pipelines.steps import Clock, Record, read_record, write_record
 from preprocessing.documents import DocumentBatch, Reject
 from preprocessing.fingerprints import content_hash, order_hash
+from preprocessing.normalize import clean, is_empty
 from preprocessing.readers import read_piece
 
 CHUNK_TEXT_BYTES = 64 << 20

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress is told in lines where nobody watches, and as a bar where somebody does."""
+
+import io
+import time
+
+import pytest
+
+from pipelines import progress
+from pipelines.progress import Progress, watch
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_last_state_is_told_even_of_a_job_too_quick_to_be_polled() -> None:
+    out = io.StringIO()
+    with watch(lambda: Progress("packing", 2_000_000, 2_000_000), stream=out):
+        pass
+    assert out.getvalue() == "packing: 2.0 MB of 2.0 MB (100%)\n"
+
+
+def test_lines_name_the_stage_the_share_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    states = iter([Progress("a", 0, 100), Progress("a", 50, 100)])
+    seen = [Progress("b", 1, 0)]
+    out = io.StringIO()
+    with watch(lambda: next(states, seen[0]), unit="prompts", stream=out):
+        time.sleep(0.2)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "a: 0 prompts of 100 prompts (0%)"
+    assert lines[1].startswith("a: 50 prompts of 100 prompts (50%), ")
+    assert lines[1].endswith(" s left")
+    assert lines[2:] == ["b: 1 prompts"]
+
+
+def test_a_terminal_gets_a_bar_for_each_stage() -> None:
+    out = Terminal()
+    with watch(lambda: Progress("tokenizing", 5, 10), stream=out):
+        pass
+    assert "tokenizing:  50%" in out.getvalue()
+
+
+def test_a_failing_job_leaves_no_thread_behind() -> None:
+    import threading
+
+    before = threading.active_count()
+    with pytest.raises(KeyError), watch(lambda: Progress("x", 0, 1), stream=Terminal()):
+        raise KeyError
+    assert threading.active_count() == before
