@@ -176,7 +176,13 @@ def _parser() -> CommandParser:
     defaults, fields = GenerationConfig(), PromptFields()
     add = parser.add_argument
     add("--model", required=True, metavar="MODELS/NAME[/VERSION]", help="the release")
-    add("--input", required=True, nargs="+", metavar="GLOB", help="JSONL, plain")
+    add(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="GLOB",
+        help="JSONL, .gz and .zst too",
+    )
     add("--output", required=True, metavar="DIR", help="where answers go")
     add("--prompt_field", default=fields.prompt, help="field with the text")
     add("--id_field", default=fields.id, help="field with a string or whole number")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts: read from JSONL, judged one by one, and cut into chunks of work.
 
-    prompts.jsonl      {"id": 7, "prompt": "Once"}   one JSON object per line
+    prompts.jsonl[.gz] {"id": 7, "prompt": "Once"}   one JSON object per line
     -> Prompt          id 7, text "Once"             or an id with what is wrong with it
     -> chunk files     consecutive prompts; one chunk becomes one output shard
 
@@ -17,6 +17,7 @@ from typing import Any
 
 from preprocessing import storage
 from preprocessing.commands import UsageError
+from preprocessing.decompression import DamagedInput, compression_of, decompress
 from preprocessing.storage import InputFile
 
 # Small enough that a job of a few hundred prompts keeps several workers busy, large
@@ -160,10 +161,28 @@ def decode_chunk(data: bytes) -> list[Prompt]:
 def _lines(files: Sequence[InputFile]) -> Iterator[tuple[str, bytes]]:
     """Yields (file and line number, bytes) of every line that is not blank."""
     for file in files:
-        with storage.open_input(file.path) as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield f"{file.relative} line {number}", line.strip()
+        for number, line in enumerate(_file_lines(file), 1):
+            if line.strip():
+                yield f"{file.relative} line {number}", line.strip()
+
+
+def _file_lines(file: InputFile) -> Iterator[bytes]:
+    with storage.open_input(file.path) as stream:
+        kind = compression_of(file.path)
+        if kind == "none":
+            yield from stream
+            return
+        rest = b""
+        try:
+            for part in decompress(stream, kind):
+                *lines, rest = (rest + part).split(b"\n")
+                yield from lines
+        except DamagedInput as error:
+            raise UsageError(
+                f"wanted a whole file at {file.path}, found: {error.detail}. Copy it "
+                "again"
+            ) from None
+        yield rest
 
 
 def _key(name: Any) -> bytes:

@@ -80,19 +80,16 @@ def find_release(path: str) -> str:
     Raises:
         UsageError: neither is a release.
     """
-    if storage.exists(storage.join(path, SAVED_MODEL_NAME)):
-        release = path
-    else:
-        found = versions(path)
-        if not found:
-            raise UsageError(
-                f"wanted a release (a directory with {SAVED_MODEL_NAME}) or a "
-                f"directory of versions at {path}, found neither. Make one with "
-                "quern-export"
-            )
-        release = storage.join(path, str(found[-1]))
-    read_lineage(release)
-    return release.rstrip("/")
+    numbered = [storage.join(path, str(found)) for found in versions(path)]
+    # An upload that was cut short has a version's name, but not yet this file.
+    for release in (path, *reversed(numbered)):
+        if storage.exists(storage.join(release, SAVED_MODEL_NAME)):
+            read_lineage(release)
+            return release.rstrip("/")
+    raise UsageError(
+        f"wanted a release (a directory with {SAVED_MODEL_NAME}) or a directory of "
+        f"versions at {path}, found neither. Make one with quern-export"
+    )
 
 
 def read_lineage(release: str) -> Lineage:

@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The job as a user runs it, over a small untrained release."""
+
 import json
 import os
-import shutil
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import boto3
 import pytest
+from cloudpathlib import S3Client
+from moto.server import ThreadedMotoServer
 
 from pipelines import batch_generate
+from preprocessing import storage
 from preprocessing.commands import UsageError, WorkError
+from preprocessing.releases import copy_tree
 from tests.datasets import write_dataset
 from tests.releases import release_untrained
 
@@ -42,7 +53,7 @@ def prompts(tmp_path_factory) -> Path:
 def generate(models, prompts):
     """Runs the command on `prompts` in this process unless told otherwise."""
 
-    def run(output: Path, *flags: str, workers: int = 1) -> None:
+    def run(output: Path | str, *flags: str, workers: int = 1) -> None:
         words = ["--model", str(models), "--input", str(prompts)]
         words += ["--output", str(output), "--workers", str(workers)]
         batch_generate.main([*words, "--max_new_tokens", "6", *flags])
@@ -66,6 +77,7 @@ def answers(output: Path) -> list[dict]:
     return [json.loads(line) for line in data.splitlines()]
 
 
+@pytest.mark.smoke
 def test_every_prompt_comes_out_once_in_order_as_an_answer_or_an_error(finished):
     wanted = [f"p{i}" for i in range(COUNT)]
     wanted[10], wanted[33], wanted[40] = None, "p3", 40
@@ -160,4 +172,56 @@ def test_a_job_without_a_single_answer_fails(models, tmp_path):
     with pytest.raises(WorkError, match="at least one answer, found 1 errors"):
         batch_generate.main([*words, "--output", str(output), "--workers", "1"])
     assert answers(output) == [{"id": 1, "error": "no field prompt at in.jsonl line 1"}]
-    shutil.rmtree(output)
+
+
+def test_model_prompts_and_answers_may_lie_in_a_bucket(
+    generate, models, prompts, finished, bucket
+):
+    copy_tree(str(models / "1"), f"{bucket}/models/name/1")
+    storage.write_atomically(f"{bucket}/in/prompts.jsonl", prompts.read_bytes())
+    words = ["--model", f"{bucket}/models/name", "--input", f"{bucket}/in/*.jsonl"]
+    flags = ("--temperature", "0.9", "--seed", "4")
+    generate(f"{bucket}/out", *flags, *words)
+    found = {
+        name: storage.read_bytes(f"{bucket}/out/{name}")
+        for name in storage.list_names(f"{bucket}/out")
+        if name.endswith(".jsonl")
+    }
+    assert found == shards(finished)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """An S3 bucket served on the loopback; yields its URI."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setattr(S3Client, "_default_client", None)
+    boto3.client("s3").create_bucket(Bucket="served")
+    yield "s3://served"
+    server.stop()
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("seed", range(5))
+def test_a_job_killed_at_random_moments_ends_with_the_same_answers(
+    models, prompts, finished, tmp_path, seed
+):
+    words = ["--model", str(models), "--input", str(prompts), "--workers", "1"]
+    words += ["--output", str(tmp_path / "out"), "--max_new_tokens", "6"]
+    words += ["--temperature", "0.9", "--seed", "4"]
+    command = [sys.executable, "-m", "pipelines.batch_generate", *words]
+    chooser = random.Random(seed)
+    for _ in range(4):
+        job = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        time.sleep(chooser.uniform(1, 12))
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+        for name, data in shards(tmp_path / "out").items():
+            assert data == shards(finished)[name]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert shards(tmp_path / "out") == shards(finished)

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Every line of input is a prompt or says why not."""
+
+import gzip
 import json
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +72,22 @@ def test_a_repeated_id_is_served_once_and_then_an_error(tmp_path):
         "repeated id at prompts.jsonl line 9",
     ]
     assert take_census(files).count == 5
+
+
+def test_compressed_prompts_read_as_plain_ones_and_damaged_ones_are_refused(tmp_path):
+    data = b"".join(b'{"id": %d, "prompt": "p"}\n' % i for i in range(5000))
+    (tmp_path / "a.jsonl").write_bytes(data)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(data))
+    (tmp_path / "c.jsonl.zst").write_bytes(zstandard.compress(data))
+    plain, *others = (take_census([file]) for file in expand_all(tmp_path))
+    assert others == [plain, plain]
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(data)[:-20])
+    with pytest.raises(UsageError, match="wanted a whole file"):
+        take_census(expand_all(tmp_path))
+
+
+def expand_all(directory):
+    return storage.expand([str(directory / "*.jsonl*")])
 
 
 def test_an_input_of_blank_lines_is_refused(tmp_path):

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""A release is found by its path and read by its lineage."""
+
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,13 @@ def test_a_models_directory_means_its_highest_version(tmp_path):
     assert versions(str(tmp_path)) == [2, 9, 10]
     assert find_release(str(tmp_path)) == str(tmp_path / "10")
     assert find_release(f"{tmp_path}/9/") == str(tmp_path / "9")
+
+
+def test_a_version_whose_upload_was_cut_short_is_passed_over(tmp_path):
+    make_release(tmp_path / "1")
+    make_release(tmp_path / "2")
+    (tmp_path / "2" / SAVED_MODEL_NAME).unlink()
+    assert find_release(str(tmp_path)) == str(tmp_path / "1")
 
 
 def test_lineage_comes_back_as_it_was_written(tmp_path):

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Generation equals the training forward pass, and ends where it should."""
+
 import dataclasses
 
 import numpy as np

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Ops that a stock TensorFlow Serving could not run are named."""
+
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""A release appears whole, once, or not at all."""
+
 import os
 import subprocess
 import sys

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Samples follow the law they were asked for, whatever stands beside them."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

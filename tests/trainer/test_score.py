@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Scores are the cross-entropy of evaluation, document by document."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Warm-up files are what TensorFlow Serving reads."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The hand-written wire format is the protobuf library's."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
