@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprocessing.commands import UsageError, WorkError
+from preprocessing.commands import Interrupted, UsageError, WorkError
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -32,6 +32,7 @@ _GONE = (
     "wanted every worker to finish, found one gone (killed, or out of memory). Run the "
     "same command again to go on; --workers lowers memory"
 )
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 Ending = str | BaseException  # the pipeline's last state, or what ended it
 
 
@@ -44,11 +45,16 @@ def execute(pipeline: "beam.Pipeline") -> None:
 
     Raises:
         UsageError, WorkError: the job failed, with the first cause on one line.
+        Interrupted: SIGTERM or SIGUSR1 asked the job to stop.
     """
     endings: queue.SimpleQueue[Ending] = queue.SimpleQueue()
-    with _listening(endings):
+    with _listening(endings), _stopping_on_request():
         threading.Thread(target=_run, args=(pipeline, endings), daemon=True).start()
-        ending = endings.get()
+        try:
+            ending = endings.get()
+        except BaseException:  # Ctrl-C, or asked to stop
+            _end_workers()
+            raise
         if isinstance(ending, _WorkerDied):
             ending = _end_of_others(endings, ending)
     if isinstance(ending, BaseException):
@@ -93,6 +99,27 @@ def _listening(endings: "queue.SimpleQueue[Ending]") -> Iterator[None]:
     finally:
         logging.disable(level)
         threading.excepthook = hook
+
+
+@contextlib.contextmanager
+def _stopping_on_request() -> Iterator[None]:
+    """Turns SIGTERM and SIGUSR1 into `Interrupted`; finished steps are on disk."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(
+            f"stopped on {signal.Signals(number).name}; finished work is saved. Run "
+            "the same command again to go on"
+        )
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = {name: signal.signal(name, stop) for name in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def _end_workers() -> None:

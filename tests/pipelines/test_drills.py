@@ -49,6 +49,15 @@ def workers_of(pid: int) -> list[int]:
     return [int(child) for file in children for child in file.read_text().split()]
 
 
+def runs(pid: int) -> bool:
+    """Whether a process lives; one that only waits to be reaped does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
+
+
 def wait_for_work(job: subprocess.Popen[str], output: Path) -> None:
     while not list((output / "_work" / "tasks").glob("*.json")):
         assert job.poll() is None, job.stderr and job.stderr.read()
@@ -86,6 +95,20 @@ def test_a_killed_and_restarted_job_writes_the_same_bytes(
     corpus: Path, tokenizer_file: Path, dataset: Path, tmp_path: Path, seed: int
 ) -> None:
     drill(corpus, tokenizer_file, tmp_path / "out", dataset, seed)
+
+
+def test_a_job_asked_to_stop_says_so_and_leaves_no_process(
+    corpus: Path, tokenizer_file: Path, tmp_path: Path
+) -> None:
+    job = start(corpus, tokenizer_file, tmp_path / "out")
+    wait_for_work(job, tmp_path / "out")
+    targets = workers_of(job.pid)
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 42, errors
+    assert errors.splitlines()[-1].startswith("stopped on SIGTERM")
+    time.sleep(0.5)
+    assert targets and not any(map(runs, targets))
 
 
 @pytest.mark.drill

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a preparation answers to bad input, bad flags, a full disk and a taken output."""
+"""What a preparation answers to bad input and flags, a full disk, a taken output."""
 
 import errno
 import shutil
