@@ -35,10 +35,17 @@ from trainer.train_step import make_train_loop
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a run is entered: its position, and the steps already evaluated."""
+    """Where a run is entered.
+
+    Attributes:
+        position: of the last complete checkpoint, or the beginning.
+        evaluated: steps whose evaluation is written already.
+        resumes: whether the directory held the run before.
+    """
 
     position: Position
     evaluated: frozenset[int]
+    resumes: bool
 
 
 def train(planned: Plan, run: str, max_seconds: float | None) -> None:
@@ -88,7 +95,8 @@ def _claim(planned: Plan, run: str) -> _Start:
     """
     config, manifest, workers = planned.config, planned.manifest, planned.workers
     tokenizer = read_tokenizer(planned.dataset, manifest)
-    if is_run(run):
+    resumes = is_run(run)
+    if resumes:
         check_same(run, planned.dataset, manifest, config)
     else:
         check_can_hold(run)
@@ -101,7 +109,7 @@ def _claim(planned: Plan, run: str) -> _Start:
     if workers.chief:
         kept = dataclasses.replace(config.loop, stop_after_step=None)
         write_run(run, dataclasses.replace(config, loop=kept), manifest, tokenizer)
-    return _Start(position, evaluated)
+    return _Start(position, evaluated, resumes)
 
 
 class _Session:
@@ -238,7 +246,7 @@ class _Session:
         if self._report is None:
             return
         step, config = self._start.position.step, self._planned.config.loop
-        if step:
+        if self._start.resumes:
             self._report.note(f"resuming {self._run} at step {step:,}")
         if step >= config.last_step:
             self._report.note(f"step {config.last_step:,} is already done")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run will be is settled from preset, file, pairs and the run itself."""
+
+import shutil
+
+import pytest
+
+from preprocessing.commands import UsageError
+from trainer.config import RunConfig
+from trainer.plan import ConfigSource, configure, plan, show
+from trainer.presets import PRESETS, preset
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("seed = 3\n[loop]\nlog_every = 7\n")
+    return str(path)
+
+
+def test_pairs_win_over_the_file_and_the_file_over_the_preset(file):
+    config = configure(ConfigSource("tiny", file, ("seed=4",)), None)
+    assert (config.seed, config.loop.log_every) == (4, 7)
+    assert config.model == preset("tiny").model
+
+
+def test_a_file_alone_stands_on_the_defaults(file):
+    config = configure(ConfigSource(None, file, ()), None)
+    assert config.model == RunConfig().model
+    assert config.loop.log_every == 7
+
+
+def test_an_existing_run_is_its_own_configuration(tmp_path, dataset):
+    stored = configure(ConfigSource("tiny", None, ("seed=8",)), None)
+    (tmp_path / "config.json").write_text(stored.to_json())
+    shutil.copy(dataset / "manifest.json", tmp_path)
+    source = ConfigSource(None, None, ("loop.log_every=2",))
+    config = configure(source, str(tmp_path))
+    assert (config.seed, config.loop.log_every) == (8, 2)
+    assert config.model == stored.model
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_planned_and_shown(dataset, name):
+    source = ConfigSource(name, None, ())
+    lines = show(plan(str(dataset), None, source, "one_device", 1))
+    assert [line.split("  ")[0] for line in lines] == [
+        "parameters",
+        "FLOPs per token",
+        "tokens to train",
+        "FLOPs to train",
+        "replicas",
+        "memory a replica",
+    ]
+
+
+def test_the_benchmarks_model_has_the_size_it_is_named_after(dataset):
+    source = ConfigSource("14m", None, ())
+    planned = plan(str(dataset), None, source, "one_device", 1)
+    parameters = int(show(planned)[0].split()[-1].replace(",", ""))
+    # 13.8 million with a vocabulary of 8,192; this dataset has one of 300.
+    assert parameters + (8192 - 300) * 384 == pytest.approx(13.8e6, rel=0.01)
+
+
+def test_a_batch_that_does_not_split_is_refused(dataset):
+    pairs = ("data.global_batch_size=9", "data.micro_batch_size=2")
+    with pytest.raises(UsageError, match="found 9 and 2 x 1"):
+        plan(str(dataset), None, ConfigSource("tiny", None, pairs), "one_device", 1)
