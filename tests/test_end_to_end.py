@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+pytestmark = pytest.mark.smoke
+
 PACKAGES = ("json", "email", "html", "http", "logging", "xml", "urllib", "concurrent")
 SEQUENCE_LENGTH = 64
 PROMPTS = [
