@@ -56,7 +56,7 @@ def laptop() -> RunConfig:
         ),
         optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=50),
         data=DataConfig(global_batch_size=16),
-        loop=LoopConfig(total_steps=600, evaluate_every=200, save_every=200),
+        loop=LoopConfig(total_steps=400, evaluate_every=200, save_every=200),
     )
 
 

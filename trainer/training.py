@@ -271,6 +271,9 @@ def _open_report(
         peak_flops=None if peak is None else peak * devices,
     )
     step = start.position.step
-    return Report(
+    report = Report(
         MetricsFiles(run, step), ProgressLine(step, config.loop.last_step), speed
     )
+    if speed.peak_flops is not None:
+        report.note(f"mfu is against a peak of {speed.peak_flops / 1e12:.3f} TFLOP/s")
+    return report
