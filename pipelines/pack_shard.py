@@ -74,6 +74,7 @@ def _pack(job: Job, index: int, gathered: ShardInput) -> Record:
             job, documents["files"][order], documents["lengths"][order]
         ),
         "seconds": clock.seconds,
+        "cpu_seconds": clock.cpu_seconds,
     }
 
 

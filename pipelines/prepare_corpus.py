@@ -258,6 +258,7 @@ def _publish(
         "wall_seconds": seconds,
         "workers": workers,
         "worker_seconds": results.seconds,
+        "worker_cpu_seconds": results.cpu_seconds,
         "peak_worker_memory": results.peak_memory,
         "input_bytes": results.input_bytes,
     }

@@ -31,6 +31,7 @@ class Results:
         length_histogram: documents with 2^i to 2^(i+1) - 1 ids, for each i.
         tokens_by_source: ids of documents kept, by file or directory.
         seconds: worker seconds in each part of the work.
+        cpu_seconds: processor seconds of all tasks and shards.
         peak_memory: bytes, of the largest worker.
     """
 
@@ -41,6 +42,7 @@ class Results:
     length_histogram: Sequence[int]
     tokens_by_source: Mapping[str, int]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
     peak_memory: int = 0
 
 
@@ -69,6 +71,7 @@ def collect(job: Job) -> Results:
         length_histogram=_histogram(shards),
         tokens_by_source=dict(_added(shards, "tokens_by_source")),
         seconds=dict(_added(tasks + shards, "seconds")),
+        cpu_seconds=sum(record["cpu_seconds"] for record in tasks + shards),
         peak_memory=max(record["peak_memory"] for record in tasks + shards),
     )
 

@@ -49,10 +49,16 @@ def read_records(job: Job, kind: str) -> list[Record]:
 
 
 class Clock:
-    """Adds up the seconds spent in named parts of a step."""
+    """Adds up the seconds spent in named parts of a step, and its processor time."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._start = time.process_time()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor seconds of this process since the step began."""
+        return time.process_time() - self._start
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -84,6 +84,7 @@ def _record(
         "rejected": dict(rejects.counts),
         "examples": rejects.examples,
         "seconds": clock.seconds,
+        "cpu_seconds": clock.cpu_seconds,
         "document_blobs": [] if inline else _to_hex(scattered.documents),
         "fingerprint_blobs": [] if inline else _to_hex(scattered.fingerprints),
     }

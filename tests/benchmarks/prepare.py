@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -142,12 +141,12 @@ def run_quern(work: Path, corpus: Path, tokenizer: Path, cores: int) -> float:
     wall = time.monotonic() - start
     timings = json.loads((output / "timings.json").read_text())
     size = timings["input_bytes"] / 1e6
-    used = os.times()
     speed = size / wall / cores
     print(f"\n{'part':<18}{'worker s':>10}{'MB/s':>10}")
     for part, seconds in sorted(timings["worker_seconds"].items(), key=lambda x: -x[1]):
         print(f"{part:<18}{seconds:>10.1f}{size / max(seconds, 1e-9):>10.0f}")
-    print(f"{'CPU in all':<18}{used.children_user + used.children_system:>10.1f}")
+    cpu = timings["worker_cpu_seconds"]
+    print(f"{'CPU of the steps':<18}{cpu:>10.1f}{size / cpu:>10.0f}")
     print(f"{'wall x cores':<18}{wall * cores:>10.1f}{speed:>10.1f}")
     print(f"peak memory of a worker: {timings['peak_worker_memory'] / 1e6:,.0f} MB")
     print(f"quern-prepare: {speed:.1f} MB/s per core on {cores} cores")
