@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -137,19 +138,23 @@ def start_peer(python: str, precision: str) -> Peer | None:
     command = [python, str(PEER), json.dumps(SHAPE), precision, str(os.cpu_count())]
     # The peer's directory must not shadow its packages, nor ours reach it.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    assert process.stdout is not None and process.stderr is not None
-    line = process.stdout.readline()
-    if line:
-        return Peer(process, json.loads(line)["version"])
-    reason = (process.stderr.read().strip() or "no output").splitlines()[-1]
+    # A file, not a pipe: nobody reads a pipe while the peer compiles, and it may fill.
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if line:
+            return Peer(process, json.loads(line)["version"])
+        process.wait()
+        errors.seek(0)
+        reason = (errors.read().strip() or "no output").splitlines()[-1]
     print(f"torch.compile skipped: {reason}")
     return None
 
