@@ -278,6 +278,12 @@ def _summary(manifest: Manifest, results: Results, seconds: float) -> str:
     rows = sum(split.rows for split in splits.values())
     filled = counts.tokens_written / max(1, rows * (manifest.sequence_length + 1))
     rejected = ", ".join(f"{name} {n:,}" for name, n in counts.rejected.items())
+    # One reject, however much the file held after the damage: so it is named here.
+    damaged = [
+        f"damaged, not read to its end: {example['path']} ({example['detail']})"
+        for reason in ("truncated_input", "damaged_input")
+        for example in results.examples.get(reason, [])
+    ]
     return "\n".join(
         [
             f"documents: {counts.read:,} read, {counts.kept:,} kept; "
@@ -289,6 +295,7 @@ def _summary(manifest: Manifest, results: Results, seconds: float) -> str:
             ),
             f"input: {amount(results.input_bytes, 'B')} in {seconds:.1f} s, "
             f"{amount(results.input_bytes / seconds, 'B')}/s",
+            *damaged,
         ]
     )
 

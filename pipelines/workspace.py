@@ -69,13 +69,14 @@ def begin(job: Job, plan: Plan, files: Sequence[InputFile], tokenizer: bytes) ->
         UsageError: the output cannot be written.
     """
     try:
-        storage.make_directory(storage.join(job.output, DIRECTORY))
         for name in _WORK_DIRECTORIES:
             storage.make_directory(job.path(name))
         write_plan(job, plan)
         storage.write_atomically(job.path("tokenizer.json"), tokenizer)
         data = json.dumps(_identity(job, files)).encode()
         storage.write_atomically(job.path(_JOB_NAME), data)
+        # After job.json: until then nothing but the work directory may lie here.
+        storage.make_directory(storage.join(job.output, DIRECTORY))
     except OSError as error:
         raise UsageError(
             f"wanted to write to --output {job.output}, found: {error}. Name a "

@@ -69,7 +69,10 @@ def test_duplicates_do_not_count_as_lost_input(
 
 
 def test_a_huge_line_and_a_truncated_file_are_counted_rejects(
-    corpus: Path, tokenizer_file: Path, tmp_path: Path
+    corpus: Path,
+    tokenizer_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "in").mkdir()
     huge = b'{"text": "' + b"x " * 1_000_000 + b'"}\n'
@@ -80,6 +83,7 @@ def test_a_huge_line_and_a_truncated_file_are_counted_rejects(
     output = prepare(tmp_path / "in", tokenizer_file, tmp_path / "out", *flags)
     rejected = read_manifest(str(output)).counts.rejected
     assert rejected["too_large"] == 1 and rejected["truncated_input"] == 1
+    assert "damaged, not read to its end: cut.jsonl.gz" in capsys.readouterr().out
 
 
 def test_flags_out_of_range_are_refused(
@@ -143,8 +147,11 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing_that_looks_complete(
             prepare(corpus, tokenizer_file, output, *flags)
     assert not (output / "manifest.json").exists()
     assert not list(output.glob("*.tfrecord"))
+    leftover = output / f".train-00000-of-00001.tfrecord.{'0' * 32}.tmp"
+    leftover.touch()  # as a writer that was killed leaves it
     assert prepare(corpus, tokenizer_file, output, *flags) == output
     assert fingerprint(output) == fingerprint(dataset)
+    assert not leftover.exists()
 
 
 def test_unfinished_work_is_gone_on_with_but_never_under_another_plan(
