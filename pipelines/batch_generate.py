@@ -8,10 +8,10 @@ Every id comes out once: as an answer, or as an error of its own.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> None:
     output.open(job)
     finished = output.summary()
     if finished is not None:
+        output.remove_work()  # a job killed at its very end may have left it
         print(f"already complete: {_described(finished)} in {output.directory}")
         return
     started, todo = time.monotonic(), output.unfinished()
@@ -66,7 +67,8 @@ def main(argv: Sequence[str]) -> None:
             workers=workers,
             todo=todo,
         )
-        with watch(lambda: output.progress(census.count), unit="prompts"):
+        poll = partial(output.progress, census.count, census.chunk_size)
+        with watch(poll, unit="prompts"):
             run_pipeline(build, values.runner, workers, beam_args)
     made = output.tally(todo)
     _conclude(output, output.finish(job), made, time.monotonic() - started)
@@ -129,8 +131,8 @@ def _job(
         num_prompts=census.count,
         num_shards=census.num_chunks,
         lineage_sha256=hashlib.sha256(lineage).hexdigest(),
-        fields=asdict(fields),
-        generation=asdict(config),
+        fields=dataclasses.asdict(fields),
+        generation=dataclasses.asdict(config),
     )
 
 
@@ -157,14 +159,8 @@ def _described(tally: Tally) -> str:
 
 
 def _generation_config(values: argparse.Namespace) -> GenerationConfig:
-    return GenerationConfig(
-        max_new_tokens=values.max_new_tokens,
-        temperature=values.temperature,
-        top_k=values.top_k,
-        top_p=values.top_p,
-        seed=values.seed,
-        batch_size=values.batch_size,
-    )
+    names = [field.name for field in dataclasses.fields(GenerationConfig)]
+    return GenerationConfig(**{name: getattr(values, name) for name in names})
 
 
 def _parser() -> CommandParser:
@@ -181,30 +177,36 @@ def _parser() -> CommandParser:
         required=True,
         nargs="+",
         metavar="GLOB",
-        help="JSONL, .gz and .zst too",
+        help="JSONL, an object with an id and a prompt per line; .gz and .zst too",
     )
     add("--output", required=True, metavar="DIR", help="where answers go")
-    add("--prompt_field", default=fields.prompt, help="field with the text")
-    add("--id_field", default=fields.id, help="field with a string or whole number")
+    add("--prompt_field", default=fields.prompt, metavar="NAME", help="holds the text")
     add(
-        "--max_new_tokens",
-        type=int,
-        default=defaults.max_new_tokens,
-        metavar="N",
-        help="most ids to add to a prompt",
+        "--id_field",
+        default=fields.id,
+        metavar="NAME",
+        help="holds the id, a string or a whole number",
     )
-    add(
-        "--temperature",
-        type=float,
-        default=defaults.temperature,
-        help="0 takes the likeliest id each time",
-    )
-    add("--top_k", type=int, default=defaults.top_k, help="0 sets no limit")
-    add("--top_p", type=float, default=defaults.top_p, help="1 sets no limit")
-    add("--seed", type=int, default=defaults.seed, help="each row's, with its id")
-    add("--batch_size", type=int, default=defaults.batch_size, help="rows per batch")
+    _add_generation_flags(parser, defaults)
     add_runner_flags(parser)
     return parser
+
+
+def _add_generation_flags(parser: CommandParser, defaults: GenerationConfig) -> None:
+    words = {
+        "max_new_tokens": "most ids to add to a prompt",
+        "temperature": "0 takes the likeliest id each time",
+        "top_k": "sample among the N likeliest ids; 0 sets no limit",
+        "top_p": "sample among the fewest ids of that mass; 1 sets no limit",
+        "seed": "with a prompt's id it gives the row's own seed",
+        "batch_size": "prompts answered together by a worker",
+    }
+    for name, text in words.items():
+        value = getattr(defaults, name)
+        kind = "N" if isinstance(value, int) else "X"
+        parser.add_argument(
+            f"--{name}", type=type(value), default=value, metavar=kind, help=text
+        )
 
 
 def cli() -> NoReturn:

@@ -139,7 +139,6 @@ class Output:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         path = storage.join(self.directory, self.shard_name(index))
         storage.write_atomically(path, text.encode())
-        storage.remove_file(self._work("done", index))
         storage.remove_file(self._work("chunk", index))
 
     def report(self, index: int, done: int) -> None:
@@ -153,19 +152,21 @@ class Output:
             total += Tally(**json.loads(storage.read_bytes(self._work("tally", index))))
         return total
 
-    def progress(self, num_prompts: int) -> Progress:
-        """Returns how many prompts have been answered so far."""
-        done = 0
-        for name in storage.list_names(storage.join(self.directory, _WORK_NAME)):
-            kind, _, number = name.partition("-")
-            if kind not in ("tally", "done"):
-                continue
-            try:
-                content = json.loads(storage.read_bytes(self._work(kind, int(number))))
-            except FileNotFoundError:
-                continue  # its shard was finished between the two looks
-            done += content["prompts"] if kind == "tally" else content
-        return Progress("generate", min(done, num_prompts), num_prompts)
+    def progress(self, num_prompts: int, chunk_size: int) -> Progress:
+        """Returns how many prompts have been answered so far.
+
+        Reads one small file per shard at work, none of which goes away before the end.
+        """
+        unfinished = self.unfinished()
+        done = num_prompts
+        for index in unfinished:
+            done -= min(chunk_size, num_prompts - index * chunk_size)
+        names = set(storage.list_names(storage.join(self.directory, _WORK_NAME)))
+        for index in unfinished:
+            path = self._work("done", index)
+            if path.rpartition("/")[2] in names:
+                done += int(storage.read_bytes(path))
+        return Progress("generate", done, num_prompts)
 
     def summary(self) -> Tally | None:
         """Returns the totals of a complete job, None for one that is not."""
@@ -189,8 +190,12 @@ class Output:
             )
         path = storage.join(self.directory, SUMMARY_NAME)
         storage.write_atomically(path, canonical_json(asdict(total)))
-        storage.remove_tree(storage.join(self.directory, _WORK_NAME))
+        self.remove_work()
         return total
+
+    def remove_work(self) -> None:
+        """Removes what only an unfinished job needs."""
+        storage.remove_tree(storage.join(self.directory, _WORK_NAME))
 
     def _check_same(self, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
         different = [key for key in wanted if stored.get(key) != wanted[key]]

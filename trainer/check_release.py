@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The answers to compare with were computed on a CPU.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np
 

@@ -31,6 +31,9 @@ def main(argv: Sequence[str]) -> None:
     """
     values = _parse(argv)
     choose_version(values.output, values.version)
+    # Both sides of the check compute on the CPU, where they round alike; and a GPU may
+    # belong to a training job. Read when TensorFlow is loaded, inherited by the check.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(values.debug)
     from trainer.checkpoints import open_run
@@ -80,10 +83,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="the model's directory; its last part is the name clients use",
     )
     parser.add_argument(
-        "--step", type=int, help="checkpoint to export (default: the newest)"
+        "--step",
+        type=int,
+        metavar="N",
+        help="checkpoint to export (default: the newest)",
     )
     parser.add_argument(
-        "--version", type=int, help="version to write (default: highest + 1)"
+        "--version",
+        type=int,
+        metavar="N",
+        help="version to write (default: highest + 1)",
     )
     parser.add_argument(
         "--check",

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The output directory says what is finished, and only that."""
+
+import os
+
+import pytest
+
+from pipelines.generations import Job, Output, Tally
+from pipelines.progress import Progress
+from pipelines.prompts import Prompt
+from preprocessing.commands import UsageError, WorkError
+
+JOB = Job("i", 70, 3, "l", {"id": "id"}, {"seed": 0})
+
+
+@pytest.fixture
+def output(tmp_path) -> Output:
+    output = Output(str(tmp_path / "out"), 3)
+    output.open(JOB)
+    return output
+
+
+def lines(count: int, errors: int = 0) -> list[dict]:
+    good = [{"id": i, "text": "t", "num_tokens": 2} for i in range(count - errors)]
+    return good + [{"id": i, "error": "e"} for i in range(errors)]
+
+
+def test_progress_counts_finished_shards_and_batches_of_the_others(output):
+    assert output.progress(70, 32) == Progress("generate", 0, 70)
+    output.report(0, 16)
+    output.report(2, 4)
+    assert output.progress(70, 32).done == 20
+    output.write_shard(2, lines(6), 0)
+    assert output.progress(70, 32).done == 22
+    output.write_shard(0, lines(32), 0)
+    output.write_shard(1, lines(32), 0)
+    assert output.progress(70, 32).done == 70
+
+
+def test_a_finished_job_leaves_the_shards_their_sums_and_what_was_asked(output):
+    output.write_chunk(1, [Prompt(1, "x")])
+    assert output.read_chunk(1) == [Prompt(1, "x")]
+    for index, count in enumerate((32, 32, 6)):
+        assert index in output.unfinished()
+        output.write_shard(index, lines(count, errors=index), truncated=1)
+    assert output.summary() is None
+    assert output.finish(JOB) == Tally(70, 3, 3, 134)
+    assert output.summary() == Tally(70, 3, 3, 134)
+    names = [output.shard_name(index) for index in range(3)]
+    assert sorted(os.listdir(output.directory)) == [*names, "job.json", "summary.json"]
+
+
+def test_a_prompt_that_went_missing_fails_the_job(output):
+    for index, count in enumerate((32, 31, 6)):
+        output.write_shard(index, lines(count), 0)
+    with pytest.raises(WorkError, match="wanted 70 answers in 3 shards, found 69"):
+        output.finish(JOB)
+    assert output.summary() is None
+
+
+def test_a_directory_belongs_to_one_job(output):
+    output.open(JOB)
+    with pytest.raises(UsageError, match="found another generation"):
+        output.open(Job("i", 70, 3, "l", {"id": "id"}, {"seed": 1}))
