@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast `quern-prepare` turns JSONL into a dataset, start-up included.
 
-    python -m tests.benchmarks.prepare --work DIRECTORY [--cores 2] [--peer]
+    python -m tests.benchmarks.prepare --work DIRECTORY [--peer_python PYTHON]
 
 The corpus is text found on this machine (sources, documentation and pages below the
 Python installation, /usr/share and /usr/lib), as JSONL, repeated until it is 1 GB, each
@@ -11,9 +11,7 @@ gives MB of input per second and per core: bytes / (wall x cores pinned).
 
 import argparse
 import hashlib
-import importlib.util
 import json
-import re
 import subprocess
 import sys
 import sysconfig
@@ -26,7 +24,6 @@ EXTENSIONS += (".hpp", ".pl", ".pm", ".sh", ".css", ".xml", ".svg", ".tcl", ".cm
 MOST_COPIES = 5
 SHARD_BYTES = 256 << 20
 PEER_BYTES = 20 << 20
-PEER_NAME = "datatrove"
 
 
 def main() -> None:
@@ -37,8 +34,7 @@ def main() -> None:
     corpus = build_corpus(work / "corpus", flags.megabytes * 10**6)
     tokenizer = Path(flags.tokenizer or _train(work, corpus))
     ours = run_quern(work, corpus, tokenizer, flags.cores)
-    if flags.peer:
-        run_peer(work, corpus, tokenizer, ours)
+    run_peer(work, corpus, tokenizer, flags.peer_python, ours)
 
 
 def _flags() -> argparse.Namespace:
@@ -47,7 +43,12 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, default=2, help="cores to pin to")
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the input")
     parser.add_argument("--tokenizer", help="a tokenizer.json; trained here if absent")
-    parser.add_argument("--peer", action="store_true", help="run datatrove as well")
+    parser.add_argument(
+        "--peer_python",
+        default=sys.executable,
+        metavar="PYTHON",
+        help="an interpreter that has datatrove",
+    )
     return parser.parse_args()
 
 
@@ -153,11 +154,17 @@ def run_quern(work: Path, corpus: Path, tokenizer: Path, cores: int) -> float:
     return speed
 
 
-def run_peer(work: Path, corpus: Path, tokenizer: Path, ours: float) -> None:
+def run_peer(
+    work: Path, corpus: Path, tokenizer: Path, python: str, ours: float
+) -> None:
     """Runs datatrove's reader and DocumentTokenizer on 20 MB of the same corpus."""
-    if importlib.util.find_spec(PEER_NAME) is None:
+    script = Path(__file__).with_name("prepare_datatrove.py")
+    if subprocess.run(
+        [python, "-c", "import datatrove"], stderr=subprocess.DEVNULL
+    ).returncode:
         print(
-            f"{PEER_NAME} is not installed (tests/benchmarks/requirements.txt): skipped"
+            "datatrove is not installed for --peer_python "
+            "(tests/benchmarks/requirements.txt): skipped"
         )
         return
     part = work / "peer" / "input"
@@ -165,35 +172,12 @@ def run_peer(work: Path, corpus: Path, tokenizer: Path, ours: float) -> None:
     with (corpus / "part-000.jsonl").open("rb") as source:
         data = source.read(PEER_BYTES) + source.readline()
     (part / "part.jsonl").write_bytes(data)
-    script = re.sub(r"\n {8}", "\n", _PEER_SCRIPT)
-    command = ["taskset", "-c", "0", sys.executable, "-c", script]
+    command = ["taskset", "-c", "0", python, str(script)]
     command += [str(part), str(work / "peer" / "out"), str(tokenizer)]
     start = time.monotonic()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     speed = len(data) / 1e6 / (time.monotonic() - start)
-    print(
-        f"{PEER_NAME}: {speed:.2f} MB/s on one core; Quern is {ours / speed:.0f} times"
-    )
-
-
-_PEER_SCRIPT = """
-        import shutil, sys
-        from datatrove.executor import LocalPipelineExecutor
-        from datatrove.pipeline.readers import JsonlReader
-        from datatrove.pipeline.tokens import DocumentTokenizer
-        source, out, tokenizer = sys.argv[1:]
-        shutil.rmtree(out, ignore_errors=True)
-        LocalPipelineExecutor(
-            pipeline=[
-                JsonlReader(source),
-                DocumentTokenizer(
-                    out, tokenizer_name_or_path=tokenizer, eos_token="<|eos|>"
-                ),
-            ],
-            tasks=1,
-            logging_dir=out + "-logs",
-        ).run()
-"""
+    print(f"datatrove: {speed:.2f} MB/s on one core; Quern is {ours / speed:.0f} times")
 
 
 if __name__ == "__main__":
