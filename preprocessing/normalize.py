@@ -59,11 +59,16 @@ def clean(texts: pa.LargeStringArray, config: CleaningConfig) -> pa.LargeStringA
         texts: valid UTF-8, no nulls, [n].
         config: what is cleaned.
     """
-    dirty = _suspects(texts, config)
+    odd, loose = _suspects(texts, config)
+    dirty = odd | loose
     if not dirty.any():
         return texts
     mask = pa.array(dirty)
-    cleaned = [clean_text(text, config) for text in texts.filter(mask).to_pylist()]
+    suspects = zip(texts.filter(mask).to_pylist(), odd[dirty].tolist(), strict=True)
+    cleaned = [
+        clean_text(text, config) if controls else _tidy(text, config)
+        for text, controls in suspects
+    ]
     return pc.replace_with_mask(texts, mask, pa.array(cleaned, pa.large_string()))
 
 
@@ -72,6 +77,11 @@ def clean_text(text: str, config: CleaningConfig) -> str:
     text = _CONTROL.sub("", text)
     if "\r" in text:
         text = _LINE_END.sub("\n", text)
+    return _tidy(text, config)
+
+
+def _tidy(text: str, config: CleaningConfig) -> str:
+    """Returns a text without control characters or carriage returns cleaned."""
     if " \n" in text or "\t\n" in text:
         text = "\n".join([line.rstrip(" \t") for line in text.split("\n")])
     text = text.rstrip(" \t")
@@ -100,51 +110,74 @@ def _compose() -> Callable[[str], str]:
     return normalizers.NFC().normalize_str
 
 
-def _suspects(texts: pa.LargeStringArray, config: CleaningConfig) -> np.ndarray:
-    """Tells which texts cleaning may change, bool [n]; it never misses one.
+def _suspects(
+    texts: pa.LargeStringArray, config: CleaningConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tells which texts cleaning may change, and never misses one.
 
     The bytes of all texts are looked at as one vector, a stretch at a time; what lies
     across the border of two texts makes a suspect at worst.
+
+    Returns:
+        (texts that may hold control characters or carriage returns, texts whose white
+        space or composition may change), bool [n] each.
     """
-    count = len(texts)
     edges = np.frombuffer(texts.buffers()[1], np.int64)
-    edges = edges[texts.offset : texts.offset + count + 1]
+    edges = edges[texts.offset : texts.offset + len(texts) + 1]
     data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[edges[0] : edges[-1]]
     edges = edges - edges[0]
     overlap = config.max_blank_lines + 2
-    found = [
-        _suspicious_places(data[start : start + _STRETCH + overlap], config) + start
-        for start in range(0, len(data), _STRETCH)
+    starts = range(0, len(data), _STRETCH)
+    stretches = [data[start : start + _STRETCH + overlap] for start in starts]
+    odd = [
+        _odd_places(part) + start for part, start in zip(stretches, starts, strict=True)
+    ]
+    loose = [
+        _loose_places(part, config) + start
+        for part, start in zip(stretches, starts, strict=True)
     ]
     # The last byte of a text counts as if a line feed followed it.
     filled = np.flatnonzero(edges[1:] > edges[:-1])
     final = edges[filled + 1] - 1
-    found.append(final[_is_blank(data[final])])
-    dirty = np.zeros(count, bool)
-    dirty[np.searchsorted(edges, np.concatenate(found), side="right") - 1] = True
-    return dirty
+    loose.append(final[_is_blank(data[final])])
+    return _holders(edges, odd), _holders(edges, loose)
 
 
-def _suspicious_places(data: np.ndarray, config: CleaningConfig) -> np.ndarray:
-    """Returns where bytes call for cleaning.
+def _holders(edges: np.ndarray, places: list[np.ndarray]) -> np.ndarray:
+    """Tells which texts, byte ranges between `edges`, hold one of the places."""
+    holds = np.zeros(len(edges) - 1, bool)
+    if places:
+        at = np.concatenate(places)
+        holds[np.searchsorted(edges, at, side="right") - 1] = True
+    return holds
+
+
+def _odd_places(data: np.ndarray) -> np.ndarray:
+    """Returns where control characters and carriage returns are.
 
     Counting bytes runs at some 10 GB/s, so positions are sought only where a count
     says that there is something to find.
     """
-    newlines = np.flatnonzero(data == _NEWLINE)
-    inner = newlines[newlines > 0]
-    found = [inner[_is_blank(data[inner - 1])] - 1]
-    reach = config.max_blank_lines + 1
-    found.append(newlines[:-reach][newlines[reach:] - newlines[:-reach] == reach])
-    low = np.count_nonzero(data < _SPACE) - np.count_nonzero(data == _TAB)
-    if low > len(newlines):
-        allowed = (data == _NEWLINE) | (data == _TAB)
-        found.append(np.flatnonzero((data < _SPACE) & ~allowed))
+    found = [np.zeros(0, np.int64)]
+    allowed = np.count_nonzero(data == _TAB) + np.count_nonzero(data == _NEWLINE)
+    if np.count_nonzero(data < _SPACE) > allowed:
+        low = (data < _SPACE) & (data != _NEWLINE) & (data != _TAB)
+        found.append(np.flatnonzero(low))
     if np.count_nonzero(data == _DELETE):
         found.append(np.flatnonzero(data == _DELETE))
     if np.count_nonzero(data[:-1] == _C1_LEAD):
         lead = np.flatnonzero(data[:-1] == _C1_LEAD)
         found.append(lead[data[lead + 1] < _C1_END])
+    return np.concatenate(found)
+
+
+def _loose_places(data: np.ndarray, config: CleaningConfig) -> np.ndarray:
+    """Returns where lines end in blanks, blank lines run on, or NFC may compose."""
+    newlines = np.flatnonzero(data == _NEWLINE)
+    inner = newlines[newlines > 0]
+    found = [inner[_is_blank(data[inner - 1])] - 1]
+    reach = config.max_blank_lines + 1
+    found.append(newlines[:-reach][newlines[reach:] - newlines[:-reach] == reach])
     if config.compose:
         found.append(np.flatnonzero(data > _DELETE))
     return np.concatenate(found)

@@ -15,7 +15,9 @@ from datatrove.pipeline.tokens import DocumentTokenizer
 def main() -> None:
     """Reads JSONL and tokenizes it into one of datatrove's token files."""
     source, output, tokenizer = sys.argv[1:]
-    shutil.rmtree(output, ignore_errors=True)
+    # Its log directory remembers finished tasks, and would skip them.
+    for directory in (output, f"{output}-logs"):
+        shutil.rmtree(directory, ignore_errors=True)
     tokenize = DocumentTokenizer(
         output, tokenizer_name_or_path=tokenizer, eos_token="<|eos|>"
     )
