@@ -96,7 +96,9 @@ class Output:
                 f"wanted a directory at {self.directory}, found a file. Choose another "
                 "--output"
             )
-        if storage.list_names(self.directory):
+        # A job killed before it had written job.json leaves hidden names alone.
+        names = storage.list_names(self.directory)
+        if any(not name.startswith(".") for name in names):
             raise UsageError(
                 f"wanted an empty directory or an unfinished job at {self.directory}, "
                 f"found files and no {JOB_NAME}. Choose another --output"

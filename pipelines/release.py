@@ -148,7 +148,12 @@ def answer(
     ]
     good = [i for i, prompt in enumerate(chunk.prompts) if prompt.error is None]
     texts = {i: str(chunk.prompts[i].text) for i in good}
-    counts = dict(zip(good, model.count_tokens(list(texts.values())), strict=True))
+    counts: dict[int, int] = {}
+    # Counted by batches: the graph pads each row to the longest beside it.
+    for start in range(0, len(good), config.batch_size):
+        batch = good[start : start + config.batch_size]
+        found = model.count_tokens([texts[i] for i in batch])
+        counts.update(zip(batch, found, strict=True))
     # Neighbours of like length share a batch: least padding. Ties keep their order.
     order = sorted(good, key=lambda i: (counts[i], i))
     done = len(lines) - len(good)

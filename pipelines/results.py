@@ -65,7 +65,7 @@ def collect(job: Job) -> Results:
         )
     return Results(
         counts=_counts(tasks, shards, rejected),
-        splits={name: _split(name, shards) for name in pack_shard.splits_of(job)},
+        splits={name: _split(name, shards) for name in pack_shard.SPLITS},
         input_bytes=_sum(tasks, "input_bytes"),
         examples=examples,
         length_histogram=_histogram(shards),
@@ -163,7 +163,8 @@ def manifest_of(job: Job, files: Sequence[InputFile], results: Results) -> Manif
 
 
 def _split(name: str, shards: list[Record]) -> Split:
-    parts = [record["splits"][name] for record in shards]
+    """Returns a split; one that was given no share has no rows and no shards."""
+    parts = [record["splits"][name] for record in shards if name in record["splits"]]
     lines = tuple(Shard(**part["shard"]) for part in parts)
     return Split(
         rows=sum(line.rows for line in lines),

@@ -46,7 +46,7 @@ def tokenize_task(job: Job, task: Task) -> Scattered:
     lie there too; where Beam itself carries them, they must be made again.
     """
     done = read_record(job, KIND, task.index)
-    if done is not None and job.transport == "files":
+    if done is not None and job.transport == done["transport"] == "files":
         return Scattered(
             _from_hex(done["document_blobs"]), _from_hex(done["fingerprint_blobs"])
         )
@@ -80,6 +80,7 @@ def _record(
     inline = job.transport == "groupbykey"
     return {
         **totals,
+        "transport": job.transport,
         "input_bytes": task.size,
         "rejected": dict(rejects.counts),
         "examples": rejects.examples,

@@ -58,6 +58,13 @@ def test_a_prompt_that_went_missing_fails_the_job(output):
     assert output.summary() is None
 
 
+def test_a_job_killed_before_it_was_named_can_be_begun_again(tmp_path):
+    again = Output(str(tmp_path), 1)
+    (tmp_path / ".work").mkdir()
+    again.open(JOB)
+    assert again.unfinished() == [0]
+
+
 def test_a_directory_belongs_to_one_job(output):
     output.open(JOB)
     with pytest.raises(UsageError, match="found another generation"):

@@ -14,8 +14,9 @@ import pytest
 
 from pipelines import prepare_corpus, runners
 from preprocessing import storage
+from preprocessing.commands import WorkError
 from preprocessing.documents import ReaderConfig, plan_pieces
-from preprocessing.manifest import read_manifest
+from preprocessing.manifest import Split, read_manifest
 from preprocessing.normalize import CleaningConfig, clean, is_empty
 from preprocessing.readers import read_piece
 from preprocessing.shards import Shards
@@ -97,6 +98,19 @@ def test_a_stock_runner_that_shuffles_itself_writes_the_same_bytes(
     flags = ("--runner", "FnApiRunner", "--shuffle", "groupbykey", "--workers", "2")
     other = prepare(corpus, tokenizer_file, tmp_path / "gbk", *LENIENT, *flags)
     assert fingerprint(other) == fingerprint(dataset)
+
+
+def test_a_job_may_go_on_with_the_other_shuffle(
+    corpus: Path, tokenizer_file: Path, dataset: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    strict = ("--max_reject_fraction", "0", "--workers", "1")
+    with pytest.raises(WorkError, match="rejected"):
+        prepare(corpus, tokenizer_file, output, *strict, "--shuffle", "groupbykey")
+    # As if killed after the tasks: their blobs were Beam's, and went with it.
+    shutil.rmtree(output / "_work" / "shards")
+    prepare(corpus, tokenizer_file, output, *LENIENT, "--workers", "1")
+    assert fingerprint(output) == fingerprint(dataset)
 
 
 def test_where_the_input_lies_changes_nothing(
@@ -183,14 +197,16 @@ def test_validation_gets_a_document_when_hashing_chooses_none(
     assert (splits["train"].rows, splits["validation"].rows) == (1, 1)
 
 
-def test_no_validation_split_without_a_fraction(
+def test_the_validation_split_is_empty_without_a_fraction(
     tokenizer_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "one.txt").write_text("only one document")
     flags = ("--workers", "1", "--validation_fraction", "0")
     output = prepare(tmp_path / "in", tokenizer_file, tmp_path / "out", *flags)
-    assert set(read_manifest(str(output)).splits) == {"train"}
+    splits = read_manifest(str(output)).splits
+    assert splits["train"].rows == 1
+    assert splits["validation"] == Split(rows=0, tokens=0, text_bytes=0, shards=())
     assert not list(output.glob("*validation*"))
 
 
