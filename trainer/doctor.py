@@ -205,12 +205,12 @@ def _judge_io(probe: TensorflowProbe) -> Finding:
     if probe.io_error or "s3" not in probe.schemes:
         found = probe.io_error or f"no native file systems for {probe.version}"
         advice = (
-            "training data on s3:// and az:// is staged through a local cache; to "
-            "stream it use TensorFlow 2.16 with tensorflow-io 0.37"
+            "Quern's commands do without; for TensorFlow's own access to s3:// and "
+            "az:// (TensorBoard, tf.saved_model) use 2.16 with tensorflow-io 0.37"
         )
         return Finding("warn", what, found, advice)
     cloud = " ".join(f"{name}://" for name in CLOUD_SCHEMES if name in probe.schemes)
-    return Finding("ok", what, f"loads: {cloud} stream")
+    return Finding("ok", what, f"loads: TensorFlow itself opens {cloud}")
 
 
 def _judge_gpus(probe: TensorflowProbe, driver: Path) -> Finding:

@@ -73,12 +73,12 @@ def test_an_import_that_dies_is_the_only_line_about_tensorflow():
     assert levels(findings) == {"import tensorflow": "fail"}
 
 
-def test_missing_native_file_systems_are_a_warning_that_names_the_cache():
+def test_missing_native_file_systems_are_a_warning_that_says_who_needs_them():
     probe = replace(HEALTHY, version="2.21.0", schemes=("", "gs"))
     findings = list(doctor.judge_tensorflow(probe, Path("absent")))
     assert levels(findings)["tensorflow-io ABI"] == "warn"
     advice = next(f.advice for f in findings if f.what == "tensorflow-io ABI")
-    assert "local cache" in advice
+    assert "TensorBoard" in advice
 
 
 def test_a_driver_without_visible_gpus_fails_with_the_library_path(tmp_path):
