@@ -2,13 +2,16 @@
 """How fast rows come out of a dataset's shards: python -m tests.benchmarks.rows.
 
 Builds a dataset of synthetic rows at sequence_length 2,048 in a temporary directory,
-then reads all of it 64 rows at a time, every checksum checked, to numpy arrays. Tokens
-per second per core are row positions over CPU time, so other work on the machine costs
-accuracy but not the figure's meaning. The promise is 20 million.
+then reads all of it 64 rows at a time, every checksum checked: from the shards, and as
+the trainer's stream of int32 batches in its first epoch (file order) and its second
+(permuted). Tokens per second per core are row positions over CPU time, so other work on
+the machine costs accuracy but not the figure's meaning. The promise is 20 million.
 """
 
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +19,7 @@ from preprocessing.commands import CommandParser
 from preprocessing.manifest import Counts, Manifest, Shard, Split
 from preprocessing.records import RecordFormat
 from preprocessing.shards import Shards, shard_name, write_shard
+from trainer.input_pipeline import SubRows, TrainingRows
 
 SEQUENCE_LENGTH = 2048
 ROWS_PER_READ = 64
@@ -62,37 +66,53 @@ def manifest_of(layout: RecordFormat, shards: list[Shard]) -> Manifest:
     )
 
 
-def tokens_per_second(shards: Shards, order: np.ndarray) -> tuple[float, float]:
-    """Reads all rows in `order`; returns tokens per second of CPU and of wall time."""
-    wall, cpu = time.perf_counter(), time.process_time()
+def read_shards(shards: Shards, order: np.ndarray) -> int:
+    """Reads all rows in `order`, 64 at a time; returns their tokens."""
     total = 0
     for start in range(0, len(order), ROWS_PER_READ):
         tokens, _ = shards.read(order[start : start + ROWS_PER_READ])
         total += len(tokens) * shards.layout.sequence_length
-    return total / (time.process_time() - cpu), total / (time.perf_counter() - wall)
+    return total
+
+
+def read_stream(rows: SubRows, epoch: int) -> int:
+    """Reads one epoch as the trainer does, in batches of 64; returns its tokens."""
+    batches = rows.num_rows // ROWS_PER_READ
+    stream = TrainingRows(rows, ROWS_PER_READ, seed=0)
+    blocks = stream.blocks(epoch * rows.num_rows, [1] * batches)
+    return sum(block.tokens[..., 1:].size for block in blocks)
+
+
+def report(ids: str, name: str, read: Callable[[], int]) -> None:
+    """Prints the tokens per second of `read`, by CPU and by wall time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    tokens = read()
+    cpu_speed = tokens / (time.process_time() - cpu) / 1e6
+    wall_speed = tokens / (time.perf_counter() - wall) / 1e6
+    print(f"{ids:8} {name:24} {cpu_speed:15.0f} {wall_speed:15.0f}")
 
 
 def main() -> None:
-    """Prints one line per vocabulary and order of rows."""
+    """Prints one line per vocabulary and way of reading."""
     parser = CommandParser("rows.py", "Measure how fast rows are read.")
     parser.add_argument("--shards", type=int, default=4, help="shards of 8,192 rows")
     shards = parser.parse_args().shards
     print(f"{shards} shards of {ROWS_PER_SHARD} rows, {SEQUENCE_LENGTH + 1} ids a row")
-    print(f"{'ids':8} {'rows':12} {'Mtokens/s/core':>15} {'Mtokens/s wall':>15}")
+    print(f"{'ids':8} {'rows':24} {'Mtokens/s/core':>15} {'Mtokens/s wall':>15}")
     for vocab_size in (50_257, 151_643):
         layout = RecordFormat(SEQUENCE_LENGTH, vocab_size)
         with tempfile.TemporaryDirectory() as directory:
             manifest = manifest_of(layout, write_rows(directory, layout, shards))
             opened = Shards(directory, manifest, "train")
+            rows = SubRows(directory, manifest, "train", SEQUENCE_LENGTH)
             in_order = np.arange(opened.num_rows)
             shuffled = np.random.default_rng(1).permutation(opened.num_rows)
-            tokens_per_second(opened, in_order)  # warms the page cache
-            for name, order in (("in order", in_order), ("shuffled", shuffled)):
-                cpu, wall = tokens_per_second(opened, order)
-                print(
-                    f"{layout.token_dtype.name:8} {name:12} {cpu / 1e6:15.0f} "
-                    f"{wall / 1e6:15.0f}"
-                )
+            read_shards(opened, in_order)  # warms the page cache
+            ids = layout.token_dtype.name
+            report(ids, "shards, in order", partial(read_shards, opened, in_order))
+            report(ids, "shards, shuffled", partial(read_shards, opened, shuffled))
+            report(ids, "stream, first epoch", partial(read_stream, rows, 0))
+            report(ids, "stream, second epoch", partial(read_stream, rows, 1))
 
 
 if __name__ == "__main__":
