@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
 WITH_TF_CONFIG = DEPLOY / "with-tf-config.sh"
+TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "node7"}
 SHOW = [sys.executable, "-c", "import os; print(os.environ['TF_CONFIG'])"]
 
 
@@ -107,36 +108,69 @@ def test_a_cluster_line_passes_the_status_of_its_command_on():
 def test_a_slurm_task_becomes_the_worker_its_rank_says(tmp_path):
     _program(tmp_path / "scontrol", 'echo "node7"; echo "node9"')
     slurm = {"SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "node[7,9]"}
-    done = _run(
-        DEPLOY / "slurm-task.sh", *SHOW, path=tmp_path, SLURM_JOB_ID="123456", **slurm
-    )
+    line = [DEPLOY / "slurm-task.sh", "status", *SHOW]
+    done = _run(*line, path=tmp_path, SLURM_JOB_ID="123456", **slurm)
     config = json.loads(done.stdout)
     assert config["cluster"]["worker"] == ["node7:23456", "node9:23456"]
     assert config["task"] == {"type": "worker", "index": 1}
 
 
 @pytest.mark.parametrize(
-    ("trained", "restarts", "status", "requeued"),
+    ("trained", "seen", "recorded"),
+    [(0, 0, ""), (42, 0, "42\n"), (2, 2, "2\n"), (1, 1, ""), (137, 137, "")],
+)
+def test_a_slurm_task_that_stopped_is_no_failure_to_slurm(
+    tmp_path, trained, seen, recorded
+):
+    _program(tmp_path / "scontrol", "echo node7")
+    record = tmp_path / "record"
+    done = _run(*_task(record, f"exit {trained}"), path=tmp_path, **TASK)
+    assert done.returncode == seen
+    assert (record.read_text() if record.exists() else "") == recorded
+
+
+def test_a_slurm_task_outlives_the_signal_that_its_command_answers(tmp_path):
+    _program(tmp_path / "scontrol", "echo node7")
+    record = tmp_path / "record"
+    # The signal goes to the whole group, as Slurm's does.
+    answer = "trap 'exit 42' USR1; kill -USR1 0; sleep 60 & wait"
+    done = _run(*_task(record, answer), path=tmp_path, **TASK)
+    assert (done.returncode, record.read_text()) == (0, "42\n")
+
+
+@pytest.mark.parametrize(
+    ("trained", "ended", "restarts", "status", "requeued"),
     [
-        (0, 0, 0, False),
-        (2, 0, 2, False),
-        (42, 9, 0, True),
-        (1, 0, 0, True),
-        (137, 2, 0, True),
-        (1, 3, 1, False),
+        (0, 0, 0, 0, False),
+        (2, 2, 0, 2, False),
+        (2, 137, 0, 2, False),
+        (42, 0, 9, 0, True),
+        (1, 137, 0, 0, True),
+        (137, 137, 2, 0, True),
+        (1, 1, 3, 1, False),
     ],
 )
-def test_a_slurm_job_goes_on_when_it_can(tmp_path, trained, restarts, status, requeued):
-    _program(tmp_path / "srun", f'echo "$@" > {tmp_path}/line; exit {trained}')
-    _program(tmp_path / "scontrol", f'echo "$@" > {tmp_path}/queued')
-    slurm = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": str(restarts)}
+def test_a_slurm_job_goes_on_when_it_can(
+    tmp_path, trained, ended, restarts, status, requeued
+):
+    task = f'"$2" "$3" sh -c "exit {trained}"'
+    _program(tmp_path / "srun", f'echo "$@" > {tmp_path}/line\n{task}\nexit {ended}')
+    queue = f'[ "$1" = show ] && echo node7 || echo "$@" > {tmp_path}/queued'
+    _program(tmp_path / "scontrol", queue)
+    slurm = {**TASK, "SLURM_RESTART_COUNT": str(restarts)}
     done = _run(DEPLOY / "train.slurm", "--run", "R", path=tmp_path, **slurm)
     assert done.returncode == status, done.stderr
     line = (tmp_path / "line").read_text()
-    assert line.endswith("deploy/slurm-task.sh .venv/bin/quern-train --run R\n")
+    task = "deploy/slurm-task.sh slurm-7.status .venv/bin/quern-train --run R\n"
+    assert line.endswith(task)
+    assert not (ROOT / "slurm-7.status").exists()
     assert (tmp_path / "queued").exists() == requeued
     if requeued:
         assert (tmp_path / "queued").read_text() == "requeue 7\n"
+
+
+def _task(record, script):
+    return [DEPLOY / "slurm-task.sh", record, "sh", "-c", script]
 
 
 def _program(path, body):
@@ -150,6 +184,7 @@ def _run(script, *arguments, path=DEPLOY, **environment):
         [str(script), *arguments],
         cwd=ROOT,
         env=environment,
+        start_new_session=True,
         capture_output=True,
         text=True,
         check=False,
