@@ -143,10 +143,9 @@ class MetricsFiles:
             shutil.rmtree(self._directory)
 
 
-def evaluated_steps(lines: Iterable[Mapping[str, Any]], last: int) -> frozenset[int]:
-    """Returns the steps up to `last` whose evaluation is among the lines."""
-    steps = (line["step"] for line in lines if "validation_loss" in line)
-    return frozenset(step for step in steps if step <= last)
+def is_evaluated(lines: Iterable[Mapping[str, Any]], step: int) -> bool:
+    """Tells whether the evaluation of `step` is among the lines."""
+    return any("validation_loss" in line and line["step"] == step for line in lines)
 
 
 def read_lines(path: str) -> list[dict[str, Any]]:

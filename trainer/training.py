@@ -15,7 +15,7 @@ from trainer.evaluation import byte_counts, make_evaluate
 from trainer.input_pipeline import Block, SubRows, TrainingRows
 from trainer.interruption import StopRequest, stop_request
 from trainer.loop import InnerLoop, Interval, Parts, Position
-from trainer.metrics import MetricsFiles, Speed, evaluated_steps, read_lines
+from trainer.metrics import MetricsFiles, Speed, is_evaluated, read_lines
 from trainer.models.model import LanguageModel, build_model
 from trainer.optimizers import Optimizer
 from trainer.peak_flops import peak_flops
@@ -39,12 +39,12 @@ class _Start:
 
     Attributes:
         position: of the last complete checkpoint, or the beginning.
-        evaluated: steps whose evaluation is written already.
+        evaluated: whether that step's evaluation is written already.
         resumes: whether the directory held the run before.
     """
 
     position: Position
-    evaluated: frozenset[int]
+    evaluated: bool
     resumes: bool
 
 
@@ -72,10 +72,18 @@ def train(planned: Plan, run: str, max_seconds: float | None) -> None:
         stream = _stream(planned, rows)
         start = _claim(planned, run)
         session = _Session(planned, run, start, validation, request)
+        stopped = None
         try:
             session.run(stream)
+        except Interrupted as interrupted:
+            stopped = interrupted
         finally:
             session.close()
+        # Together, and after the chief's last upload: a worker that leaves early looks
+        # to the others, and to what launched them, like one that died.
+        planned.workers.total(0)
+        if stopped is not None:
+            raise stopped
 
 
 def _rows(planned: Plan, split: str) -> SubRows:
@@ -103,9 +111,10 @@ def _claim(planned: Plan, run: str) -> _Start:
     found = checkpoints.steps(run)
     position = checkpoints.read_state(run, found[-1]).position if found else Position()
     lines = read_lines(storage.join(run, METRICS_NAME))
-    evaluated = evaluated_steps(lines, position.step)
     # Every worker has looked by now; the chief writes only after this.
     workers.agree(position.step, "the last checkpoint's step")
+    # The chief wrote the metrics; another host may still be shown an older file.
+    evaluated = bool(workers.chiefs(int(is_evaluated(lines, position.step))))
     if workers.chief:
         kept = dataclasses.replace(config.loop, stop_after_step=None)
         write_run(run, dataclasses.replace(config, loop=kept), manifest, tokenizer)
@@ -173,12 +182,6 @@ class _Session:
         blocks = stream.blocks(position.rows_consumed, lengths)
         try:
             loop.run(config, position, blocks, parts)
-        except Interrupted:
-            self._planned.workers.total(0)
-            raise
-        else:
-            # A worker that leaves early looks to the others like one that died.
-            self._planned.workers.total(0)
         finally:
             blocks.close()
 
@@ -214,7 +217,9 @@ class _Session:
 
     def evaluate(self, step: int) -> None:
         """Evaluates on the validation split, unless that was done before a restart."""
-        if step in self._start.evaluated or not self._validation.num_rows:
+        start = self._start
+        done = start.evaluated and step == start.position.step
+        if done or not self._validation.num_rows:
             return
 
         def stop_if_asked() -> None:

@@ -39,17 +39,22 @@ class Workers:
         replicas = self.strategy.num_replicas_in_sync // self.count
         return int(self._sum(tf.constant(value, tf.int64)).numpy()) // replicas
 
+    def chiefs(self, value: int) -> int:
+        """Returns the chief's `value`; all of them must call it."""
+        return self.total(value if self.chief else 0)
+
     def agree(self, value: int, what: str) -> None:
         """Checks that every process has the same `value`.
 
         Raises:
-            UsageError: they differ.
+            UsageError: they differ; it is raised in all of them.
         """
-        total = self.total(value)
-        if total != value * self.count:
+        chiefs = self.chiefs(value)
+        if self.total(int(value != chiefs)):
             raise UsageError(
                 f"wanted all {self.count} workers to agree on {what}, this one found "
-                f"{value}. Give every worker the same --run on a shared file system"
+                f"{value}, the chief {chiefs}. Give every worker the same --run on a "
+                "shared file system"
             )
 
     @tf.function(autograph=False)

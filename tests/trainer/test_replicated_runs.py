@@ -6,6 +6,7 @@ Each runs in processes of its own: devices and clusters are set once in a proces
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -69,12 +70,13 @@ def free_ports(count):
             each.close()
 
 
-def start_workers(dataset, run):
+def start_workers(dataset, *runs):
+    """Starts two workers, on one directory or on each one's view of it."""
     hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
     return [
         start(
             "trainer.task",
-            flags(dataset, run),
+            flags(dataset, runs[index % len(runs)]),
             {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}},
         )
         for index in range(2)
@@ -128,3 +130,17 @@ def test_a_signal_to_one_worker_stops_both_and_both_go_on(
     assert statuses == [0, 0], errors
     assert checkpoints.steps(str(run))[-1] == 24
     assert losses(run) == pytest.approx(losses(one_device), abs=1e-5)
+
+
+def test_a_worker_that_is_shown_old_metrics_does_as_the_chief_does(
+    dataset, tmp_path, one_device
+):
+    views = [tmp_path / "chief", tmp_path / "stale"]
+    for view in views:
+        shutil.copytree(one_device, view)
+    metrics = views[1] / "metrics.jsonl"
+    kept = [line for line in read_lines(str(metrics)) if line["step"] < 24]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    statuses, errors = finish(start_workers(dataset, *views))
+    assert statuses == [0, 0], errors
+    assert losses(views[0]) == losses(one_device)
