@@ -19,6 +19,7 @@ from pipelines.generation_config import GenerationConfig
 from pipelines.generations import Job, Output, Tally
 from pipelines.progress import watch
 from pipelines.prompts import (
+    LARGEST_LINE_BYTES,
     Census,
     PromptFields,
     chunks,
@@ -177,7 +178,8 @@ def _parser() -> CommandParser:
         required=True,
         nargs="+",
         metavar="GLOB",
-        help="JSONL, an object with an id and a prompt per line; .gz and .zst too",
+        help="JSONL, an object with an id and a prompt per line of up to "
+        f"{LARGEST_LINE_BYTES:,} bytes; .gz and .zst too",
     )
     add("--output", required=True, metavar="DIR", help="where answers go")
     add("--prompt_field", default=fields.prompt, metavar="NAME", help="holds the text")

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from preprocessing import storage
@@ -24,6 +25,9 @@ from preprocessing.storage import InputFile
 # enough that sorting a chunk by length leaves little padding.
 CHUNKS = 64
 SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
+# Some 250,000 ids, more than any context; a chunk of such lines still fits in memory.
+LARGEST_LINE_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ def read_prompts(files: Sequence[InputFile], fields: PromptFields) -> Iterator[P
 
 def parse_line(line: bytes, place: str, fields: PromptFields) -> Prompt:
     """Returns what a line says, or what is wrong with it; `place` names the line."""
+    if len(line) > LARGEST_LINE_BYTES:
+        return Prompt(None, None, f"above {LARGEST_LINE_BYTES:,} bytes at {place}")
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -161,28 +167,40 @@ def decode_chunk(data: bytes) -> list[Prompt]:
 def _lines(files: Sequence[InputFile]) -> Iterator[tuple[str, bytes]]:
     """Yields (file and line number, bytes) of every line that is not blank."""
     for file in files:
-        for number, line in enumerate(_file_lines(file), 1):
-            if line.strip():
-                yield f"{file.relative} line {number}", line.strip()
+        for number, line in enumerate(split_lines(_parts(file)), 1):
+            if len(line) <= LARGEST_LINE_BYTES:
+                line = line.strip()
+            if line:
+                yield f"{file.relative} line {number}", line
 
 
-def _file_lines(file: InputFile) -> Iterator[bytes]:
+def split_lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the lines of a stream; one above the limit ends a byte or more past it."""
+    held = bytearray()
+    for part in parts:
+        first, *others = part.split(b"\n")
+        held += first[: max(0, LARGEST_LINE_BYTES + 1 - len(held))]
+        if others:
+            yield bytes(held)
+            yield from others[:-1]
+            held = bytearray(others[-1])
+    yield bytes(held)
+
+
+def _parts(file: InputFile) -> Iterator[bytes]:
+    """Yields the (decompressed) bytes of a file, a few MB at most each."""
     with storage.open_input(file.path) as stream:
         kind = compression_of(file.path)
         if kind == "none":
-            yield from stream
+            yield from iter(partial(stream.read, _READ_BYTES), b"")
             return
-        rest = b""
         try:
-            for part in decompress(stream, kind):
-                *lines, rest = (rest + part).split(b"\n")
-                yield from lines
+            yield from decompress(stream, kind)
         except DamagedInput as error:
             raise UsageError(
                 f"wanted a whole file at {file.path}, found: {error.detail}. Copy it "
                 "again"
             ) from None
-        yield rest
 
 
 def _key(name: Any) -> bytes:

@@ -149,14 +149,14 @@ def answer(
     good = [i for i, prompt in enumerate(chunk.prompts) if prompt.error is None]
     texts = {i: str(chunk.prompts[i].text) for i in good}
     counts: dict[int, int] = {}
-    # Counted by batches: the graph pads each row to the longest beside it.
-    for start in range(0, len(good), config.batch_size):
-        batch = good[start : start + config.batch_size]
-        found = model.count_tokens([texts[i] for i in batch])
-        counts.update(zip(batch, found, strict=True))
+    for i, result in _counted(texts, model, config.batch_size).items():
+        if "error" in result:
+            lines[i] = {"id": chunk.prompts[i].id, **result}
+        else:
+            counts[i] = result["num_tokens"]
     # Neighbours of like length share a batch: least padding. Ties keep their order.
-    order = sorted(good, key=lambda i: (counts[i], i))
-    done = len(lines) - len(good)
+    order = sorted(counts, key=lambda i: (counts[i], i))
+    done = len(lines) - len(order)
     for start in range(0, len(order), config.batch_size):
         batch = order[start : start + config.batch_size]
         seeds = {i: row_seed(config.seed, chunk.prompts[i].id) for i in batch}
@@ -173,6 +173,24 @@ def answer(
     room = _prompt_room(model.lineage, config.max_new_tokens)
     truncated = sum(count > room for count in counts.values())
     return Answers(chunk.index, lines, truncated)
+
+
+def _counted(
+    texts: Mapping[int, str], model: LoadedRelease, batch_size: int
+) -> dict[int, dict[str, Any]]:
+    """Returns row -> {"num_tokens": …} or {"error": …}.
+
+    Counted by batches: the graph pads each row to the longest beside it.
+    """
+
+    def count(rows: Sequence[int]) -> list[dict[str, Any]]:
+        found = model.count_tokens([texts[i] for i in rows])
+        return [{"num_tokens": count} for count in found]
+
+    rows, results = list(texts), dict[int, dict[str, Any]]()
+    for start in range(0, len(rows), batch_size):
+        results.update(bisected(rows[start : start + batch_size], count))
+    return results
 
 
 def bisected(

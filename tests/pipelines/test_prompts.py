@@ -9,8 +9,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines import prompts as prompts_module
 from pipelines.prompts import (
     LARGEST_CHUNK,
+    LARGEST_LINE_BYTES,
     SMALLEST_CHUNK,
     Census,
     Prompt,
@@ -21,6 +23,7 @@ from pipelines.prompts import (
     parse_line,
     read_prompts,
     row_seed,
+    split_lines,
     take_census,
 )
 from preprocessing import storage
@@ -84,6 +87,35 @@ def test_compressed_prompts_read_as_plain_ones_and_damaged_ones_are_refused(tmp_
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(data)[:-20])
     with pytest.raises(UsageError, match="wanted a whole file"):
         take_census(expand_all(tmp_path))
+
+
+def test_a_line_above_the_limit_is_an_error_of_its_own_wherever_it_stands(tmp_path):
+    whole = json.dumps({"id": 1, "prompt": "x"}).encode().ljust(LARGEST_LINE_BYTES)
+    lines = [whole, whole + b" ", b" " * (3 * LARGEST_LINE_BYTES) + whole]
+    lines += [b'{"id": 2, "prompt": "y"}', b"x" * (9 * LARGEST_LINE_BYTES)]
+    data = b"\n".join(lines)
+    (tmp_path / "a.jsonl").write_bytes(data)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(data, 1))
+    (tmp_path / "c.jsonl.zst").write_bytes(zstandard.compress(data))
+    for file in expand_all(tmp_path):
+        prompts = list(read_prompts([file], FIELDS))
+        assert [prompt.id for prompt in prompts] == [1, None, None, 2, None]
+        errors = [prompt.error for prompt in prompts if prompt.id is None]
+        places = [f"{file.relative} line {number}" for number in (2, 3, 5)]
+        assert errors == [f"above 1,048,576 bytes at {place}" for place in places]
+
+
+@given(st.binary(max_size=40), st.integers(1, 7), st.integers(1, 9))
+def test_lines_and_their_bound_do_not_depend_on_how_a_stream_is_cut(data, size, limit):
+    data = data.replace(b"\x01", b"\n").replace(b"\x02", b"\n")
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prompts_module, "LARGEST_LINE_BYTES", limit)
+        found = list(split_lines(parts))
+    assert [line[: limit + 1] for line in found] == [
+        line[: limit + 1] for line in data.split(b"\n")
+    ]
+    assert all(len(line) <= max(limit + 1, size) for line in found)
 
 
 def expand_all(directory):

@@ -20,6 +20,8 @@ class Echo:
         self.batches: list[list[str]] = []
 
     def count_tokens(self, texts):
+        if any("uncountable" in text for text in texts):
+            raise ValueError("cannot count this")
         return [len(text) for text in texts]
 
     def generate(self, texts, limits, seeds, config):
@@ -44,6 +46,17 @@ def test_a_poison_prompt_costs_its_neighbours_nothing():
         if "poison" in text:
             wanted = {"id": i, "error": "generation failed: cannot swallow this"}
         assert found.lines[i] == wanted
+
+
+def test_a_prompt_that_cannot_be_tokenized_costs_its_neighbours_nothing():
+    texts = ["a", "bb", "uncountable", "ccc", "dddd", "uncountable too", "eeeee"]
+    found, _, done = run([Prompt(i, text) for i, text in enumerate(texts)])
+    for i, text in enumerate(texts):
+        wanted = {"id": i, "text": text.upper(), "num_tokens": len(text)}
+        if "uncountable" in text:
+            wanted = {"id": i, "error": "generation failed: cannot count this"}
+        assert found.lines[i] == wanted
+    assert done == [6, 7]
 
 
 def test_answers_keep_the_inputs_order_and_errors_their_place():
