@@ -196,7 +196,7 @@ def judge_tensorflow(probe: TensorflowProbe, driver: Path) -> Iterator[Finding]:
         advice = "install the tensorflow-text of TensorFlow's own minor version"
         yield Finding("fail", "tensorflow-text op", probe.text_error, advice)
     else:
-        yield Finding("ok", "tensorflow-text op", "normalize_utf8 runs")
+        yield Finding("ok", "tensorflow-text op", "SentencepieceOp runs")
     yield _judge_gpus(probe, driver)
 
 

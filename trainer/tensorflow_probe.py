@@ -12,6 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
+from trainer.sentencepiece_proto import ScoredPiece, model_proto
+
 
 @dataclass(frozen=True)
 class TensorflowProbe:
@@ -66,10 +68,11 @@ def _load_io() -> None:
 
 
 def _use_text() -> None:
-    """Runs one op of tensorflow-text: its library must match TensorFlow's ABI."""
+    """Runs the ops that a release holds: their library must match TensorFlow's ABI."""
     import tensorflow_text
 
-    tensorflow_text.normalize_utf8(["e\u0301"], "NFC").numpy()
+    model = model_proto([ScoredPiece(0, b"a", 0.0)])
+    tensorflow_text.SentencepieceTokenizer(model=model).tokenize(["a"]).to_list()
 
 
 def _failure(work: Callable[[], None]) -> str:

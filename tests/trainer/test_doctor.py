@@ -140,7 +140,7 @@ def test_the_command_reports_every_part_and_ends_well(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert {line.split()[0] for line in lines} <= {"ok", "warn"}
-    for what in ("cpu", "memory", "TMPDIR", "import tensorflow", "tensorflow-io ABI"):
+    for what in ("cpu", "memory", "TMPDIR", "import tensorflow", "tensorflow-text op"):
         assert any(line[6:].startswith(what) for line in lines), what
 
 
