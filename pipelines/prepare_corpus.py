@@ -74,6 +74,11 @@ def main(argv: Sequence[str]) -> None:
     if state == "unfinished":
         done = len(read_records(job, tokenize_task.KIND))
         print(f"going on in {job.output}: {done} of {len(plan.tasks)} tasks are done")
+    if tokenizer.bpe.beyond_graphs is not None:
+        print(
+            "quern-export will refuse what is trained on this dataset: no graph can "
+            f"reproduce this of its tokenizer: {tokenizer.bpe.beyond_graphs}"
+        )
     workspace.begin(job, plan, files, tokenizer.json_bytes)
     workers = flags.workers or available_workers()
     _run(job, plan, flags.runner, workers, beam_args)

@@ -85,6 +85,17 @@ class ByteLevelBPE:
         made = {left + right for left, right in self.merges}
         return (made & self.vocab.keys()) | BYTE_OF_CHARACTER.keys()
 
+    @property
+    def beyond_graphs(self) -> str | None:
+        """What a TensorFlow graph does not reproduce, so that export refuses it.
+
+        None if nothing of this kind is named; the words' pattern and the merges are
+        judged by the graph's own tokenizer.
+        """
+        if self.normalizer is not None:
+            return f"its normaliser {self.normalizer}"
+        return "add_prefix_space" if self.add_prefix_space else None
+
     def plain_json(self) -> bytes:
         """Returns the file without anything but the plain encoding of text.
 

@@ -85,10 +85,8 @@ class GraphTokenizer(tf.Module):
 def _pattern(tokenizer: Tokenizer) -> WordPattern | None:
     """Returns the pattern for the graph; None if the tokenizer cuts no words."""
     bpe = tokenizer.bpe
-    if bpe.normalizer is not None:
-        raise _refusal(f"its normaliser {bpe.normalizer}")
-    if bpe.add_prefix_space:
-        raise _refusal("add_prefix_space")
+    if bpe.beyond_graphs is not None:
+        raise _refusal(bpe.beyond_graphs)
     if bpe.pattern is None:
         return None
     pattern = word_pattern(bpe.pattern)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from preprocessing import storage
+from preprocessing import byte_level, storage
 from preprocessing.commands import Interrupted
 from preprocessing.manifest import TOKENIZER_NAME
 from trainer import checkpoints, loop
@@ -257,6 +257,13 @@ class _Session:
             self._report.note(f"step {config.last_step:,} is already done")
         if not self._validation.num_rows:
             self._report.note("no validation rows: the run will not be evaluated")
+        path = storage.join(self._run, TOKENIZER_NAME)
+        found = byte_level.parse(storage.read_bytes(path), path).beyond_graphs
+        if found is not None:
+            self._report.note(
+                "quern-export will refuse this run: no graph can reproduce this of "
+                f"its tokenizer: {found}"
+            )
 
 
 def _open_report(

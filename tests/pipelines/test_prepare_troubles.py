@@ -2,6 +2,7 @@
 """What a preparation answers to bad input and flags, a full disk, a taken output."""
 
 import errno
+import json
 import shutil
 from pathlib import Path
 
@@ -84,6 +85,21 @@ def test_a_huge_line_and_a_truncated_file_are_counted_rejects(
     rejected = read_manifest(str(output)).counts.rejected
     assert rejected["too_large"] == 1 and rejected["truncated_input"] == 1
     assert "damaged, not read to its end: cut.jsonl.gz" in capsys.readouterr().out
+
+
+def test_a_tokenizer_that_cannot_be_exported_is_named_before_the_work(
+    tokenizer_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text('{"text": "one"}\n')
+    tree = json.loads(tokenizer_file.read_text())
+    named = tmp_path / "tokenizer.json"
+    named.write_text(json.dumps({**tree, "normalizer": {"type": "NFC"}}))
+    for file, told in [(tokenizer_file, False), (named, True)]:
+        prepare(tmp_path / "in", file, tmp_path / f"out{told}", "--workers", "1")
+        printed = capsys.readouterr().out
+        assert ("quern-export will refuse" in printed) == told
+        assert ("its normaliser NFC" in printed.partition("documents:")[0]) == told
 
 
 def test_flags_out_of_range_are_refused(

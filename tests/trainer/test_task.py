@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands quern-train and quern-evaluate: what they make and what they refuse."""
 
+import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from preprocessing.commands import Interrupted, UsageError, WorkError
-from preprocessing.manifest import read_manifest
+from preprocessing.manifest import TOKENIZER_NAME, read_manifest, write_manifest
 from tests.datasets import write_dataset
-from trainer import checkpoints, evaluate, task
+from trainer import checkpoints, evaluate, export, task
 from trainer.metrics import read_lines
 
 BRIEF = ("loop.total_steps=4", "loop.log_every=2", "loop.steps_per_loop=2")
@@ -67,6 +69,26 @@ def test_an_occupied_directory_resumes_and_says_so(dataset, run, capsys):
     lines = read_lines(str(run / "metrics.jsonl"))
     assert [line["step"] for line in lines] == [2, 4, 4, 6, 6]
     assert checkpoints.steps(str(run)) == [4, 6]
+
+
+def test_a_run_that_cannot_be_exported_says_so_when_it_starts(
+    dataset, tmp_path, capsys
+):
+    data = shutil.copytree(dataset, tmp_path / "data")
+    tree = json.loads((data / TOKENIZER_NAME).read_text())
+    named = json.dumps({**tree, "normalizer": {"type": "NFC"}}).encode()
+    (data / TOKENIZER_NAME).write_bytes(named)
+    digest = hashlib.sha256(named).hexdigest()
+    manifest = replace(read_manifest(str(data)), tokenizer_sha256=digest)
+    write_manifest(str(data), manifest)
+    refusal = "quern-export will refuse this run"
+    train(dataset, tmp_path / "plain")
+    assert refusal not in capsys.readouterr().err
+    train(data, tmp_path / "run")
+    printed = capsys.readouterr().err
+    assert refusal in printed and "its normaliser NFC" in printed
+    with pytest.raises(UsageError, match="its normaliser NFC"):
+        export.main(["--run", str(tmp_path / "run"), "--output", str(tmp_path / "m")])
 
 
 def test_a_finished_run_says_that_it_is_done(dataset, run, capsys):
