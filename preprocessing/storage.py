@@ -7,6 +7,7 @@ ever visible under its final name before all of its bytes are written.
 """
 
 import contextlib
+import fnmatch
 import glob
 import io
 import itertools
@@ -18,7 +19,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from preprocessing.commands import UsageError
@@ -123,8 +123,7 @@ def _expand_cloud(pattern: str) -> list[InputFile]:
         paths = [
             path
             for path in base.glob(rest)
-            if path.is_file()
-            and not any(part.startswith(".") for part in PurePosixPath(path.name).parts)
+            if path.is_file() and not _hidden(str(path)[len(str(base)) :], rest)
         ]
     if not paths:
         return []
@@ -135,6 +134,16 @@ def _expand_cloud(pattern: str) -> list[InputFile]:
         InputFile(str(path), str(path)[start:], size)
         for path, size in zip(paths, sizes, strict=True)
     ]
+
+
+def _hidden(name: str, pattern: str) -> bool:
+    """Tells whether a part of a name starts with a dot that the pattern leaves out."""
+    spelled = [part for part in pattern.split("/") if part.startswith(".")]
+    return any(
+        not any(fnmatch.fnmatchcase(part, wanted) for wanted in spelled)
+        for part in name.split("/")
+        if part.startswith(".")
+    )
 
 
 def _cloud(path: str) -> Any:

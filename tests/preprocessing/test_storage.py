@@ -74,6 +74,21 @@ def test_globs_give_paths_relative_to_their_fixed_prefix(base):
     assert len(storage.expand(twice)) == 1
 
 
+def test_globs_leave_hidden_files_and_directories_out_unless_spelled(base):
+    for name in ("1.txt", ".2.txt", ".git/3.txt", "a/.cache/b/4.txt", "a/5.txt"):
+        path = storage.join(base, name)
+        storage.make_directory(path.rsplit("/", 1)[0])
+        storage.write_atomically(path, b"text")
+
+    def names(*pattern):
+        files = storage.expand([storage.join(base, *pattern)])
+        return [file.relative for file in files]
+
+    assert names("**", "*.txt") == ["1.txt", "a/5.txt"]
+    assert names(".*", "*.txt") == [".git/3.txt"]
+    assert names(".git", "*.txt") == ["3.txt"]
+
+
 def test_globs_that_cannot_name_documents_are_refused(base):
     fill(base)
     with pytest.raises(UsageError, match="found none"):
