@@ -19,6 +19,8 @@ import hashlib
 
 import numpy as np
 
+from preprocessing.fingerprints import mix
+
 BLOCK_ROWS = 1024
 _ROUNDS = 8
 
@@ -63,8 +65,8 @@ class RowOrder:
         short_slot = _invert(short_block, num_blocks, block_keys)
         slots, offsets = _slots(places, short_slot, short_rows)
         blocks = _permute(slots, num_blocks, block_keys[:, None])
-        row_keys = _mix(
-            _round_keys(self.seed, epoch, b"rows")[:, None] ^ _mix(blocks)[None, :]
+        row_keys = mix(
+            _round_keys(self.seed, epoch, b"rows")[:, None] ^ mix(blocks)[None, :]
         )
         rows = np.empty_like(offsets)
         for chosen, size in (
@@ -116,7 +118,7 @@ def _invert(image: int, size: int, keys: np.ndarray) -> int:
     while True:
         left, right = image >> half_bits, image & ((1 << half_bits) - 1)
         for key in keys[::-1]:
-            scrambled = _mix(np.array([right], np.uint64) ^ key) >> np.uint64(32)
+            scrambled = mix(np.array([right], np.uint64) ^ key) >> np.uint64(32)
             left, right = right, left ^ int(scrambled[0]) & ((1 << half_bits) - 1)
         image = right << half_bits | left
         if image < size:
@@ -133,14 +135,6 @@ def _network(values: np.ndarray, half_bits: int, keys: np.ndarray) -> np.ndarray
     bits, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
     left, right = values >> bits, values & mask
     for key in keys:
-        left, right = right, left ^ (_mix(right ^ key) >> np.uint64(32)) & mask
+        left, right = right, left ^ (mix(right ^ key) >> np.uint64(32)) & mask
     # Undoing the last swap makes the inverse the same walk with reversed keys.
     return right << bits | left
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """Scrambles uint64 values (the finaliser of splitmix64: Steele et al., 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
