@@ -86,7 +86,8 @@ def begin(job: Job, plan: Plan, files: Sequence[InputFile], tokenizer: bytes) ->
 
 def end(job: Job) -> None:
     """Removes the work directory, and what killed workers left beside it."""
-    storage.remove_leftovers(job.output)
+    for directory in (job.output, storage.join(job.output, DIRECTORY)):
+        storage.remove_leftovers(directory)
     storage.remove_tree(job.work)
 
 
