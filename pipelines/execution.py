@@ -48,7 +48,7 @@ def execute(pipeline: "beam.Pipeline") -> None:
         Interrupted: SIGTERM or SIGUSR1 asked the job to stop.
     """
     endings: queue.SimpleQueue[Ending] = queue.SimpleQueue()
-    with _listening(endings), _stopping_on_request():
+    with _listening(endings), stopping_on_request():
         threading.Thread(target=_run, args=(pipeline, endings), daemon=True).start()
         try:
             ending = endings.get()
@@ -102,7 +102,7 @@ def _listening(endings: "queue.SimpleQueue[Ending]") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stopping_on_request() -> Iterator[None]:
+def stopping_on_request() -> Iterator[None]:
     """Turns SIGTERM and SIGUSR1 into `Interrupted`; finished steps are on disk."""
 
     def stop(number: int, frame: object) -> None:

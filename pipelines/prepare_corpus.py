@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from pipelines import pack_shard, tokenize_task, workspace
+from pipelines.execution import stopping_on_request
 from pipelines.input_flags import add_input_flags, reader_config
 from pipelines.plan import (
     PLANNERS,
@@ -36,7 +37,7 @@ from pipelines.runners import (
     run_pipeline,
 )
 from pipelines.shuffle import Transport
-from pipelines.steps import read_record, read_records
+from pipelines.steps import read_record, read_records, record_number
 from preprocessing import storage
 from preprocessing.commands import CommandParser, UsageError, run
 from preprocessing.manifest import Manifest, read_manifest, write_manifest
@@ -54,7 +55,12 @@ def cli() -> NoReturn:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepares a dataset."""
+    """Prepares a dataset; SIGTERM stops it at any moment as `Interrupted`."""
+    with stopping_on_request():
+        _prepare(argv)
+
+
+def _prepare(argv: Sequence[str]) -> None:
     start = time.monotonic()
     flags, beam_args = parse_with_beam_flags(_parser(), argv)
     if not 0 <= flags.max_reject_fraction <= 1:
@@ -243,7 +249,7 @@ class _Poll:
 
     def _finished(self, kind: str) -> set[int]:
         names = storage.list_names(self._job.path(kind))
-        return {int(name[:5]) for name in names if name[0] != "."}
+        return {record_number(name) for name in names if name[0] != "."}
 
 
 def _publish(

@@ -38,13 +38,22 @@ def read_record(job: Job, kind: str, index: int) -> Record | None:
         return None
 
 
+def record_number(name: str) -> int:
+    """Returns the number in a record's name, which has five digits or more."""
+    return int(name.split(".", 1)[0])
+
+
 def read_records(job: Job, kind: str) -> list[Record]:
     """Returns all records of a kind, by index."""
     directory = job.path(kind)
-    return [
-        json.loads(storage.read_bytes(storage.join(directory, name)))
+    names = [
+        name
         for name in storage.list_names(directory)
         if name.endswith(".json") and not name.startswith(".")
+    ]
+    return [
+        json.loads(storage.read_bytes(storage.join(directory, name)))
+        for name in sorted(names, key=record_number)
     ]
 
 

@@ -23,8 +23,12 @@ class WorkError(Exception):
     """The job failed while working: exit status 1."""
 
 
-class Interrupted(Exception):
-    """The job saved its state and stopped because it was asked to: exit status 42."""
+class Interrupted(BaseException):
+    """The job saved its state and stopped because it was asked to: exit status 42.
+
+    Like `KeyboardInterrupt` no `Exception`, since signals raise it in the middle of
+    code, a library's too, that may catch those.
+    """
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
