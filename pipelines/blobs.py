@@ -44,6 +44,20 @@ def concatenated(parts: Sequence[Arrays]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def drained(parts: list[Arrays]) -> Arrays:
+    """Joins as `concatenated` does, letting go of each part's arrays on the way."""
+    names = list(parts[0])
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
+
+
+def take(arrays: Arrays, index: np.ndarray) -> Arrays:
+    """Returns rows by index, int64; `ids` are runs of `lengths`, where they occur."""
+    taken = {name: array[index] for name, array in arrays.items() if name != "ids"}
+    if "ids" in arrays:
+        taken["ids"] = take_runs(arrays["ids"], arrays["lengths"], index)
+    return taken
+
+
 def take_runs(values: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Reorders runs of values: run i is the next `lengths[i]` of them.
 

@@ -8,18 +8,22 @@
 Losers are (key, offset) pairs sent to the shard that holds the document.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipelines.blobs import Arrays, concatenated, from_bytes, to_bytes
+from pipelines.judging import Verdict, judge, words
 from pipelines.plan import Job
 from pipelines.rejects import DUPLICATE, REPEATED, RejectFile
-from pipelines.shuffle import receive, runs, send
+from pipelines.shuffle import runs, send
 from pipelines.steps import write_record
 from pipelines.tokenize_task import Elements, by_bucket
 from preprocessing.documents import Reject
 from preprocessing.fingerprints import order_hash, split_hash
+
+_REJECTS_AT_ONCE = 1 << 16
 
 
 @dataclass
@@ -32,48 +36,39 @@ class Judged:
 
 def drop_repeated_ids(job: Job, bucket: int, values: list[bytes]) -> Judged:
     """Keeps the first document, by offset, of each key; a key is an id in a file."""
-    rows = _gathered(job, values)
-    high, low = _words(rows["keys"])
-    order = np.lexsort((rows["offsets"], low, high))
-    first = _starts(high[order], low[order])
-    kept, lost = order[first], order[~first]
-    owners = order[np.flatnonzero(first)[np.cumsum(first) - 1][~first]]
-    details = [
-        f"its id is already at offset {at}" for at in rows["offsets"][owners].tolist()
-    ]
-    _reject(job, REPEATED, bucket, rows, lost, details)
-    survivors = by_bucket(job, _take(rows, kept), "hashes")
-    name = f"shuffle/survivors-{bucket:05d}"
-    return Judged(
-        send(job.transport, job.work, name, survivors),
-        _losers(job, f"shuffle/repeated-{bucket:05d}", _take(rows, lost)),
-    )
+    judged = Judged()
+    with RejectFile(job.output, f"{REPEATED}-{bucket:05d}") as rejects:
+        for number, verdict in enumerate(judge(job, values, "keys", "offsets")):
+            _reject(job, REPEATED, verdict, rejects, _repeated)
+            name = f"shuffle/survivors-{bucket:05d}-{number:05d}"
+            survivors = by_bucket(job, verdict.kept, "hashes")
+            judged.survivors += send(job.transport, job.work, name, survivors)
+            name = f"shuffle/repeated-{bucket:05d}-{number:05d}"
+            judged.losers += _losers(job, name, verdict.lost)
+    _record(job, REPEATED, bucket, rejects)
+    return judged
 
 
 def drop_duplicates(job: Job, bucket: int, values: list[bytes]) -> Judged:
-    """Keeps the smallest key of each content; names the bucket's best validator."""
-    rows = _gathered(job, values)
-    key_high, key_low = _words(rows["keys"])
-    high, low = _words(rows["hashes"])
-    order = np.lexsort((key_low, key_high, low, high))
-    first = _starts(high[order], low[order])
-    kept, lost = order[first], order[~first]
-    owners = order[np.flatnonzero(first)[np.cumsum(first) - 1][~first]]
-    files = job.plan().files
-    details = [
-        f"the same text as {files[file]} at offset {at}"
-        for file, at in zip(
-            rows["files"][owners].tolist(),
-            rows["offsets"][owners].tolist(),
-            strict=True,
-        )
-    ]
-    _reject(job, DUPLICATE, bucket, rows, lost, details)
-    name = f"shuffle/duplicates-{bucket:05d}"
-    return Judged(
-        [(0, _candidate(job, _take(rows, kept)))],
-        _losers(job, name, _take(rows, lost)),
-    )
+    """Keeps the smallest key of each content; names the best validators."""
+    judged = Judged()
+    with RejectFile(job.output, f"{DUPLICATE}-{bucket:05d}") as rejects:
+        for number, verdict in enumerate(judge(job, values, "hashes", "keys")):
+            _reject(job, DUPLICATE, verdict, rejects, _same_text)
+            if len(verdict.kept["keys"]):
+                judged.survivors.append((0, _candidate(job, verdict.kept)))
+            name = f"shuffle/duplicates-{bucket:05d}-{number:05d}"
+            judged.losers += _losers(job, name, verdict.lost)
+    _record(job, DUPLICATE, bucket, rejects)
+    return judged
+
+
+def _repeated(file: str, offset: int) -> str:
+    return f"its id is already at offset {offset}"
+
+
+def _same_text(file: str, offset: int) -> str:
+    return f"the same text as {file} at offset {offset}"
 
 
 def force_validation(job: Job, values: list[bytes]) -> Elements:
@@ -91,7 +86,7 @@ def force_validation(job: Job, values: list[bytes]) -> Elements:
     hashes = split_hash(job.config.seed, rows["keys"])
     if rows["documents"].sum() < 2 or not job.config.validation_fraction:
         return []
-    best = np.lexsort((*reversed(_words(rows["keys"])), hashes))[:1]
+    best = np.lexsort((*reversed(words(rows["keys"])), hashes))[:1]
     if validates(job, hashes[best])[0]:
         return []
     key = rows["keys"][best]
@@ -109,27 +104,6 @@ def shards_of(job: Job, keys: np.ndarray) -> np.ndarray:
     return job.ranges(order_hash(job.config.seed, keys))
 
 
-def _gathered(job: Job, values: list[bytes]) -> Arrays:
-    return concatenated([from_bytes(blob) for blob in receive(job.work, values)])
-
-
-def _take(rows: Arrays, index: np.ndarray) -> Arrays:
-    return {name: column[index] for name, column in rows.items()}
-
-
-def _words(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns hashes [n, 16] as (high, low) uint64 [n] that sort as the bytes do."""
-    words = np.ascontiguousarray(hashes).view(">u8").astype(np.uint64)
-    return words[:, 0], words[:, 1]
-
-
-def _starts(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Tells where a run of equal sorted hashes starts, bool [n]."""
-    first = np.ones(len(high), bool)
-    first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    return first
-
-
 def _losers(job: Job, name: str, rows: Arrays) -> Elements:
     shards = shards_of(job, rows["keys"])
     order = np.argsort(shards, kind="stable")
@@ -143,7 +117,7 @@ def _losers(job: Job, name: str, rows: Arrays) -> Elements:
 
 def _candidate(job: Job, kept: Arrays) -> bytes:
     hashes = split_hash(job.config.seed, kept["keys"])
-    best = np.lexsort((*reversed(_words(kept["keys"])), hashes))[:1]
+    best = np.lexsort((*reversed(words(kept["keys"])), hashes))[:1]
     count = np.array([len(hashes)], np.int64)
     return to_bytes({"keys": kept["keys"][best], "documents": count})
 
@@ -151,23 +125,27 @@ def _candidate(job: Job, kept: Arrays) -> bytes:
 def _reject(
     job: Job,
     reason: str,
-    bucket: int,
-    rows: Arrays,
-    lost: np.ndarray,
-    details: list[str],
+    verdict: Verdict,
+    rejects: RejectFile,
+    detail: Callable[[str, int], str],
 ) -> None:
-    """Writes the losers to their file of rejects and leaves the bucket's record."""
-    files = job.plan().files
-    with RejectFile(job.output, f"{reason}-{bucket:05d}") as rejects:
+    """Writes the losers to their file of rejects, some thousands at a time."""
+    files, lost, owners = job.plan().files, verdict.lost, verdict.owners
+    for start in range(0, len(lost["offsets"]), _REJECTS_AT_ONCE):
+        rows = slice(start, start + _REJECTS_AT_ONCE)
         rejects.write(
-            Reject(reason, files[file], offset, detail)
-            for file, offset, detail in zip(
-                rows["files"][lost].tolist(),
-                rows["offsets"][lost].tolist(),
-                details,
+            Reject(reason, files[file], offset, detail(files[owner], at))
+            for file, offset, owner, at in zip(
+                lost["files"][rows].tolist(),
+                lost["offsets"][rows].tolist(),
+                owners["files"][rows].tolist(),
+                owners["offsets"][rows].tolist(),
                 strict=True,
             )
         )
+
+
+def _record(job: Job, reason: str, bucket: int, rejects: RejectFile) -> None:
     write_record(
         job,
         reason,

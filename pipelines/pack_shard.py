@@ -5,37 +5,31 @@
           -> packed rows -> records -> {split}-i-of-n.tfrecord
           -> where each segment comes from -> provenance, rows numbered in the shard
 
+A shard of many short documents is gathered and packed in parts, ranges of the order
+one after another, so that what a worker holds has a bound.
+
 Row numbers of a whole split need the sizes of earlier shards, so the provenance waits
 in the work directory until `write_provenance` knows them.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 
-from pipelines.blobs import Arrays, concatenated, from_bytes, take_runs, to_bytes
-from pipelines.duplicates import validates
+from pipelines.blobs import Arrays, drained, to_bytes
 from pipelines.plan import PLANNERS, Job
-from pipelines.shuffle import receive
+from pipelines.shard_documents import VALIDATION, ShardDocuments, ShardInput
 from pipelines.source_groups import source_groups
 from pipelines.steps import Clock, Record, read_record, write_record
 from preprocessing import storage
-from preprocessing.fingerprints import order_hash, seed_word, split_hash
+from preprocessing.fingerprints import seed_word
 from preprocessing.packing import PackedRows, pack
 from preprocessing.shards import shard_name, write_shard
 
 KIND = "shards"
-SPLITS = ("train", "validation")
-
-
-@dataclass
-class ShardInput:
-    """What is gathered for one shard, still as Beam values."""
-
-    documents: list[bytes] = field(default_factory=list)
-    losers: list[bytes] = field(default_factory=list)
-    forced: list[bytes] = field(default_factory=list)
+SPLITS = ("train", VALIDATION)
 
 
 def pack_shard(job: Job, index: int, gathered: ShardInput) -> dict[str, int]:
@@ -52,27 +46,20 @@ def pack_shard(job: Job, index: int, gathered: ShardInput) -> dict[str, int]:
 
 
 def _pack(job: Job, index: int, gathered: ShardInput) -> Record:
-    clock = Clock()
-    with clock.part("gather"):
-        documents = _documents(job, gathered.documents)
-        lost = _lost(job, documents, gathered.losers)
-        order = _order(job, documents)
-        order = order[~lost[order]]
-        chosen = _chosen(job, documents, gathered.forced)[order]
-    splits = {}
+    clock, documents = Clock(), ShardDocuments(job, index, gathered)
+    splits: dict[str, Record] = {}
+    by_length, by_source = np.zeros(64, np.int64), Counter[str]()
     for split in splits_of(job):
-        rows = order[chosen if split == "validation" else ~chosen]
-        with clock.part("gather"):
-            part = _select(documents, rows)
-        splits[split] = _write_split(job, split, index, part, clock)
+        splits[split], tally = _write_split(job, split, index, documents, clock)
+        by_length += tally.by_length
+        by_source += tally.by_source
     return {
         "splits": splits,
-        "dropped_documents": int(lost.sum()),
-        "dropped_tokens": int(documents["lengths"][lost].sum()),
-        "length_histogram": _histogram(documents["lengths"][order]),
-        "tokens_by_source": _by_source(
-            job, documents["files"][order], documents["lengths"][order]
-        ),
+        "parts": documents.parts,
+        "dropped_documents": documents.dropped_documents,
+        "dropped_tokens": documents.dropped_tokens,
+        "length_histogram": np.trim_zeros(by_length, "b").tolist(),
+        "tokens_by_source": dict(by_source),
         "seconds": clock.seconds,
         "cpu_seconds": clock.cpu_seconds,
     }
@@ -83,112 +70,93 @@ def splits_of(job: Job) -> tuple[str, ...]:
     return SPLITS if job.config.validation_fraction else SPLITS[:1]
 
 
-def _documents(job: Job, values: Sequence[bytes]) -> Arrays:
-    """Returns everything gathered, in no particular order."""
-    parts = [from_bytes(blob) for blob in receive(job.work, values)]
-    return concatenated(parts) if parts else _no_documents(job)
-
-
-def _order(job: Job, rows: Arrays) -> np.ndarray:
-    """Returns the documents' places in the seed's order, int64 [n].
-
-    Two keys may share a hash and two documents a key (a repeated id), so the order is
-    made whole by the rest of what names a document.
-    """
-    hashes = order_hash(job.config.seed, rows["keys"])
-    words = np.ascontiguousarray(rows["keys"]).view(">u8").astype(np.uint64)
-    return np.lexsort((rows["offsets"], words[:, 1], words[:, 0], hashes))
-
-
-def _chosen(job: Job, rows: Arrays, forced: Sequence[bytes]) -> np.ndarray:
-    """Tells which documents go to validation, bool [n]."""
-    chosen = validates(job, split_hash(job.config.seed, rows["keys"]))
-    for blob in forced:
-        chosen |= (rows["keys"] == from_bytes(blob)["keys"]).all(axis=1)
-    return chosen
-
-
-def _lost(job: Job, rows: Arrays, losers: Sequence[bytes]) -> np.ndarray:
-    """Tells which rows are among the losers, by key and offset, bool [n]."""
-    parts = [from_bytes(blob) for blob in receive(job.work, losers)]
-    if not parts:
-        return np.zeros(len(rows["keys"]), bool)
-    out = concatenated(parts)
-    return np.isin(_names(rows), _names(out))
-
-
-def _names(rows: Arrays) -> np.ndarray:
-    """Returns (key, offset) of each row as one comparable value."""
-    offsets = np.ascontiguousarray(rows["offsets"], ">i8").view(np.uint8)
-    names = np.hstack([rows["keys"], offsets.reshape(-1, 8)])
-    # Three big-endian words compare as a record; bytes would lose trailing zeros.
-    words = np.ascontiguousarray(names).view(">u8").astype("<u8")
-    return np.ascontiguousarray(words).view([("a", "<u8"), ("b", "<u8"), ("c", "<u8")])[
-        :, 0
-    ]
-
-
-def _select(rows: Arrays, index: np.ndarray) -> Arrays:
-    """Returns documents by index, their ids with them."""
-    chosen = {name: column[index] for name, column in rows.items() if name != "ids"}
-    chosen["ids"] = take_runs(rows["ids"], rows["lengths"], index)
-    return chosen
-
-
-def _no_documents(job: Job) -> Arrays:
-    return {
-        "keys": np.zeros((0, 16), np.uint8),
-        "offsets": np.zeros(0, np.int64),
-        "files": np.zeros(0, np.int32),
-        "text_bytes": np.zeros(0, np.int64),
-        "lengths": np.zeros(0, np.int64),
-        "ids": np.zeros(0, job.config.layout.token_dtype),
-    }
-
-
 def _write_split(
-    job: Job, split: str, index: int, documents: Arrays, clock: Clock
-) -> Record:
+    job: Job, split: str, index: int, documents: ShardDocuments, clock: Clock
+) -> tuple[Record, "_Tally"]:
     """Packs and writes one split's shard, and keeps its provenance for later."""
-    layout = job.config.layout
-    segments: list[Arrays] = []
-    first_row = 0
+    tally = _Tally()
+    frames = _frames(job, split, index, documents, tally, clock)
+    shard = write_shard(job.output, shard_name(split, index, job.shards), frames)
+    return {"shard": asdict(shard), **tally.counts}, tally
 
-    def frames() -> Iterator[np.ndarray]:
-        nonlocal first_row
-        blocks = pack(
-            documents["ids"],
-            documents["lengths"],
-            layout,
-            PLANNERS[job.config.packing],
-            int(seed_word(job.config.seed, index, SPLITS.index(split))),
-            job.config.tokenizer.pad_id,
-        )
+
+def _frames(
+    job: Job,
+    split: str,
+    index: int,
+    documents: ShardDocuments,
+    tally: "_Tally",
+    clock: Clock,
+) -> Iterator[np.ndarray]:
+    """Yields a split's records, part by part; each part's provenance is kept."""
+    layout, first_row = job.config.layout, 0
+    for number in range(documents.parts):
+        with clock.part("gather"):
+            part = documents.part(number, split)
+        segments: list[Arrays] = []
+        blocks = _packed(job, split, index, number, part)
         while True:
             with clock.part("pack"):
                 block = next(blocks, None)
             if block is None:
-                return
+                break
             segments.append(_segments(block, first_row))
             first_row += len(block.tokens)
             with clock.part("encode records"):
                 encoded = layout.encode(block.tokens, block.segment_lengths)
             with clock.part("write"):
                 yield encoded
+        table = drained(segments) if segments else _no_segments()
+        tally.add(job, part, table)
+        with clock.part("write"):
+            path = provenance_work_path(job, split, index, number)
+            _keep_provenance(path, part, table)
+        del part, blocks, table  # before the next part comes
 
-    shard = write_shard(job.output, shard_name(split, index, job.shards), frames())
-    table = concatenated(segments) if segments else _no_segments()
-    with clock.part("write"):
-        _keep_provenance(job, split, index, documents, table)
-    return {
-        "shard": asdict(shard),
-        "documents": len(documents["lengths"]),
-        "text_bytes": int(documents["text_bytes"].sum()),
-        "tokens_encoded": int(documents["lengths"].sum()),
-        "tokens_written": int(table["length"].sum()),
+
+def _packed(
+    job: Job, split: str, index: int, number: int, part: Arrays
+) -> Iterator[PackedRows]:
+    seed = seed_word(job.config.seed, index, SPLITS.index(split))
+    return pack(
+        part["ids"],
+        part["lengths"],
+        job.config.layout,
+        PLANNERS[job.config.packing],
+        int(seed) + number,
+        job.config.tokenizer.pad_id,
+    )
+
+
+class _Tally:
+    """Adds up a split's documents and segments over the shard's parts."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(
+            (
+                "documents",
+                "text_bytes",
+                "tokens_encoded",
+                "tokens_written",
+                "overlap_tokens",
+            ),
+            0,
+        )
+        self.by_length = np.zeros(64, np.int64)
+        self.by_source: Counter[str] = Counter()
+
+    def add(self, job: Job, part: Arrays, table: Arrays) -> None:
+        """Adds a part's documents and the segments they became."""
+        lengths = part["lengths"]
+        self.counts["documents"] += len(lengths)
+        self.counts["text_bytes"] += int(part["text_bytes"].sum())
+        self.counts["tokens_encoded"] += int(lengths.sum())
+        self.counts["tokens_written"] += int(table["length"].sum())
         # Every segment that is not a document's first repeats one id.
-        "overlap_tokens": int((table["start"] > 0).sum()),
-    }
+        self.counts["overlap_tokens"] += int((table["start"] > 0).sum())
+        powers = np.log2(np.maximum(lengths, 1)).astype(np.int64)
+        self.by_length += np.bincount(powers, minlength=len(self.by_length))
+        self.by_source.update(_by_source(job, part["files"], lengths))
 
 
 def _segments(block: PackedRows, first_row: int) -> Arrays:
@@ -208,14 +176,12 @@ def _no_segments() -> Arrays:
     }
 
 
-def provenance_work_path(job: Job, split: str, index: int) -> str:
-    """Returns where a shard's provenance waits for its row numbers."""
-    return job.path("provenance", f"{split}-{index:05d}")
+def provenance_work_path(job: Job, split: str, index: int, part: int) -> str:
+    """Returns where the provenance of a shard's part waits for its row numbers."""
+    return job.path("provenance", f"{split}-{index:05d}-{part:05d}")
 
 
-def _keep_provenance(
-    job: Job, split: str, index: int, documents: Arrays, table: Arrays
-) -> None:
+def _keep_provenance(path: str, documents: Arrays, table: Arrays) -> None:
     document = table["document"]
     blob = to_bytes(
         {
@@ -227,14 +193,7 @@ def _keep_provenance(
             "offsets": documents["offsets"][document],
         }
     )
-    storage.write_atomically(provenance_work_path(job, split, index), blob)
-
-
-def _histogram(lengths: np.ndarray) -> list[int]:
-    """Returns how many documents have 2^i to 2^(i+1) - 1 ids, for each i."""
-    if not len(lengths):
-        return []
-    return np.bincount(np.log2(np.maximum(lengths, 1)).astype(np.int64)).tolist()
+    storage.write_atomically(path, blob)
 
 
 def _by_source(job: Job, files: np.ndarray, lengths: np.ndarray) -> dict[str, int]:

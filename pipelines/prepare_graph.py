@@ -22,9 +22,10 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from pipelines.duplicates import drop_duplicates, drop_repeated_ids, force_validation
-from pipelines.pack_shard import ShardInput, pack_shard, splits_of
+from pipelines.pack_shard import pack_shard, splits_of
 from pipelines.plan import Job
 from pipelines.provenance import write_provenance
+from pipelines.shard_documents import ShardInput
 from pipelines.tokenize_task import tokenize_task
 
 Element = tuple[int, bytes]

@@ -11,13 +11,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines import pack_shard
 from pipelines.blobs import from_bytes
-from pipelines.pack_shard import provenance_work_path
 from pipelines.plan import Job
 from pipelines.steps import read_record, write_record
 from preprocessing import storage
+from preprocessing.commands import WorkError
 
 KIND = "provenance-records"
+_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("segment", pa.int32()),
+        ("document", pa.string()),
+        ("path", pa.string()),
+        ("offset", pa.int64()),
+        ("start", pa.int64()),
+    ]
+)
 _HEX = np.array([f"{byte:02x}".encode() for byte in range(256)])
 
 
@@ -36,32 +47,41 @@ def write_provenance(job: Job, index: int, first_rows: Mapping[str, int]) -> Non
     """
     if read_record(job, KIND, index) is not None:
         return
+    packed = read_record(job, pack_shard.KIND, index)
+    if packed is None:
+        raise WorkError(
+            f"wanted the record of shard {index}, found none: the work directory was "
+            "damaged. Remove the output and run again"
+        )
     for split, first in first_rows.items():
         name = provenance_name(split, index, job.shards)
-        table = _table(job, split, index, first)
-        with storage.atomic_file(storage.join(job.output, name)) as file:
+        with (
+            storage.atomic_file(storage.join(job.output, name)) as file,
             # Keys are unique: a dictionary of them would only cost time.
-            pq.write_table(
-                table, file, compression="zstd", use_dictionary=["path", "segment"]
-            )
+            pq.ParquetWriter(
+                file, _SCHEMA, compression="zstd", use_dictionary=["path", "segment"]
+            ) as writer,
+        ):
+            for part in range(packed["parts"]):
+                writer.write_table(_table(job, split, index, part, first))
     write_record(job, KIND, index, {})
 
 
-def _table(job: Job, split: str, index: int, first: int) -> pa.Table:
-    blob = from_bytes(storage.read_bytes(provenance_work_path(job, split, index)))
+def _table(job: Job, split: str, index: int, part: int, first: int) -> pa.Table:
+    path = pack_shard.provenance_work_path(job, split, index, part)
+    blob = from_bytes(storage.read_bytes(path))
     paths = pa.DictionaryArray.from_arrays(
         pa.array(blob["files"]), pa.array(job.plan().files, pa.string())
     )
-    return pa.table(
-        {
-            "row": blob["row"] + first,
-            "segment": blob["segment"],
-            "document": _hex(blob["keys"]),
-            "path": paths.cast(pa.string()),
-            "offset": blob["offsets"],
-            "start": blob["start"],
-        }
-    )
+    columns = {
+        "row": blob["row"] + first,
+        "segment": blob["segment"],
+        "document": _hex(blob["keys"]),
+        "path": paths.cast(pa.string()),
+        "offset": blob["offsets"],
+        "start": blob["start"],
+    }
+    return pa.table(columns, schema=_SCHEMA)
 
 
 def _hex(keys: np.ndarray) -> pa.StringArray:

@@ -56,6 +56,18 @@ def receive(work: str, values: Iterable[bytes]) -> list[bytes | memoryview]:
     return [_fetch(work, value) for value in values]
 
 
+def blob_bytes(values: Iterable[bytes]) -> int:
+    """Returns how many bytes the blobs behind gathered values have; reads none."""
+    total = 0
+    for value in values:
+        if value[:1] == _INLINE:
+            total += len(value) - 1
+        else:
+            start, end = _PLACE.unpack_from(value, 1)
+            total += end - start
+    return total
+
+
 def _fetch(work: str, value: bytes) -> bytes | memoryview:
     if value[:1] == _INLINE:
         return memoryview(value)[1:]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first half of a preparation: from input bytes to ids, scattered to shards.
 
-    pieces -> batches -> clean -> hash -> encode -> chunk of at most 64 MB of text
+    pieces -> batches -> clean -> hash -> encode -> chunks of 64 MB of text at most
            -> documents by shard   (keys, places, lengths, ids)
            -> fingerprints by key  (keys, content hashes, places)
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from pipelines.blobs import Arrays, concatenated, take_runs, to_bytes
+from pipelines.blobs import Arrays, drained, take_runs, to_bytes
 from pipelines.plan import Job, Task
 from pipelines.rejects import RejectFile
 from pipelines.shuffle import runs, send
@@ -26,6 +26,8 @@ from preprocessing.normalize import clean, is_empty
 from preprocessing.readers import read_piece
 
 CHUNK_TEXT_BYTES = 64 << 20
+# Of short documents the columns weigh more than the text: 54 bytes each, and copies.
+CHUNK_DOCUMENTS = 1 << 19
 KIND = "tasks"
 PARTS = "parts"  # records of tasks under way: input bytes done so far
 Elements = list[tuple[int, bytes]]
@@ -94,22 +96,28 @@ def _record(
 def _chunks(
     job: Job, task: Task, rejects: RejectFile, clock: Clock
 ) -> Iterator[tuple[Arrays, int]]:
-    """Yields at most 64 MB of text as arrays, and the input bytes read so far."""
+    """Yields some text as arrays, and the input bytes read so far.
+
+    At most 64 MB and half a million documents, unless one batch has more.
+    """
     batches: list[Arrays] = []
-    size = bytes_read = 0
+    size = documents = bytes_read = 0
     for batch in _batches(job, task, clock):
         rejects.write(batch.rejects)
         arrays = _encoded(job, batch, rejects, clock)
         text_bytes = int(arrays["text_bytes"].sum())
-        if batches and size + text_bytes > CHUNK_TEXT_BYTES:
-            yield concatenated(batches), bytes_read
-            batches, size = [], 0
+        count = len(arrays["lengths"])
+        if batches and (
+            size + text_bytes > CHUNK_TEXT_BYTES or documents + count > CHUNK_DOCUMENTS
+        ):
+            yield drained(batches), bytes_read
+            batches, size, documents = [], 0, 0
         bytes_read += batch.bytes_read
-        if len(arrays["lengths"]):
+        if count:
             batches.append(arrays)
-            size += text_bytes
+            size, documents = size + text_bytes, documents + count
     if batches:
-        yield concatenated(batches), bytes_read
+        yield drained(batches), bytes_read
 
 
 def _batches(job: Job, task: Task, clock: Clock) -> Iterator[DocumentBatch]:

@@ -3,13 +3,17 @@
 
 import errno
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from pipelines import pack_shard, prepare_corpus
-from preprocessing.commands import UsageError, WorkError
+from pipelines import pack_shard, prepare_corpus, provenance, shuffle
+from preprocessing.commands import Interrupted, UsageError, WorkError
 from preprocessing.manifest import read_manifest
 from tests.pipelines.prepared import arguments, fingerprint, prepare, small_sizes
 
@@ -168,6 +172,62 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing_that_looks_complete(
     assert prepare(corpus, tokenizer_file, output, *flags) == output
     assert fingerprint(output) == fingerprint(dataset)
     assert not leftover.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (shuffle.storage, "atomic_file"),
+        (provenance.pq, "ParquetWriter"),
+    ],
+)
+def test_a_disk_that_fills_up_on_the_way_is_gone_on_from(
+    corpus: Path,
+    tokenizer_file: Path,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    name: str,
+) -> None:
+    output, works = tmp_path / "out", getattr(module, name)
+
+    def full(*args: Any, **flags: Any) -> Any:
+        # Of all files that are published atomically, only those of the shuffle fail.
+        if name == "atomic_file" and "/shuffle/" not in args[0]:
+            return works(*args, **flags)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    flags = (*LENIENT, "--workers", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, full)
+        with pytest.raises(WorkError, match="disk is full"):
+            prepare(corpus, tokenizer_file, output, *flags)
+    assert not (output / "manifest.json").exists()
+    prepare(corpus, tokenizer_file, output, *flags)
+    assert fingerprint(output) == fingerprint(dataset)
+
+
+@pytest.mark.parametrize("moment", ["make_plan", "run_pipeline", "collect", "_publish"])
+def test_a_job_asked_to_stop_outside_its_graph_is_gone_on_with(
+    corpus: Path,
+    tokenizer_file: Path,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    def stop(*args: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    flags = (*LENIENT, "--workers", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_corpus, moment, stop)
+        with pytest.raises(Interrupted, match="stopped on SIGTERM"):
+            prepare(corpus, tokenizer_file, tmp_path / "out", *flags)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    output = prepare(corpus, tokenizer_file, tmp_path / "out", *flags)
+    assert fingerprint(output) == fingerprint(dataset)
 
 
 def test_unfinished_work_is_gone_on_with_but_never_under_another_plan(

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same rows lose in whatever parts they are judged, and each has its owner."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines import plan
+from pipelines.judging import judge
+from pipelines.tokenize_task import by_bucket
+from tests.pipelines.test_duplicates import FIELDS, fingerprints, job
+
+
+def verdicts(
+    rows: list[tuple[int, int]], group: str, rank: str
+) -> dict[int, int | None]:
+    """Maps each row to the row it lost to, or None; rows are known by offset."""
+    owner_of: dict[int, int | None] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        made = job(Path(directory))
+        sent: list[tuple[int, bytes]] = []
+        table = fingerprints(rows)
+        for row in range(len(rows)):  # a blob each: parts choose among blobs too
+            one = {name: array[row : row + 1] for name, array in table.items()}
+            sent += by_bucket(made, one, group)
+        for bucket in range(made.shards):
+            values = [b"\0" + blob for key, blob in sent if key == bucket]
+            for verdict in judge(made, values, group, rank):
+                kept = verdict.kept["offsets"].tolist()
+                lost = verdict.lost["offsets"].tolist()
+                owners = verdict.owners["offsets"].tolist()
+                assert not owner_of.keys() & {*kept, *lost}
+                owner_of |= dict.fromkeys(kept)
+                owner_of |= dict(zip(lost, owners, strict=True))
+    return owner_of
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(FIELDS, min_size=1, max_size=40))
+@pytest.mark.parametrize("limit", [100, 400, 48 << 20])
+@pytest.mark.parametrize(("group", "rank"), [("keys", "offsets"), ("hashes", "keys")])
+def test_every_row_is_kept_or_loses_to_the_smallest_of_its_group(
+    group: str, rank: str, limit: int, rows: list[tuple[int, int]]
+) -> None:
+    if rank == "keys":  # repeated keys are gone when contents are judged
+        rows = [(number, content) for number, (_, content) in enumerate(rows)]
+    table = fingerprints(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "BUCKET_PART_BYTES", limit)
+        found = verdicts(rows, group, rank)
+    smallest: dict[bytes, tuple[bytes, int]] = {}
+    for place, offset in enumerate(table["offsets"].tolist()):
+        key = table["keys"][place].tobytes() if rank == "keys" else b""
+        name = table[group][place].tobytes()
+        smallest[name] = min(smallest.get(name, (key, offset)), (key, offset))
+    wanted = {
+        offset: None if (winner := smallest[name.tobytes()][1]) == offset else winner
+        for name, offset in zip(table[group], table["offsets"].tolist(), strict=True)
+    }
+    assert found == wanted
+
+
+def test_many_equal_rows_are_judged_in_several_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "BUCKET_PART_BYTES", 1000)
+    made = job(tmp_path)
+    table = fingerprints([(number, 1) for number in range(500)])
+    ((_, blob),) = by_bucket(made, table, "hashes")
+    found = list(judge(made, [b"\0" + blob], "hashes", "keys"))
+    assert len(found) > 10
+    assert max(len(verdict.lost["keys"]) for verdict in found) < 100
+    assert sum(len(verdict.lost["keys"]) for verdict in found) == 499
+    assert np.unique(np.concatenate([v.owners["offsets"] for v in found])).size == 1
