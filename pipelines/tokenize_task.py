@@ -27,7 +27,7 @@ from preprocessing.readers import read_piece
 
 CHUNK_TEXT_BYTES = 64 << 20
 # Of short documents the columns weigh more than the text: 54 bytes each, and copies.
-CHUNK_DOCUMENTS = 1 << 19
+CHUNK_DOCUMENTS = 1 << 18
 KIND = "tasks"
 PARTS = "parts"  # records of tasks under way: input bytes done so far
 Elements = list[tuple[int, bytes]]
@@ -98,7 +98,7 @@ def _chunks(
 ) -> Iterator[tuple[Arrays, int]]:
     """Yields some text as arrays, and the input bytes read so far.
 
-    At most 64 MB and half a million documents, unless one batch has more.
+    At most 64 MB and 262,144 documents, unless one batch has more.
     """
     batches: list[Arrays] = []
     size = documents = bytes_read = 0
