@@ -167,11 +167,15 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing_that_looks_complete(
             prepare(corpus, tokenizer_file, output, *flags)
     assert not (output / "manifest.json").exists()
     assert not list(output.glob("*.tfrecord"))
-    leftover = output / f".train-00000-of-00001.tfrecord.{'0' * 32}.tmp"
-    leftover.touch()  # as a writer that was killed leaves it
+    leftovers = [
+        output / f".train-00000-of-00001.tfrecord.{'0' * 32}.tmp",
+        output / "rejects" / f".duplicate-00000.jsonl.{'0' * 32}.tmp",
+    ]
+    for leftover in leftovers:
+        leftover.touch()  # as a writer that was killed leaves it
     assert prepare(corpus, tokenizer_file, output, *flags) == output
     assert fingerprint(output) == fingerprint(dataset)
-    assert not leftover.exists()
+    assert not any(leftover.exists() for leftover in leftovers)
 
 
 @pytest.mark.parametrize(
