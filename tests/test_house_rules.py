@@ -30,7 +30,7 @@ CLASS_NAMES = re.compile(
     r"(Manager|Factory|Helper|Container|Utils)$|^(Base|Abstract)[A-Z]"
 )
 UNFINISHED = re.compile(r"TODO|FIXME|XXX|NotImplementedError")
-MACHINE = re.compile(r"/work/|/home/|/root/|/tmp/quern")
+MACHINE = re.compile(r"(?<![\w.])/(?:home|root|work)/")
 HOSTS = re.compile(r"pypi\.org|pythonhosted|registry\.npmjs")
 
 
