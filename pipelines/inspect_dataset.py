@@ -1,22 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""quern-inspect: shows a dataset, verifies it byte by byte, or reads one row aloud."""
+"""quern-inspect: shows, verifies, reads, searches and compares datasets.
 
+It also estimates what a preparation will take before one is made.
+"""
+
+import argparse
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.compare_datasets import compare_datasets
+from pipelines.find_document import find_document
 from pipelines.verify import verify
 from preprocessing import storage
 from preprocessing.commands import CommandParser, UsageError, run
 from preprocessing.manifest import Manifest, read_manifest
+from preprocessing.objectives import ObjectiveConfig, original_ids, special_ids
+from preprocessing.row_segments import RowSegment, row_segments
 from preprocessing.shards import Shards
 from preprocessing.tokenizer import Tokenizer
 
-ACTIONS = ("show", "verify", "row")
+# What each action wants after its name.
+ACTIONS = {
+    "show": "DATASET",
+    "verify": "DATASET",
+    "row": "DATASET N",
+    "find": "DATASET DOCUMENT_ID",
+    "diff": "DATASET OTHER",
+    "estimate": "and the flags of quern-prepare",
+}
 
 
 def cli() -> NoReturn:
@@ -26,34 +42,67 @@ def cli() -> NoReturn:
 
 def main(argv: Sequence[str]) -> None:
     """Inspects a dataset."""
+    if argv[:1] == ["estimate"]:
+        # The only action without a dataset; its flags are another command's.
+        from pipelines.estimate import estimate
+
+        print(estimate(argv[1:]))
+        return
     flags = _parser().parse_args(argv)
-    if (flags.action == "row") != (flags.number is not None):
-        raise UsageError(
-            "wanted show DATASET, verify DATASET or row DATASET N, found "
-            f"{' '.join(argv)}. Give the row's number to row alone"
-        )
+    wants_more = len(ACTIONS[flags.action].split()) - 1
+    if flags.action == "estimate" or wants_more != len(flags.more):
+        forms = ", ".join(f"{name} {wanted}" for name, wanted in ACTIONS.items())
+        found = " ".join(argv)
+        raise UsageError(f"wanted {forms}, found {found}. Give one of these")
     manifest = read_manifest(flags.dataset)
     if flags.action == "show":
         print(_shown(manifest))
-    elif flags.action == "verify":
-        for line in verify(flags.dataset, manifest):
-            print(line, flush=True)
-        print(f"{flags.dataset} is whole: every byte, count and origin checked")
+    elif flags.action == "row":
+        number = _number(flags.more[0])
+        print(_row(flags.dataset, manifest, flags.split, number))
     else:
-        print(_row(flags.dataset, manifest, flags.split, flags.number))
+        for line in _lines(flags, manifest):
+            print(line, flush=True)
+    if flags.action == "verify":
+        print(f"{flags.dataset} is whole: every byte, count and origin checked")
+
+
+def _lines(flags: argparse.Namespace, manifest: Manifest) -> Iterator[str]:
+    if flags.action == "verify":
+        return verify(flags.dataset, manifest)
+    if flags.action == "find":
+        return find_document(flags.dataset, manifest, flags.more[0])
+    other = flags.more[0]
+    return compare_datasets(flags.dataset, manifest, other, read_manifest(other))
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(
+            f"wanted a row's number after row DATASET, found '{text}'. Count from 0"
+        ) from None
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(
         "quern-inspect",
-        "show prints what a dataset holds; verify reads all of it again and fails at "
-        "the first fault; row prints the text of one row, segment by segment, and "
-        "where each comes from.",
+        "show DATASET prints what a dataset holds; verify DATASET reads all of it "
+        "again and fails at the first fault; row DATASET N prints one row, segment by "
+        "segment, and where each comes from; find DATASET DOCUMENT_ID says which rows "
+        "hold a document or why none does; diff DATASET OTHER says what differs; "
+        "estimate and the flags of quern-prepare say what a preparation will take, "
+        "from a thousandth of its input.",
     )
-    parser.add_argument("action", choices=ACTIONS)
+    parser.add_argument("action", choices=list(ACTIONS))
     parser.add_argument("dataset", metavar="DATASET", help="a dataset's directory")
     parser.add_argument(
-        "number", nargs="?", type=int, metavar="N", help="the row, for row"
+        "more",
+        nargs="*",
+        metavar="MORE",
+        help="row: its number; find: the document's id, key or PATH:OFFSET; diff: the "
+        "other dataset",
     )
     parser.add_argument("--split", default="train", help="the row's split")
     return parser
@@ -102,21 +151,48 @@ def _row(dataset: str, manifest: Manifest, split: str, number: int) -> str:
         eos_id=manifest.eos_id,
         pad_id=manifest.pad_id,
     )
-    tokens, lengths = rows.read(np.array([number]))
-    lengths = lengths[0][lengths[0] > 0]
+    features = {n: x[0] for n, x in rows.read(np.array([number])).items()}
     origins = _origins(dataset, manifest, split, number)
-    lines, at = [], 0
-    for segment, length in enumerate(lengths.tolist()):
-        origin = origins[segment]
+    lines, filled = [], 0
+    for place, segment in enumerate(row_segments(features)):
+        origin = origins[place]
         lines.append(
-            f"--- segment {segment}: {length} ids from id {origin['start']} of "
+            f"--- segment {place}: {len(segment.ids)} ids from id {origin['start']} of "
             f"document {origin['document']} "
             f"({origin['path']} at offset {origin['offset']})"
         )
-        lines.append(tokenizer.decode(tokens[0, at : at + length].tolist()))
-        at += length
-    lines.append(f"--- {tokens.shape[1] - at} ids of padding")
+        lines += _shown_segment(manifest, tokenizer, segment)
+        filled += len(segment.ids)
+    lines.append(f"--- {manifest.row_places - filled} ids of padding")
     return "\n".join(lines)
+
+
+def _shown_segment(
+    manifest: Manifest, tokenizer: Tokenizer, segment: RowSegment
+) -> list[str]:
+    """Returns a segment's text: inputs, then targets, then what both were made from."""
+    if manifest.objective == "causal":
+        return [tokenizer.decode(segment.ids.tolist())]
+    names = {id: name for name, id in tokenizer.bpe.added.items()}
+
+    def spelled(ids: np.ndarray) -> str:
+        marks = np.flatnonzero([id in names for id in ids.tolist()])
+        parts = [part.tolist() for part in np.split(ids, marks)]
+        words = [tokenizer.decode(parts[0])]
+        words += [names[part[0]] + tokenizer.decode(part[1:]) for part in parts[1:]]
+        return "".join(words)
+
+    lines = []
+    if len(segment.inputs):
+        lines.append(spelled(segment.inputs))
+        lines.append(f"--- {len(segment.targets)} ids of targets")
+    lines.append(spelled(segment.targets))
+    objective = ObjectiveConfig(**manifest.config["objective"])
+    special = special_ids(objective, tokenizer)
+    if len(special):
+        ids = original_ids(objective, special, segment.ids, len(segment.inputs))
+        lines += ["--- made from", tokenizer.decode(ids.tolist())]
+    return lines
 
 
 def _origins(

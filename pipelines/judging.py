@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Of rows that share a hash one stays: the smallest by a rank; in bounded memory.
+"""Of rows that share a hash one stays: the first by a rank; in bounded memory.
 
     bucket -> parts by hash -> small: sorted whole
                             -> large, one hash repeated millions of times:
@@ -16,12 +16,13 @@ import numpy as np
 
 from pipelines import plan
 from pipelines.blobs import Arrays, drained, from_bytes, take
+from pipelines.buckets import row_bytes
 from pipelines.gather import Within, count_parts, gather
 from pipelines.plan import Job
 from pipelines.shuffle import receive
 from preprocessing.fingerprints import mix
 
-_ROW_BYTES = 44
+Rank = Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,23 @@ class Verdict:
 
 
 def judge(
-    job: Job, values: Sequence[bytes], group: str, rank: str
+    job: Job, values: Sequence[bytes], group: str, rank: Rank
 ) -> Iterator[Verdict]:
-    """Yields a bucket's verdicts, a part at a time.
+    """Yields a bucket's verdicts, a part at a time; all rows have the same columns.
 
     Args:
         job: the job.
-        values: the bucket's fingerprints.
-        group: the column of hashes, "keys" or "hashes", by which rows are equal.
-        rank: "offsets" or "keys", unique in a group: the smallest stays.
+        values: the bucket's rows, as gathered.
+        group: the column of hashes, uint8 [n, 16], by which rows are equal; the
+            bucket is theirs.
+        rank: columns, the most significant first, unique together in a group: the
+            smallest row stays. Hashes compare as bytes do; other columns are integers
+            of 0 or more, and the largest is first where the name follows a minus.
     """
     parts = count_parts(values, plan.BUCKET_PART_BYTES)
-    counts = _counts(job, values, group, parts)
+    counts = _bytes_of_parts(job, values, group, parts)
     for part in np.flatnonzero(counts).tolist():
-        pieces = max(1, round(counts[part] * _ROW_BYTES / plan.BUCKET_PART_BYTES))
+        pieces = max(1, round(counts[part] / plan.BUCKET_PART_BYTES))
         in_part = functools.partial(_in_part, job, group, parts, part)
         winners = None
         if pieces > 1:
@@ -64,45 +68,50 @@ def _in_part(job: Job, group: str, parts: int, part: int, rows: Arrays) -> np.nd
 
 
 def _in_piece(
-    in_part: Within, rank: str, pieces: int, piece: int, rows: Arrays
+    in_part: Within, rank: Rank, pieces: int, piece: int, rows: Arrays
 ) -> np.ndarray:
-    mine = plan.ranges(mix(_rank(rows, rank)[-1]), pieces) == piece
-    return mine & in_part(rows)
+    # All of the rank is mixed: rows of a hot group may differ in its last word alone.
+    place = np.zeros(len(rows[rank[-1]]), np.uint64)
+    for word in _words_of(rows, rank):
+        place = mix(place ^ word)
+    return (plan.ranges(place, pieces) == piece) & in_part(rows)
 
 
-def _counts(job: Job, values: Sequence[bytes], group: str, parts: int) -> np.ndarray:
-    """Returns the rows in each part, int64 [parts]."""
-    counts = np.zeros(parts, np.int64)
+def _bytes_of_parts(
+    job: Job, values: Sequence[bytes], group: str, parts: int
+) -> np.ndarray:
+    """Returns the bytes of the rows in each part, int64 [parts]."""
+    total = np.zeros(parts, np.int64)
     for value in values:
         rows = from_bytes(receive(job.work, [value])[0])
         place = job.buckets(rows[group], parts) % parts
-        counts += np.bincount(place, minlength=parts)
-    return counts
+        total += np.bincount(place, minlength=parts) * row_bytes(rows)
+    return total
 
 
 def _winners(
-    job: Job, values: Sequence[bytes], within: Within, group: str, rank: str
+    job: Job, values: Sequence[bytes], within: Within, group: str, rank: Rank
 ) -> Arrays:
     """Returns the row that stays of each group, reading the rows bit by bit."""
     held: list[Arrays] = []
-    count = 0
+    size = 0
     for value in values:
         rows = gather(job.work, [value], within)
         if rows is None:
             continue
         held.append(rows)
-        count += len(rows[group])
-        if count * _ROW_BYTES > plan.BUCKET_PART_BYTES:
-            held, count = [_firsts(drained(held), group, rank)], 0
+        size += len(rows[group]) * row_bytes(rows)
+        if size > plan.BUCKET_PART_BYTES:
+            held, size = [_firsts(drained(held), group, rank)], 0
     return _firsts(drained(held), group, rank)
 
 
-def _firsts(rows: Arrays, group: str, rank: str) -> Arrays:
+def _firsts(rows: Arrays, group: str, rank: Rank) -> Arrays:
     order, first = _sorted(rows, group, rank)
     return take(rows, order[first])
 
 
-def _verdict(rows: Arrays, winners: Arrays | None, group: str, rank: str) -> Verdict:
+def _verdict(rows: Arrays, winners: Arrays | None, group: str, rank: Rank) -> Verdict:
     """Judges rows; `winners`, where given, are all groups', among the rows or not."""
     count = len(rows[group])
     if winners is not None:
@@ -121,26 +130,33 @@ def _verdict(rows: Arrays, winners: Arrays | None, group: str, rank: str) -> Ver
 
 
 def _equal(
-    rows: Arrays, order: np.ndarray, owners: np.ndarray, rank: str
+    rows: Arrays, order: np.ndarray, owners: np.ndarray, rank: Rank
 ) -> np.ndarray:
     """Tells which sorted rows have their owner's rank, bool [n]."""
     return np.logical_and.reduce(
-        [column[order] == column[owners] for column in _rank(rows, rank)]
+        [word[order] == word[owners] for word in _words_of(rows, rank)]
     )
 
 
-def _sorted(rows: Arrays, group: str, rank: str) -> tuple[np.ndarray, np.ndarray]:
+def _sorted(rows: Arrays, group: str, rank: Rank) -> tuple[np.ndarray, np.ndarray]:
     """Returns rows' places by group and rank, and which start a group, bool [n]."""
     high, low = words(rows[group])
-    order = np.lexsort((*_rank(rows, rank), low, high))
+    order = np.lexsort((*_words_of(rows, rank), low, high))
     return order, _starts(high[order], low[order])
 
 
-def _rank(rows: Arrays, rank: str) -> tuple[np.ndarray, ...]:
+def _words_of(rows: Arrays, rank: Rank) -> list[np.ndarray]:
     """Returns the rank's words, uint64 [n] each, the most significant last."""
-    if rank == "offsets":
-        return (rows["offsets"].astype(np.uint64),)
-    return tuple(reversed(words(rows[rank])))
+    found: list[np.ndarray] = []
+    for name in rank:
+        column = rows[name.removeprefix("-")]
+        if column.ndim == 2:
+            found += words(column)
+        elif name.startswith("-"):
+            found.append(~column.astype(np.uint64))
+        else:
+            found.append(column.astype(np.uint64))
+    return found[::-1]
 
 
 def words(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

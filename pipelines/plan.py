@@ -19,8 +19,12 @@ from preprocessing import packing, storage
 from preprocessing.commands import UsageError
 from preprocessing.documents import Piece, ReaderConfig, plan_pieces
 from preprocessing.manifest import config_hash
+from preprocessing.mixture import MixtureConfig
+from preprocessing.near_config import NearConfig
 from preprocessing.normalize import CleaningConfig
+from preprocessing.objectives import ObjectiveConfig, row_format
 from preprocessing.records import RecordFormat
+from preprocessing.rules.named import RuleConfig
 from preprocessing.storage import InputFile
 from preprocessing.tokenizer import Tokenizer
 
@@ -38,6 +42,7 @@ SHARD_PART_BYTES = 96 << 20
 # The same where documents are judged by their fingerprints, 7 bytes for each.
 BUCKET_PART_BYTES = 48 << 20
 PLANNERS = {"best_fit": packing.best_fit, "concat": packing.concat}
+DUPLICATES = ("exact", "lines", "near")
 WORK_NAME = "_work"
 
 
@@ -53,12 +58,50 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True)
+class ListFile:
+    """A file that a rule reads besides the input: its name and its SHA-256."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class PrepareConfig:
-    """All that the bytes of a dataset depend on, besides the input itself."""
+    """All that the bytes of a dataset depend on, besides the input itself.
+
+    Attributes:
+        tokenizer: the ids.
+        reader: how files become documents.
+        cleaning: what is tidied in every document.
+        block: lists of addresses whose documents go.
+        allow: lists of addresses whose documents alone stay, if there are any.
+        rules: what documents must pass, in order.
+        deduplicate: some of `DUPLICATES`, in that order.
+        line_words: shorter lines are not looked for elsewhere.
+        near: how near duplicates are found.
+        decontaminate: evaluation files whose texts must not occur.
+        decontaminate_ngram: words in a row that count as an occurrence.
+        objective: what training asks of a document.
+        mixture: named sources and their shares; None where the input is one.
+        sequence_length: targets of a row.
+        packing: one of `PLANNERS`.
+        validation_fraction: share of documents of the validation split.
+        seed: decides order, split and what objectives draw.
+    """
 
     tokenizer: TokenizerConfig
     reader: ReaderConfig = field(default_factory=ReaderConfig)
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    block: tuple[ListFile, ...] = ()
+    allow: tuple[ListFile, ...] = ()
+    rules: tuple[RuleConfig, ...] = ()
+    deduplicate: tuple[str, ...] = ("exact",)
+    line_words: int = 3
+    near: NearConfig = field(default_factory=NearConfig)
+    decontaminate: tuple[ListFile, ...] = ()
+    decontaminate_ngram: int = 13
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    mixture: MixtureConfig | None = None
     sequence_length: int = 1024
     packing: str = "best_fit"
     validation_fraction: float = 0.01
@@ -75,6 +118,12 @@ class PrepareConfig:
                 "wanted --validation_fraction of 0 or more and below 1, found "
                 f"{self.validation_fraction}. 0.01 is usual"
             )
+        unknown = [name for name in self.deduplicate if name not in DUPLICATES]
+        if unknown:
+            raise UsageError(
+                f"wanted --deduplicate {', '.join(DUPLICATES)} or none, found "
+                f"{unknown[0]}"
+            )
         if self.packing not in PLANNERS:
             raise UsageError(
                 f"wanted --packing {' or '.join(PLANNERS)}, found {self.packing}"
@@ -83,7 +132,12 @@ class PrepareConfig:
     @property
     def layout(self) -> RecordFormat:
         """The rows' layout."""
-        return RecordFormat(self.sequence_length, self.tokenizer.vocab_size)
+        return row_format(
+            self.objective,
+            self.sequence_length,
+            self.tokenizer.vocab_size,
+            sources=self.mixture is not None,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the manifest's `config`, sizes of the plan included."""
@@ -112,10 +166,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """The files, in the order their numbers refer to, and the tasks over them."""
+    """The files, in the order their numbers refer to, and the tasks over them.
+
+    Attributes:
+        files: relative paths.
+        tasks: what is read, by whom.
+        sizes: bytes of each file.
+        modified: when each last changed.
+    """
 
     files: tuple[str, ...]
     tasks: tuple[Task, ...]
+    sizes: tuple[int, ...]
+    modified: tuple[str, ...]
 
     @functools.cached_property
     def file_index(self) -> Mapping[str, int]:
@@ -131,6 +194,7 @@ class Job:
     config: PrepareConfig
     shards: int
     transport: Transport
+    judge_only: bool = False  # a dry run: nothing is encoded or packed
 
     @property
     def work(self) -> str:
@@ -189,13 +253,17 @@ def _read_plan(path: str, config: str) -> Plan:
         Task(number, tuple(Piece(**piece) for piece in task["pieces"]), task["size"])
         for number, task in enumerate(fields["tasks"])
     ]
-    return Plan(tuple(fields["files"]), tuple(tasks))
+    columns = (tuple(fields[name]) for name in ("files", "sizes", "modified"))
+    names, sizes, modified = columns
+    return Plan(names, tuple(tasks), sizes, modified)
 
 
 def write_plan(job: Job, plan: Plan) -> None:
     """Publishes the plan where workers read it."""
     fields = {
         "files": plan.files,
+        "sizes": plan.sizes,
+        "modified": plan.modified,
         "tasks": [
             {"size": task.size, "pieces": [dataclasses.asdict(p) for p in task.pieces]}
             for task in plan.tasks
@@ -222,7 +290,12 @@ def make_plan(files: Sequence[InputFile], reader: ReaderConfig) -> Plan:
         pieces.append(piece)
         size += piece.size
     close()
-    return Plan(tuple(file.relative for file in files), tuple(tasks))
+    return Plan(
+        files=tuple(file.relative for file in files),
+        tasks=tuple(tasks),
+        sizes=tuple(file.size for file in files),
+        modified=tuple(file.modified for file in files),
+    )
 
 
 def count_shards(plan: Plan) -> int:

@@ -9,29 +9,31 @@ the same bytes, whatever the runner, the number of workers or of restarts.
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from pipelines import pack_shard, tokenize_task, workspace
-from pipelines.execution import stopping_on_request
-from pipelines.input_flags import add_input_flags, reader_config
-from pipelines.plan import (
-    PLANNERS,
-    Job,
-    Plan,
-    PrepareConfig,
-    TokenizerConfig,
-    count_shards,
-    make_plan,
+from pipelines import (
+    line_duplicates,
+    mix_shards,
+    pack_shard,
+    prepare_flags,
+    tokenize_task,
+    workspace,
 )
+from pipelines.checksums import check_sizes, write_sums
+from pipelines.dry_run import dry_run_table
+from pipelines.execution import stopping_on_request
+from pipelines.plan import PLANNERS, Job, Plan, count_shards, make_plan
+from pipelines.prepare_input import input_files, tokenizer_of
 from pipelines.progress import Progress, amount, watch
 from pipelines.report import write_report
 from pipelines.results import Results, check_reject_fraction, collect, manifest_of
+from pipelines.rule_files import RuleFiles
 from pipelines.runners import (
     LOCAL,
     STOCK,
-    add_runner_flags,
     available_workers,
     parse_with_beam_flags,
     run_pipeline,
@@ -39,9 +41,15 @@ from pipelines.runners import (
 from pipelines.shuffle import Transport
 from pipelines.steps import read_record, read_records, record_number
 from preprocessing import storage
-from preprocessing.commands import CommandParser, UsageError, run
-from preprocessing.manifest import Manifest, read_manifest, write_manifest
-from preprocessing.normalize import CleaningConfig
+from preprocessing.commands import run
+from preprocessing.manifest import (
+    MANIFEST_NAME,
+    TOKENIZER_NAME,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
+from preprocessing.objectives import check_objective
 from preprocessing.storage import InputFile
 from preprocessing.tokenizer import Tokenizer
 
@@ -62,16 +70,23 @@ def main(argv: Sequence[str]) -> None:
 
 def _prepare(argv: Sequence[str]) -> None:
     start = time.monotonic()
-    flags, beam_args = parse_with_beam_flags(_parser(), argv)
-    if not 0 <= flags.max_reject_fraction <= 1:
-        raise UsageError(
-            "wanted --max_reject_fraction between 0 and 1, found "
-            f"{flags.max_reject_fraction}. 0.05 is usual"
-        )
-    files = _files(flags.input)
-    tokenizer = _tokenizer(flags)
-    config = _config(flags, tokenizer)
+    flags, beam_args = parse_with_beam_flags(prepare_flags.parser(), argv)
+    prepare_flags.check(flags)
+    mixture, files = input_files(flags)
+    tokenizer = tokenizer_of(flags)
+    lists = RuleFiles.read(flags)
+    config = prepare_flags.config(flags, tokenizer, mixture, lists.names())
+    planner = PLANNERS[config.packing]
+    check_objective(config.objective, tokenizer, config.sequence_length, planner)
     plan = make_plan(files, config.reader)
+    workers = flags.workers or available_workers()
+    if flags.dry_run:
+        with tempfile.TemporaryDirectory(prefix="quern-dry-run-") as place:
+            job = Job(f"{place}/dry", config, count_shards(plan), "files", True)
+            workspace.begin(job, plan, files, tokenizer.json_bytes, lists.contents())
+            _run(job, plan, flags.runner, workers, beam_args)
+            print(dry_run_table(collect(job)))
+        return
     job = Job(flags.output, config, count_shards(plan), _transport(flags))
     state = workspace.claim(job, files)
     if state == "finished":
@@ -85,122 +100,11 @@ def _prepare(argv: Sequence[str]) -> None:
             "quern-export will refuse what is trained on this dataset: no graph can "
             f"reproduce this of its tokenizer: {tokenizer.bpe.beyond_graphs}"
         )
-    workspace.begin(job, plan, files, tokenizer.json_bytes)
-    workers = flags.workers or available_workers()
+    workspace.begin(job, plan, files, tokenizer.json_bytes, lists.contents())
     _run(job, plan, flags.runner, workers, beam_args)
     results = collect(job)
-    check_reject_fraction(results, flags.max_reject_fraction)
+    check_reject_fraction(job, results, flags.max_reject_fraction)
     _publish(job, files, results, tokenizer, time.monotonic() - start, workers)
-
-
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "quern-prepare",
-        "Turns raw text into a dataset: reads, cleans, drops exact duplicates, "
-        "tokenizes, shuffles and packs. Run the same command again to go on after an "
-        "interruption. Flags of Beam itself are accepted too.",
-    )
-    add_input_flags(parser)
-    parser.add_argument(
-        "--tokenizer", required=True, metavar="FILE", help="a tokenizer.json"
-    )
-    for name in ("bos", "eos", "pad"):
-        parser.add_argument(
-            f"--{name}_token",
-            metavar="NAME",
-            help=f"the tokenizer's {name.upper()} token, or none; "
-            f"<|{name}|> where the file has it",
-        )
-    parser.add_argument(
-        "--output", required=True, metavar="DATASET", help="a new or empty directory"
-    )
-    _add_dataset_flags(parser)
-    parser.add_argument(
-        "--max_reject_fraction",
-        type=float,
-        default=0.05,
-        metavar="F",
-        help="fail if more of the documents are rejected; duplicates do not count",
-    )
-    add_runner_flags(parser)
-    parser.add_argument(
-        "--shuffle",
-        default="auto",
-        choices=["auto", "files", "groupbykey"],
-        help="how documents travel between workers: through files of the output "
-        "directory, which all workers must reach, or inside Beam; auto: files for "
-        f"--runner {LOCAL} and {STOCK}, else groupbykey",
-    )
-    return parser
-
-
-def _add_dataset_flags(parser: CommandParser) -> None:
-    """Adds the flags that decide what the rows hold."""
-    default = PrepareConfig(TokenizerConfig("", 1, None, 0, 0))
-    parser.add_argument(
-        "--sequence_length",
-        type=int,
-        default=default.sequence_length,
-        metavar="N",
-        help="targets per row; rows hold one id more",
-    )
-    parser.add_argument(
-        "--packing",
-        default=default.packing,
-        choices=list(PLANNERS),
-        help="best_fit keeps documents whole where they fit; concat fills every row",
-    )
-    parser.add_argument(
-        "--validation_fraction",
-        type=float,
-        default=default.validation_fraction,
-        metavar="F",
-        help="share of documents that go to the validation split",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=default.seed,
-        metavar="N",
-        help="decides order and split",
-    )
-
-
-def _files(patterns: Sequence[str]) -> list[InputFile]:
-    files = storage.expand(patterns)
-    if not any(file.size for file in files):
-        raise UsageError(
-            f"wanted documents in the input, found {len(files)} empty "
-            f"file{'s' * (len(files) > 1)}. Check --input"
-        )
-    return files
-
-
-def _tokenizer(flags: argparse.Namespace) -> Tokenizer:
-    return Tokenizer.load(
-        flags.tokenizer,
-        bos_token=flags.bos_token,
-        eos_token=flags.eos_token,
-        pad_token=flags.pad_token,
-    )
-
-
-def _config(flags: argparse.Namespace, tokenizer: Tokenizer) -> PrepareConfig:
-    return PrepareConfig(
-        tokenizer=TokenizerConfig(
-            sha256=tokenizer.sha256,
-            vocab_size=tokenizer.vocab_size,
-            bos_id=tokenizer.bos_id,
-            eos_id=tokenizer.eos_id,
-            pad_id=tokenizer.pad_id,
-        ),
-        reader=reader_config(flags),
-        cleaning=CleaningConfig(),
-        sequence_length=flags.sequence_length,
-        packing=flags.packing,
-        validation_fraction=flags.validation_fraction,
-        seed=flags.seed,
-    )
 
 
 def _transport(flags: argparse.Namespace) -> Transport:
@@ -233,19 +137,25 @@ class _Poll:
         self._total = sum(task.size for task in plan.tasks)
 
     def __call__(self) -> Progress:
-        """Returns input bytes tokenized, then input bytes whose shards are packed."""
-        shards = self._finished(pack_shard.KIND)
-        if shards:
-            return Progress(
-                "packing", self._total * len(shards) // self._job.shards, self._total
-            )
+        """Returns input bytes by how far the last stage begun has come with them."""
+        for stage, kind in (("mixing", mix_shards.KIND), ("packing", pack_shard.KIND)):
+            shards = len(self._finished(kind))
+            if shards:
+                share = self._total * shards // self._job.shards
+                return Progress(stage, share, self._total)
         done = self._finished(tokenize_task.KIND)
-        tokenized = sum(self._plan.tasks[number].size for number in done)
-        tokenized += sum(
+        begun = self._finished(tokenize_task.PARTS)
+        if not (done or begun) and "lines" in self._job.config.deduplicate:
+            return self._progress("lines", self._finished(line_duplicates.FOUND))
+        parts = sum(
             (read_record(self._job, tokenize_task.PARTS, number) or {"done": 0})["done"]
-            for number in self._finished(tokenize_task.PARTS) - done
+            for number in begun - done
         )
-        return Progress("tokenizing", tokenized, self._total)
+        return self._progress("tokenizing", done, parts)
+
+    def _progress(self, stage: str, done: set[int], parts: int = 0) -> Progress:
+        whole = sum(self._plan.tasks[number].size for number in done)
+        return Progress(stage, whole + parts, self._total)
 
     def _finished(self, kind: str) -> set[int]:
         names = storage.list_names(self._job.path(kind))
@@ -262,8 +172,9 @@ def _publish(
 ) -> None:
     """Writes what goes beside the shards, the manifest last, and says what was done."""
     manifest = manifest_of(job, files, results)
+    check_sizes(job.output, results.files)
     storage.write_atomically(
-        storage.join(job.output, "tokenizer.json"), tokenizer.json_bytes
+        storage.join(job.output, TOKENIZER_NAME), tokenizer.json_bytes
     )
     timings = {
         "wall_seconds": seconds,
@@ -278,6 +189,9 @@ def _publish(
     )
     report = storage.join(job.output, "report.html")
     write_report(report, manifest, results, timings)
+    sums = {file["name"]: file["sha256"] for file in results.files}
+    sums[TOKENIZER_NAME] = manifest.tokenizer_sha256
+    write_sums(job.output, {**sums, MANIFEST_NAME: manifest.dataset_hash})
     write_manifest(job.output, manifest)
     workspace.end(job)
     print(_summary(manifest, results, seconds))
@@ -287,7 +201,7 @@ def _publish(
 def _summary(manifest: Manifest, results: Results, seconds: float) -> str:
     counts, splits = manifest.counts, manifest.splits
     rows = sum(split.rows for split in splits.values())
-    filled = counts.tokens_written / max(1, rows * (manifest.sequence_length + 1))
+    filled = counts.tokens_written / max(1, rows * manifest.row_places)
     rejected = ", ".join(f"{name} {n:,}" for name, n in counts.rejected.items())
     # One reject, however much the file held after the damage: so it is named here.
     damaged = [

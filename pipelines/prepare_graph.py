@@ -10,6 +10,24 @@
                             └─ by shard ─> pack ─ by 0 ─> number rows ─ by shard
                                                               └─> provenance
 
+Without "exact" the step of duplicates is left out. With "near" more is asked of the
+documents that survive, and forced validation is part of the last step:
+
+    survivors ─ by band bucket ─> near pairs ─ by pair bucket ─> distinct pairs
+        └ candidates ─────────────┐                                   │
+                                  └── flatten <───────────────────────┘
+           losers, forced validation <─ clusters <─ by 0 ─┘
+
+With "lines" the tasks are read once more, before they are tokenized:
+
+    tasks ─ by task ─> lines ─ by line bucket ─> repeated lines ─ by task ─> tokenize
+
+With a mixture, rows are packed source by source and then mixed:
+
+    pack ─ by 0 ─> order rows ─ by shard ─> mix
+
+A dry run ends where documents would be packed.
+
 Every element is KV[int, bytes]. There are no side inputs, state, timers, Reshuffle or
 Beam sinks, so the graph stays inside what every runner supports.
 """
@@ -21,7 +39,17 @@ from typing import Literal
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
-from pipelines.duplicates import drop_duplicates, drop_repeated_ids, force_validation
+from pipelines.duplicates import (
+    Judged,
+    candidates_of,
+    drop_duplicates,
+    drop_repeated_ids,
+    force_validation,
+)
+from pipelines.line_duplicates import drop_repeated_lines, find_lines
+from pipelines.mix_shards import mix_shard
+from pipelines.mixture_order import order_rows
+from pipelines.near_duplicates import distinct_pairs, join_clusters, pair_with_best
 from pipelines.pack_shard import pack_shard, splits_of
 from pipelines.plan import Job
 from pipelines.provenance import write_provenance
@@ -31,7 +59,9 @@ from pipelines.tokenize_task import tokenize_task
 Element = tuple[int, bytes]
 Fingerprints = TaggedOutput[Literal["fingerprints"], Element]
 Losers = TaggedOutput[Literal["losers"], Element]
+Candidates = TaggedOutput[Literal["candidates"], Element]
 _DOCUMENTS, _LOSERS, _FORCED, _NOTHING = b"d", b"l", b"f", b"n"
+_PAIRS, _CANDIDATES = b"p", b"c"
 _ROWS = struct.Struct("<IQQ")  # shard, rows of train, rows of validation
 
 
@@ -43,26 +73,60 @@ def build_graph(pipeline: beam.Pipeline, job: Job, tasks: int) -> None:
         job: the job, whose plan lies in its work directory.
         tasks: the number of the plan's tasks.
     """
-    tokenized = _seeds(pipeline, "tasks", tasks) | "tokenize" >> _do(
+    tokenized = _tasks(pipeline, job, tasks) | "tokenize" >> _do(
         Tokenize(job), "fingerprints"
     )
-    repeated = _grouped(tokenized.fingerprints, "key") | "repeated ids" >> _do(
-        RepeatedIds(job), "losers"
-    )
-    unique = _grouped(repeated.main, "content") | "duplicates" >> _do(
-        Duplicates(job), "losers"
-    )
-    forced = _grouped(unique.main, "candidates") | "validation" >> _do(
-        ForcedValidation(job)
-    )
+    for_shards = [tokenized.main, *_judged(tokenized.fingerprints, job)]
+    if job.judge_only:
+        return
     # Every shard is written, those without documents too.
-    nothing = pipeline | "shards" >> _create(job.shards, _NOTHING)
-    parts = (tokenized.main, repeated.losers, unique.losers, forced.main, nothing)
-    rows = _grouped(parts | "all for a shard" >> beam.Flatten(), "shard") | (
-        "pack" >> _do(Pack(job))
+    for_shards.append(pipeline | "shards" >> _create(job.shards, _NOTHING))
+    rows = _grouped(_together(for_shards, "shard"), "shard") | "pack" >> _do(Pack(job))
+    if job.config.mixture is None:
+        numbers = _grouped(rows.main, "rows") | "number rows" >> _do(NumberRows(job))
+        _ = _grouped(numbers.main, "numbers") | "provenance" >> _do(Provenance(job))
+    else:
+        order = _grouped(rows.main, "rows") | "order rows" >> _do(OrderRows(job))
+        _ = _grouped(order.main, "order") | "mix" >> _do(Mix(job))
+
+
+def _tasks(pipeline: beam.Pipeline, job: Job, tasks: int) -> beam.PCollection:
+    """Returns each task's number, grouped with the lines that it must drop."""
+    seeds = _seeds(pipeline, "tasks", tasks)
+    if "lines" not in job.config.deduplicate:
+        return seeds
+    lines = seeds | "lines" >> _do(Lines(job))
+    losers = _grouped(lines.main, "line") | "repeated lines" >> _do(RepeatedLines(job))
+    # Every task is tokenized, those that lose no line too.
+    again = pipeline | "tasks again" >> _create(tasks, _NOTHING)
+    return _grouped(_together([losers.main, again], "task"), "task")
+
+
+def _judged(fingerprints: beam.PCollection, job: Job) -> list[beam.PCollection]:
+    """Returns what shards are told of documents: losers, and who must validate."""
+    unique = _grouped(fingerprints, "key") | "repeated ids" >> _do(
+        RepeatedIds(job), "losers", "candidates"
     )
-    numbers = _grouped(rows.main, "rows") | "number rows" >> _do(NumberRows(job))
-    _ = _grouped(numbers.main, "numbers") | "provenance" >> _do(Provenance(job))
+    told = [unique.losers]
+    if "exact" in job.config.deduplicate:
+        unique = _grouped(unique.main, "content") | "duplicates" >> _do(
+            Duplicates(job), "losers", "candidates"
+        )
+        told.append(unique.losers)
+    if "near" not in job.config.deduplicate:
+        forced = _grouped(unique.candidates, "candidates") | "validation" >> _do(
+            ForcedValidation(job)
+        )
+        return [*told, forced.main]
+    met = _grouped(unique.main, "band") | "near pairs" >> _do(NearPairs(job))
+    pairs = _grouped(met.main, "pair") | "distinct pairs" >> _do(DistinctPairs(job))
+    all_pairs = _together([pairs.main, unique.candidates], "cluster")
+    joined = _grouped(all_pairs, "cluster") | "clusters" >> _do(JoinClusters(job))
+    return [*told, joined.main]
+
+
+def _together(parts: list[beam.PCollection], name: str) -> beam.PCollection:
+    return parts | f"all for a {name}" >> beam.Flatten()
 
 
 def _create(count: int, value: bytes) -> beam.PTransform:
@@ -90,6 +154,22 @@ class Step(beam.DoFn):
         self.job = job
 
 
+class Lines(Step):
+    """A task to rows of its lines, by line bucket."""
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
+        """Yields rows."""
+        yield from find_lines(self.job, self.job.plan().tasks[element[0]])
+
+
+class RepeatedLines(Step):
+    """Rows of a line bucket to the lines that each task must drop."""
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
+        """Yields lines."""
+        yield from drop_repeated_lines(self.job, element[0], list(element[1]))
+
+
 class Tokenize(Step):
     """A task to its documents, by shard, and fingerprints, by key bucket."""
 
@@ -98,36 +178,33 @@ class Tokenize(Step):
     ) -> Iterator[Element | Fingerprints]:
         """Yields documents; tags fingerprints."""
         task = self.job.plan().tasks[element[0]]
-        scattered = tokenize_task(self.job, task)
+        lines = [value for value in element[1] if value != _NOTHING]
+        scattered = tokenize_task(self.job, task, lines)
         yield from _tagged(_DOCUMENTS, scattered.documents)
         for fingerprint in scattered.fingerprints:
             yield TaggedOutput("fingerprints", fingerprint)
 
 
 class RepeatedIds(Step):
-    """Fingerprints of a key bucket to survivors, by content bucket, and losers."""
+    """Fingerprints of a key bucket to survivors and losers."""
 
     def process(
         self, element: tuple[int, Iterable[bytes]]
-    ) -> Iterator[Element | Losers]:
-        """Yields survivors; tags losers."""
+    ) -> Iterator[Element | Losers | Candidates]:
+        """Yields survivors; tags losers, and candidates where it is the last step."""
         judged = drop_repeated_ids(self.job, element[0], list(element[1]))
-        yield from judged.survivors
-        for loser in _tagged(_LOSERS, judged.losers):
-            yield TaggedOutput("losers", loser)
+        yield from _judged_elements(judged)
 
 
 class Duplicates(Step):
-    """Survivors of a content bucket to one candidate for validation, and losers."""
+    """Survivors of a content bucket to a candidate for validation, and losers."""
 
     def process(
         self, element: tuple[int, Iterable[bytes]]
-    ) -> Iterator[Element | Losers]:
-        """Yields the candidate; tags losers."""
+    ) -> Iterator[Element | Losers | Candidates]:
+        """Yields bands of documents that stay; tags losers and candidates."""
         judged = drop_duplicates(self.job, element[0], list(element[1]))
-        yield from judged.survivors
-        for loser in _tagged(_LOSERS, judged.losers):
-            yield TaggedOutput("losers", loser)
+        yield from _judged_elements(judged)
 
 
 class ForcedValidation(Step):
@@ -135,7 +212,38 @@ class ForcedValidation(Step):
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
         """Yields at most one document's key."""
-        yield from _tagged(_FORCED, force_validation(self.job, list(element[1])))
+        keys, documents = candidates_of([value[1:] for value in element[1]])
+        yield from _tagged(_FORCED, force_validation(self.job, keys, documents))
+
+
+class NearPairs(Step):
+    """Rows of a band bucket to pairs of documents that met, by pair bucket."""
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
+        """Yields pairs."""
+        yield from pair_with_best(self.job, element[0], list(element[1]))
+
+
+class DistinctPairs(Step):
+    """Pairs of a bucket to one place, each once."""
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
+        """Yields pairs."""
+        pairs = distinct_pairs(self.job, element[0], list(element[1]))
+        yield from _tagged(_PAIRS, pairs)
+
+
+class JoinClusters(Step):
+    """All pairs and candidates to losers, and the document that must validate."""
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
+        """Yields losers and at most one document's key."""
+        gathered: dict[bytes, list[bytes]] = {_PAIRS: [], _CANDIDATES: []}
+        for value in element[1]:
+            gathered[value[:1]].append(value[1:])
+        joined = join_clusters(self.job, gathered[_PAIRS], gathered[_CANDIDATES])
+        yield from _tagged(_LOSERS, joined.losers)
+        yield from _tagged(_FORCED, joined.forced)
 
 
 class Pack(Step):
@@ -167,6 +275,26 @@ class NumberRows(Step):
             before = [total + more for total, more in zip(before, rows, strict=True)]
 
 
+class OrderRows(Step):
+    """The word that all shards are packed to each shard's number."""
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
+        """Yields the numbers, when the order of rows is written."""
+        shards = [_ROWS.unpack(value)[0] for value in element[1]]
+        order_rows(self.job)
+        for index in sorted(shards):
+            yield index, _NOTHING
+
+
+class Mix(Step):
+    """A shard's number to its mixed rows and their provenance."""
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
+        """Yields nothing."""
+        mix_shard(self.job, element[0])
+        yield from ()
+
+
 class Provenance(Step):
     """A shard's first rows to its provenance tables."""
 
@@ -182,3 +310,13 @@ class Provenance(Step):
 def _tagged(tag: bytes, elements: Iterable[Element]) -> Iterator[Element]:
     for key, value in elements:
         yield key, tag + value
+
+
+def _judged_elements(judged: Judged) -> Iterator[Element | Losers | Candidates]:
+    yield from judged.survivors
+    for element in _tagged(_LOSERS, judged.losers):
+        loser: Losers = TaggedOutput("losers", element)
+        yield loser
+    for element in _tagged(_CANDIDATES, judged.candidates):
+        candidate: Candidates = TaggedOutput("candidates", element)
+        yield candidate

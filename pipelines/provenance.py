@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import pack_shard
-from pipelines.blobs import from_bytes
+from pipelines.blobs import Arrays, read_blob
+from pipelines.checksums import FileSum, SummedFile, summed_file
 from pipelines.plan import Job
-from pipelines.steps import read_record, write_record
-from preprocessing import storage
-from preprocessing.commands import WorkError
+from pipelines.steps import finished, write_record
 
 KIND = "provenance-records"
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
         ("segment", pa.int32()),
@@ -45,43 +44,47 @@ def write_provenance(job: Job, index: int, first_rows: Mapping[str, int]) -> Non
         index: the shard.
         first_rows: the split's row that is the shard's first, for each split.
     """
-    if read_record(job, KIND, index) is not None:
+    if finished(job, KIND, index) is not None:
         return
-    packed = read_record(job, pack_shard.KIND, index)
-    if packed is None:
-        raise WorkError(
-            f"wanted the record of shard {index}, found none: the work directory was "
-            "damaged. Remove the output and run again"
-        )
+    files: list[FileSum] = []
+    packed = pack_shard.packed_record(job, index)
     for split, first in first_rows.items():
         name = provenance_name(split, index, job.shards)
         with (
-            storage.atomic_file(storage.join(job.output, name)) as file,
-            # Keys are unique: a dictionary of them would only cost time.
-            pq.ParquetWriter(
-                file, _SCHEMA, compression="zstd", use_dictionary=["path", "segment"]
-            ) as writer,
+            summed_file(job.output, name) as file,
+            table_writer(file) as writer,
         ):
             for part in range(packed["parts"]):
-                writer.write_table(_table(job, split, index, part, first))
-    write_record(job, KIND, index, {})
+                path = pack_shard.provenance_work_path(job, split, index, part)
+                blob = read_blob(path)
+                blob["row"] = blob["row"] + first
+                writer.write_table(table_of(job, blob))
+        files.append(file.sum(name))
+    write_record(job, KIND, index, {"files": files})
 
 
-def _table(job: Job, split: str, index: int, part: int, first: int) -> pa.Table:
-    path = pack_shard.provenance_work_path(job, split, index, part)
-    blob = from_bytes(storage.read_bytes(path))
+def table_writer(file: SummedFile) -> pq.ParquetWriter:
+    """Returns what writes tables of `table_of` to a file."""
+    # Keys are unique: a dictionary of them would only cost time.
+    return pq.ParquetWriter(
+        file, SCHEMA, compression="zstd", use_dictionary=["path", "segment"]
+    )
+
+
+def table_of(job: Job, segments: Arrays) -> pa.Table:
+    """Returns the lines of some segments, as `pack_shard` keeps them."""
     paths = pa.DictionaryArray.from_arrays(
-        pa.array(blob["files"]), pa.array(job.plan().files, pa.string())
+        pa.array(segments["files"]), pa.array(job.plan().files, pa.string())
     )
     columns = {
-        "row": blob["row"] + first,
-        "segment": blob["segment"],
-        "document": _hex(blob["keys"]),
+        "row": segments["row"],
+        "segment": segments["segment"],
+        "document": _hex(segments["keys"]),
         "path": paths.cast(pa.string()),
-        "offset": blob["offsets"],
-        "start": blob["start"],
+        "offset": segments["offsets"],
+        "start": segments["start"],
     }
-    return pa.table(columns, schema=_SCHEMA)
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _hex(keys: np.ndarray) -> pa.StringArray:

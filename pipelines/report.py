@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dataset's report: one HTML file with everything in it, drawn as inline SVG."""
+"""The dataset's report: one HTML file with everything in it, to look at."""
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.report_charts import Bar, bars, columns, counted, key
+from pipelines.report_page import (
+    cards,
+    page,
+    percent,
+    power_of_two,
+    section,
+    several,
+    short,
+    table,
+)
 from pipelines.results import Results
 from preprocessing import storage
 from preprocessing.manifest import Manifest
 
-MOST_SOURCES = 20
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;
-color:#1c1c1c;background:#fff} h1{font-size:1.5rem} h2{font-size:1.1rem;margin-top:2rem}
-table{border-collapse:collapse} td,th{padding:.15rem .9rem .15rem 0;text-align:left;
-vertical-align:top} td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-th{font-weight:600;border-bottom:1px solid #999} code{font-size:.85em;
-overflow-wrap:anywhere} svg text{font:12px system-ui,sans-serif;fill:#1c1c1c}
-.note{color:#555}
-"""
-Row = Sequence[str]
+MOST_REASONS = 15
 
 
 def write_report(
@@ -34,150 +35,304 @@ def write_report(
         timings: wall seconds, workers, and worker seconds per part.
     """
     sections = [
-        _totals(manifest, results, timings),
-        _waterfall(manifest),
-        _examples(results),
+        _waterfall(results),
+        _reasons(results),
         _lengths(results),
-        _packing(manifest),
         _sources(results),
+        _packing(manifest),
+        _clusters(results),
+        _languages(results),
+        _repairs(results),
+        _contamination(results),
         _speed(results, timings),
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>Quern dataset</title><style>{_STYLE}</style></head><body>"
-        f"<h1>Quern dataset</h1>{''.join(sections)}</body></html>\n"
-    )
-    storage.write_atomically(path, page.encode())
+    head = _head(manifest, results, timings)
+    storage.write_atomically(path, page("Quern dataset", head, sections))
 
 
-def _totals(manifest: Manifest, results: Results, timings: Mapping[str, Any]) -> str:
+def _head(manifest: Manifest, results: Results, timings: Mapping[str, Any]) -> str:
     counts = manifest.counts
-    rows = [
-        ["input files", f"{len(manifest.sources):,}"],
-        ["input bytes", f"{results.input_bytes:,}"],
-        ["documents kept", f"{counts.kept:,} of {counts.read:,}"],
-        ["tokens", f"{counts.tokens_encoded:,}"],
-        ["sequence length", f"{manifest.sequence_length:,}"],
-        ["vocabulary", f"{manifest.vocab_size:,}"],
-        ["dataset hash", manifest.dataset_hash],
-    ]
-    for name, split in manifest.splits.items():
-        text = f"{split.rows:,} rows in {len(split.shards):,} shards"
-        rows.append([f"split {name}", text])
+    rows = sum(split.rows for split in manifest.splits.values())
     seconds = max(timings["wall_seconds"], 1e-9)
-    speed = results.input_bytes / seconds / 1e6
-    rows.append(["wall time", f"{seconds:.1f} s ({speed:.1f} MB/s)"])
-    return _section("Totals", _table(["", ""], rows))
-
-
-def _waterfall(manifest: Manifest) -> str:
-    counts = manifest.counts
-    bars = [("read", counts.read), *_descending(counts.rejected), ("kept", counts.kept)]
-    note = "<p class=note>Documents: read = kept + rejected, by reason.</p>"
-    return _section("Documents", note + _bars(bars, counts.read))
-
-
-def _examples(results: Results) -> str:
-    rows = [
-        [reason, str(line["path"]), f"{line['offset']:,}", str(line["detail"])]
-        for reason, lines in sorted(results.examples.items())
-        for line in lines
+    facts = [
+        (
+            "documents kept",
+            short(counts.kept),
+            f"{percent(counts.kept, counts.read)} of {counts.read:,}",
+        ),
+        (
+            "tokens",
+            short(counts.tokens_encoded),
+            f"vocabulary of {manifest.vocab_size:,}",
+        ),
+        ("rows", short(rows), f"of {manifest.sequence_length:,} tokens"),
+        (
+            "places filled",
+            percent(counts.tokens_written, rows * manifest.row_places),
+            "of the rows' places",
+        ),
+        (
+            "input",
+            short(results.input_bytes, "B"),
+            several(len(manifest.sources), "file"),
+        ),
+        (
+            "speed",
+            short(results.input_bytes / seconds, "B/s"),
+            f"{seconds:,.1f} s, {several(timings['workers'], 'worker')}",
+        ),
     ]
-    if not rows:
+    return (
+        f"<h1>Quern dataset</h1><p>Objective <b>{html.escape(manifest.objective)}</b>, "
+        f"seed {manifest.seed}. Dataset hash <code>{manifest.dataset_hash}</code></p>"
+        + cards(facts)
+    )
+
+
+def _waterfall(results: Results) -> str:
+    stages = results.stages
+    note = (
+        "What is left after each stage, in the order of the work; a bar's end is what "
+        "the stage took away. Rejected documents are listed in rejects/ with the value "
+        "that was found and the one that was wanted."
+    )
+    if not stages:
+        return section("Documents and bytes", note, "")
+    read = stages[0]
+    lines, before = [], read
+    for stage in stages:
+        lost = before.documents - stage.documents
+        lost_bytes = before.text_bytes - stage.text_bytes
+        minus = f"−{lost:,} · " if lost else ""
+        lines.append(
+            Bar(
+                name=stage.name,
+                count=f"{stage.documents:,}",
+                words=f"{minus}{percent(stage.documents, read.documents)} · "
+                f"{short(stage.text_bytes, 'B')}",
+                parts=_left_and_lost(stage.documents, lost, read.documents, "first"),
+                second=_left_and_lost(
+                    stage.text_bytes, lost_bytes, read.text_bytes, "second"
+                ),
+            )
+        )
+        before = stage
+    colours = [
+        ("first", "documents"),
+        ("second", "bytes of text"),
+        ("lost", "taken away (−)"),
+    ]
+    return section("Documents and bytes", note, key(colours) + bars(lines))
+
+
+def _left_and_lost(
+    left: int, lost: int, whole: int, colour: str
+) -> list[tuple[float, str]]:
+    # Rules may add bytes (a name put in place of a shorter address): no bar for that.
+    whole = max(whole, 1)
+    return [(min(left / whole, 1.0), colour), (max(lost, 0) / whole, "lost")]
+
+
+def _reasons(results: Results) -> str:
+    ranked = _descending(results.checks)
+    total = results.counts.read - results.counts.kept
+    note = f"Each document counts for the first check that it failed: {total:,} in all."
+    if not ranked:
+        return section("Why documents were rejected", "None was rejected.", "")
+    shown = counted(ranked, most=MOST_REASONS)
+    lines = [
+        Bar(
+            bar.name,
+            bar.count,
+            bar.words,
+            bar.parts,
+            below=_examples(results.examples.get(bar.name, ())),
+        )
+        for bar in shown
+    ]
+    return section("Why documents were rejected", note, bars(lines))
+
+
+def _examples(lines: Sequence[Mapping[str, Any]]) -> str:
+    if not lines:
         return ""
-    note = "<p class=note>All of them are in <code>rejects/</code>.</p>"
-    head = ["reason", "file", "offset", "detail"]
-    return _section("Rejects, the first of each reason", note + _table(head, rows))
+    made = "".join(_example(line) for line in lines)
+    summary = several(len(lines), "example")
+    return f"<details><summary>{summary}</summary>{made}</details>"
+
+
+def _example(line: Mapping[str, Any]) -> str:
+    """Returns a rejected document: what was measured, where it is, how it begins."""
+    measured = html.escape(str(line["detail"]))
+    if "check" in line:
+        found, wanted = _value(line["value"]), _value(line["threshold"])
+        measured = (
+            f"{html.escape(str(line['check']))}: found <b>{html.escape(found)}</b>, "
+            f"threshold {html.escape(wanted)}"
+        )
+    where = f"{html.escape(str(line['path']))} at {line['offset']:,}"
+    excerpt = line.get("excerpt", "")
+    quote = f"<blockquote>{html.escape(str(excerpt))}</blockquote>" if excerpt else ""
+    return (
+        f"<figure><figcaption>{measured} · <code>{where}</code></figcaption>"
+        f"{quote}</figure>"
+    )
+
+
+def _value(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
 def _lengths(results: Results) -> str:
-    bars = [
-        (f"{1 << place:,} – {(2 << place) - 1:,}", count)
-        for place, count in enumerate(results.length_histogram)
-        if any(results.length_histogram[: place + 1])
-    ]
-    most = max((count for _, count in bars), default=1)
-    note = "<p class=note>Documents by number of tokens, BOS and EOS counted.</p>"
-    return _section("Length of documents", note + _bars(bars, most))
-
-
-def _packing(manifest: Manifest) -> str:
-    places = manifest.sequence_length + 1
-    rows = []
-    for name, split in manifest.splits.items():
-        filled = split.tokens / max(1, split.rows * places)
-        rows.append([name, f"{split.rows:,}", f"{split.tokens:,}", f"{filled:.2%}"])
-    counts = manifest.counts
+    before = _histogram("Before, by bytes of text", results.lengths_before, "B")
+    after = _histogram("After, by tokens", results.length_histogram, "")
     note = (
-        f"<p class=note>{counts.overlap_tokens:,} tokens are written twice, where a "
-        "document longer than a row was cut; "
-        f"{counts.dropped_tokens:,} were dropped.</p>"
+        "Each column holds documents of up to twice the length of the one before; a "
+        "tick is its shortest. Beginnings and ends of documents count as tokens."
     )
-    head = ["split", "rows", "tokens written", "places filled"]
-    return _section("Packing", _table(head, rows) + note)
+    body = f'<div class="pair">{before}{after}</div>'
+    return section("Lengths of documents", note, body)
+
+
+def _histogram(title: str, counts: Sequence[int], unit: str) -> str:
+    first = next((place for place, count in enumerate(counts) if count), 0)
+    shown = counts[first:]
+    ticks = [power_of_two(place, unit) for place in range(first, len(counts))]
+    if not any(shown):
+        return f'<div><h3>{title}</h3><p class="note">No documents.</p></div>'
+    peak = max(range(len(shown)), key=shown.__getitem__)
+    label = (
+        f"{title}: {sum(shown):,} documents, most of them ({shown[peak]:,}) from "
+        f"{ticks[peak]} to twice that"
+    )
+    rows = [[tick, count] for tick, count in zip(ticks, shown, strict=True)]
+    numbers = table(["from", "documents"], rows)
+    return (
+        f"<div><h3>{title}</h3>{columns(shown, ticks, label)}"
+        f"<details><summary>numbers</summary>{numbers}</details></div>"
+    )
 
 
 def _sources(results: Results) -> str:
-    names = _descending(results.tokens_by_source)
-    bars = names[:MOST_SOURCES]
-    rest = sum(count for _, count in names[MOST_SOURCES:])
+    ranked = _descending(results.tokens_by_source)
+    note = "Tokens of the documents kept, by named source, file or directory."
+    return section("Tokens by source", note, bars(counted(ranked)))
+
+
+def _packing(manifest: Manifest) -> str:
+    counts = manifest.counts
+    note = (
+        "How full the rows are; the rest is padding, which costs time and teaches "
+        f"nothing. {counts.overlap_tokens:,} tokens are written twice, where a long "
+        f"document was cut; {counts.dropped_tokens:,} were dropped."
+    )
+    lines = []
+    for name, split in manifest.splits.items():
+        places = split.rows * manifest.row_places
+        lines.append(
+            Bar(
+                name=name,
+                count=percent(split.tokens, places),
+                words=f"{split.tokens:,} tokens in {split.rows:,} rows, "
+                f"{several(len(split.shards), 'shard')}",
+                parts=[(split.tokens / max(places, 1), "first")],
+            )
+        )
+    return section("Packing", note, bars(lines))
+
+
+def _clusters(results: Results) -> str:
+    sizes = [
+        (_range(place), count)
+        for place, count in enumerate(results.cluster_sizes)
+        if count
+    ]
+    if not sizes:
+        return ""
+    note = "Clusters of near duplicates by how many documents they join; one is kept."
+    return section("Near duplicates", note, bars(counted(sizes)))
+
+
+def _range(place: int) -> str:
+    """Returns the counts that a bucket of powers of two holds: 1, 2 – 3, 4 – 7."""
+    low, high = 1 << place, (2 << place) - 1
+    return f"{low:,} – {high:,} documents" if place else "1 document"
+
+
+def _languages(results: Results) -> str:
+    if not results.languages:
+        return ""
+    total = sum(documents for documents, _ in results.languages.values())
+    total_bytes = sum(size for _, size in results.languages.values())
+    ranked = sorted(results.languages.items(), key=lambda item: (-item[1][0], item[0]))
+    rest = ranked[MOST_REASONS:]
+    shown: list[tuple[str, Sequence[int]]] = ranked[:MOST_REASONS]
     if rest:
-        bars.append((f"{len(names) - MOST_SOURCES} others", rest))
-    most = max((count for _, count in bars), default=1)
-    return _section("Tokens by source", _bars(bars, most))
+        sums = [sum(pair[place] for _, pair in rest) for place in (0, 1)]
+        shown.append((f"{len(rest)} others", sums))
+    lines = [
+        Bar(
+            name=name,
+            count=percent(documents, total),
+            words=f"{documents:,} documents · {percent(size, total_bytes)} of bytes",
+            parts=[(documents / max(total, 1), "first")],
+            second=[(size / max(total_bytes, 1), "second")],
+        )
+        for name, (documents, size) in shown
+    ]
+    note = "What language identification took the documents for, before it judged them."
+    colours = key([("first", "documents"), ("second", "bytes of text")])
+    return section("Languages", note, colours + bars(lines))
+
+
+def _repairs(results: Results) -> str:
+    """Returns what was taken out of documents that stayed; nothing where none was."""
+    seen, dropped = results.lines
+    rows: list[list[object]] = [
+        [f"{kind} replaced", count] for kind, count in sorted(results.replaced.items())
+    ]
+    if seen:
+        rows.append(["repeated lines dropped", f"{dropped:,} of {seen:,}"])
+    if not rows:
+        return ""
+    note = "What was taken out of documents that were kept."
+    return section("Repairs inside documents", note, table(["what", "pieces"], rows))
+
+
+def _contamination(results: Results) -> str:
+    if not results.contamination:
+        return ""
+    note = (
+        "Runs of words that evaluation files share with the corpus. Documents that "
+        "held one were rejected; texts too short to hold a run cannot be found."
+    )
+    head = ["evaluation file", "texts", "touched", "too short", "runs", "documents"]
+    rows = [
+        [task.name, task.texts, task.touched, task.short, task.ngrams, task.documents]
+        for task in results.contamination
+    ]
+    return section("Contamination", note, table(head, rows))
 
 
 def _speed(results: Results, timings: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            part,
-            f"{seconds:.1f}",
-            f"{results.input_bytes / 1e6 / max(seconds, 1e-9):,.0f}",
-        ]
-        for part, seconds in sorted(results.seconds.items(), key=lambda item: -item[1])
+    ranked = sorted(results.seconds.items(), key=lambda item: (-item[1], item[0]))
+    total = sum(results.seconds.values())
+    lines = [
+        Bar(
+            name=part,
+            count=f"{seconds:,.1f} s",
+            words=f"{short(results.input_bytes / max(seconds, 1e-9), 'B/s')} "
+            f"per core · {percent(seconds, total)}",
+            parts=[(seconds / max(ranked[0][1], 1e-9), "first")],
+        )
+        for part, seconds in ranked
     ]
     note = (
-        f"<p class=note>{timings['workers']} workers; the largest used "
-        f"{results.peak_memory / 1e6:,.0f} MB of memory.</p>"
+        "Seconds of all workers in each part, and the input's bytes for each of them. "
+        f"{several(timings['workers'], 'worker')}; the largest used "
+        f"{short(results.peak_memory, 'B')} of memory."
     )
-    head = ["part", "worker seconds", "MB of input per worker second"]
-    return _section("Speed", _table(head, rows) + note)
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{html.escape(title)}</h2>{body}"
-
-
-def _table(head: Row, rows: Iterable[Row]) -> str:
-    def line(cells: Row, tag: str) -> str:
-        return "<tr>" + "".join(_cell(cell, tag) for cell in cells) + "</tr>"
-
-    top = line(head, "th") if any(head) else ""
-    return f"<table>{top}{''.join(line(row, 'td') for row in rows)}</table>"
-
-
-def _cell(text: str, tag: str) -> str:
-    number = (text[:1].isdigit() and not text.isalnum()) or text.isdigit()
-    kind = ' class="n"' if number else ""
-    return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
-
-
-def _bars(bars: Sequence[tuple[str, int]], most: int) -> str:
-    """Returns a horizontal bar chart of counts."""
-    parts = []
-    for place, (name, count) in enumerate(bars):
-        y = place * 22
-        width = 360 * count / max(most, 1)
-        parts.append(
-            f'<text x="208" y="{y + 15}" text-anchor="end">{html.escape(name[-32:])}'
-            f'</text><rect x="216" y="{y + 3}" width="{width:.1f}" height="16" '
-            f'fill="#4878a8"/><text x="{222 + width:.1f}" y="{y + 15}">{count:,}</text>'
-        )
-    height = len(bars) * 22 + 4
-    return (
-        f'<svg role="img" width="720" height="{height}" viewBox="0 0 720 {height}">'
-        f"{''.join(parts)}</svg>"
-    )
+    return section("Speed", note, bars(lines))
 
 
 def _descending(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -4,7 +4,8 @@
     blobs -> rows of one part -> losers out -> in order -> train | validation
 
 A part is a range of the order. How many there are follows from the bytes gathered, so
-from input and configuration alone; usual documents make one.
+from input and configuration alone; usual documents make one. Where an objective makes
+several examples of a document, a row is an example, and they stay together.
 """
 
 from dataclasses import dataclass, field
@@ -74,7 +75,8 @@ class ShardDocuments:
         rows = gather(work, self._gathered.documents, within) or _no_documents(job)
         losers = gather(work, self._gathered.losers, within)
         lost = _lost(rows, losers)
-        self._dropped[number] = int(lost.sum()), int(rows["lengths"][lost].sum())
+        documents = _firsts(rows) & lost
+        self._dropped[number] = int(documents.sum()), int(rows["lengths"][lost].sum())
         order = _order(job, rows)
         self._order = order[~lost[order]]
         self._chosen = _chosen(job, rows, self._gathered.forced)[self._order]
@@ -89,7 +91,16 @@ def _order(job: Job, rows: Arrays) -> np.ndarray:
     """
     hashes = order_hash(job.config.seed, rows["keys"])
     words = np.ascontiguousarray(rows["keys"]).view(">u8").astype(np.uint64)
-    return np.lexsort((rows["offsets"], words[:, 1], words[:, 0], hashes))
+    names = (rows["offsets"], words[:, 1], words[:, 0], hashes)
+    # Of a document's examples the start is the last that tells them apart.
+    return np.lexsort((rows["start"], *names) if "start" in rows else names)
+
+
+def _firsts(rows: Arrays) -> np.ndarray:
+    """Tells which rows are a document's first or only example, bool [n]."""
+    if "start" in rows:
+        return rows["start"] == 0
+    return np.ones(len(rows["keys"]), bool)
 
 
 def _chosen(job: Job, rows: Arrays, forced: list[bytes]) -> np.ndarray:
@@ -119,7 +130,7 @@ def _names(rows: Arrays) -> np.ndarray:
 
 
 def _no_documents(job: Job) -> Arrays:
-    return {
+    columns: Arrays = {
         "keys": np.zeros((0, 16), np.uint8),
         "offsets": np.zeros(0, np.int64),
         "files": np.zeros(0, np.int32),
@@ -127,3 +138,6 @@ def _no_documents(job: Job) -> Arrays:
         "lengths": np.zeros(0, np.int64),
         "ids": np.zeros(0, job.config.layout.token_dtype),
     }
+    if job.config.objective.name != "causal":
+        columns |= {"start": np.zeros(0, np.int64), "prefix": np.zeros(0, np.int64)}
+    return columns

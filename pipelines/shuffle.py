@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+import google_crc32c
 import numpy as np
 
 from preprocessing import storage
@@ -23,7 +24,7 @@ from preprocessing.commands import WorkError
 Transport = Literal["files", "groupbykey"]
 INLINE_BYTES = 4 << 20
 _INLINE, _REFERENCE = b"\0", b"\1"
-_PLACE = struct.Struct("<QQ")
+_PLACE = struct.Struct("<QQI")  # where it starts and ends, and its CRC32C
 
 
 def send(
@@ -45,7 +46,8 @@ def send(
     with storage.atomic_file(storage.join(work, name)) as file:
         for key, blob in blobs:
             file.write(blob)
-            place = _PLACE.pack(at, at + len(blob))
+            checksum = google_crc32c.value(blob)
+            place = _PLACE.pack(at, at + len(blob), checksum)
             elements.append((key, _REFERENCE + place + name.encode()))
             at += len(blob)
     return elements
@@ -63,7 +65,7 @@ def blob_bytes(values: Iterable[bytes]) -> int:
         if value[:1] == _INLINE:
             total += len(value) - 1
         else:
-            start, end = _PLACE.unpack_from(value, 1)
+            start, end, _ = _PLACE.unpack_from(value, 1)
             total += end - start
     return total
 
@@ -71,15 +73,24 @@ def blob_bytes(values: Iterable[bytes]) -> int:
 def _fetch(work: str, value: bytes) -> bytes | memoryview:
     if value[:1] == _INLINE:
         return memoryview(value)[1:]
-    start, end = _PLACE.unpack_from(value, 1)
+    start, end, checksum = _PLACE.unpack_from(value, 1)
     path = storage.join(work, value[1 + _PLACE.size :].decode())
-    blob = storage.read_range(path, start, end)
+    try:
+        blob = storage.read_range(path, start, end)
+    except FileNotFoundError:
+        raise _damaged(path, start, end, "no such file") from None
     if len(blob) != end - start:
-        raise WorkError(
-            f"wanted {end - start} bytes of {path}, found {len(blob)}: the work "
-            "directory was damaged. Remove the output and run again"
-        )
+        raise _damaged(path, start, end, f"{len(blob)} bytes")
+    if google_crc32c.value(blob) != checksum:
+        raise _damaged(path, start, end, "others (their checksum differs)")
     return blob
+
+
+def _damaged(path: str, start: int, end: int, found: str) -> WorkError:
+    return WorkError(
+        f"wanted bytes {start} to {end} of {path} as they were written, found {found}: "
+        "the work directory was damaged. Remove the output and run again"
+    )
 
 
 def runs(keys: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, slice]]:

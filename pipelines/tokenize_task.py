@@ -1,29 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first half of a preparation: from input bytes to ids, scattered to shards.
 
-    pieces -> batches -> clean -> hash -> encode -> chunks of 64 MB of text at most
-           -> documents by shard   (keys, places, lengths, ids)
-           -> fingerprints by key  (keys, content hashes, places)
+    curated documents -> repeated lines out -> decontaminated -> hash, bands
+                      -> personal data replaced -> examples of ids
+                      -> chunks of 64 MB of text at most
+                      -> documents by shard   (keys, places, lengths, ids)
+                      -> fingerprints by key  (keys, content hashes, places, bands)
 
 Documents travel once, as ids. Which of them are duplicates is decided meanwhile from
-the fingerprints, 44 bytes each, and applied where the shards are packed.
+the fingerprints and applied where the shards are packed.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.blobs import Arrays, drained, take_runs, to_bytes
+from pipelines.buckets import by_bucket
+from pipelines.curate_task import (
+    CurationBooks,
+    Documents,
+    after_rule,
+    curated,
+    drop_empty,
+    reject,
+    rule,
+    sizes_of,
+)
+from pipelines.line_duplicates import LineLosers
 from pipelines.plan import Job, Task
-from pipelines.rejects import RejectFile
+from pipelines.rejects import RejectBooks, RejectFile
+from pipelines.rule_files import CONTAMINATION
+from pipelines.shingle_files import keep_shingles
 from pipelines.shuffle import runs, send
-from pipelines.steps import Clock, Record, read_record, write_record
-from preprocessing.documents import DocumentBatch, Reject
+from pipelines.steps import Clock, Record, finished, write_record
+from preprocessing import storage
 from preprocessing.fingerprints import content_hash, order_hash
-from preprocessing.normalize import clean, is_empty
-from preprocessing.readers import read_piece
+from preprocessing.objectives import make_examples
+from preprocessing.rules import named
+from preprocessing.rules.verdicts import Failure
+
+if TYPE_CHECKING:
+    from preprocessing.decontamination import Index
 
 CHUNK_TEXT_BYTES = 64 << 20
 # Of short documents the columns weigh more than the text: 54 bytes each, and copies.
@@ -41,148 +64,292 @@ class Scattered:
     fingerprints: Elements = field(default_factory=list)
 
 
-def tokenize_task(job: Job, task: Task) -> Scattered:
+@dataclass
+class Work:
+    """What a task under way carries along."""
+
+    job: Job
+    task: Task
+    rejects: RejectBooks
+    line_losers: LineLosers | None
+    clock: Clock = field(default_factory=Clock)
+    books: CurationBooks = field(default_factory=CurationBooks)
+    totals: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("documents", "tokens", "text_bytes", "lines_dropped"), 0
+        )
+    )
+    contaminated: np.ndarray = field(init=False)  # documents by evaluation file
+    shared_runs: set[int] = field(default_factory=set)  # of the contamination index
+    batches: int = 0
+
+    def __post_init__(self) -> None:
+        files = len(self.job.config.decontaminate)
+        self.contaminated = np.zeros(files, np.int64)
+
+
+def tokenize_task(job: Job, task: Task, line_losers: Sequence[bytes] = ()) -> Scattered:
     """Reads a task's pieces and scatters their documents.
 
     A task whose record lies in the work directory is not done again when its blobs
     lie there too; where Beam itself carries them, they must be made again.
+
+    Args:
+        job: the job.
+        task: the pieces to read.
+        line_losers: the lines to drop, as gathered for this task.
     """
-    done = read_record(job, KIND, task.index)
+    done = finished(job, KIND, task.index)
     if done is not None and job.transport == done["transport"] == "files":
         return Scattered(
             _from_hex(done["document_blobs"]), _from_hex(done["fingerprint_blobs"])
         )
-    clock, scattered = Clock(), Scattered()
-    totals = {"read": 0, "documents": 0, "tokens": 0, "text_bytes": 0}
+    scattered = Scattered()
+    losers = LineLosers(job, line_losers) if "lines" in job.config.deduplicate else None
     with RejectFile(job.output, f"task-{task.index:05d}") as rejects:
-        for number, (chunk, bytes_done) in enumerate(
-            _chunks(job, task, rejects, clock)
-        ):
-            with clock.part("scatter"):
+        work = Work(job, task, rejects, losers)
+        for number, (chunk, bytes_done) in enumerate(_chunks(work)):
+            with work.clock.part("scatter"):
                 _scatter(job, task, number, chunk, scattered)
-            totals["documents"] += len(chunk["lengths"])
-            totals["tokens"] += int(chunk["lengths"].sum())
-            totals["text_bytes"] += int(chunk["text_bytes"].sum())
             write_record(job, PARTS, task.index, {"done": bytes_done})
-    totals["read"] = totals["documents"] + rejects.counts.total()
-    write_record(
-        job, KIND, task.index, _record(job, task, scattered, totals, rejects, clock)
-    )
+    write_record(job, KIND, task.index, _record(work, scattered))
     return scattered
 
 
-def _record(
-    job: Job,
-    task: Task,
-    scattered: Scattered,
-    totals: dict[str, int],
-    rejects: RejectFile,
-    clock: Clock,
-) -> Record:
-    inline = job.transport == "groupbykey"
+def _record(work: Work, scattered: Scattered) -> Record:
+    inline = work.job.transport == "groupbykey"
+    rejected = work.rejects.counts.total()
     return {
-        **totals,
-        "transport": job.transport,
-        "input_bytes": task.size,
-        "rejected": dict(rejects.counts),
-        "examples": rejects.examples,
-        "seconds": clock.seconds,
-        "cpu_seconds": clock.cpu_seconds,
+        **work.totals,
+        "read": work.totals["documents"] + rejected,
+        **work.books.record(),
+        **work.rejects.record(),
+        "contaminated": work.contaminated.tolist(),
+        "shared_runs": sorted(work.shared_runs),
+        "transport": work.job.transport,
+        "input_bytes": work.task.size,
+        "seconds": work.clock.seconds,
+        "cpu_seconds": work.clock.cpu_seconds,
         "document_blobs": [] if inline else _to_hex(scattered.documents),
         "fingerprint_blobs": [] if inline else _to_hex(scattered.fingerprints),
     }
 
 
-def _chunks(
-    job: Job, task: Task, rejects: RejectFile, clock: Clock
-) -> Iterator[tuple[Arrays, int]]:
+@dataclass(frozen=True)
+class Chunk:
+    """Some documents' rows: examples of ids, and fingerprints."""
+
+    examples: Arrays
+    fingerprints: Arrays
+
+
+def _chunks(work: Work) -> Iterator[tuple[Chunk, int]]:
     """Yields some text as arrays, and the input bytes read so far.
 
     At most 64 MB and 262,144 documents, unless one batch has more.
     """
-    batches: list[Arrays] = []
+    chunks: list[Chunk] = []
     size = documents = bytes_read = 0
-    for batch in _batches(job, task, clock):
-        rejects.write(batch.rejects)
-        arrays = _encoded(job, batch, rejects, clock)
-        text_bytes = int(arrays["text_bytes"].sum())
-        count = len(arrays["lengths"])
-        if batches and (
+    batches = curated(work.job, work.task, work.rejects, work.clock, work.books)
+    for batch, batch_bytes in batches:
+        chunk = encoded(work, batch)
+        text_bytes = int(chunk.fingerprints["sizes"].sum())
+        count = len(chunk.fingerprints["sizes"])
+        if chunks and (
             size + text_bytes > CHUNK_TEXT_BYTES or documents + count > CHUNK_DOCUMENTS
         ):
-            yield drained(batches), bytes_read
-            batches, size, documents = [], 0, 0
-        bytes_read += batch.bytes_read
+            yield _joined(chunks), bytes_read
+            chunks, size, documents = [], 0, 0
+        bytes_read += batch_bytes
         if count:
-            batches.append(arrays)
+            chunks.append(chunk)
             size, documents = size + text_bytes, documents + count
-    if batches:
-        yield drained(batches), bytes_read
+    if chunks:
+        yield _joined(chunks), bytes_read
 
 
-def _batches(job: Job, task: Task, clock: Clock) -> Iterator[DocumentBatch]:
-    for piece in task.pieces:
-        batches = read_piece(piece, job.config.reader)
-        while True:
-            with clock.part("read"):
-                batch = next(batches, None)
-            if batch is None:
-                break
-            yield batch
+def _joined(chunks: list[Chunk]) -> Chunk:
+    return Chunk(
+        drained([chunk.examples for chunk in chunks]),
+        drained([chunk.fingerprints for chunk in chunks]),
+    )
 
 
-def _encoded(
-    job: Job, batch: DocumentBatch, rejects: RejectFile, clock: Clock
-) -> Arrays:
-    """Cleans, hashes and encodes a batch; documents left empty are rejected."""
-    with clock.part("clean"):
-        texts = clean(batch.texts, job.config.cleaning)
-        empty = is_empty(texts)
-    keys, offsets = batch.keys, batch.offsets
-    if empty.any():
-        rejects.write(
-            Reject("empty", batch.relative, offset, "nothing left after cleaning")
-            for offset in offsets[empty].tolist()
+def encoded(work: Work, documents: Documents) -> Chunk:
+    """Turns documents into rows of ids and fingerprints."""
+    job = work.job
+    documents = _without_lines(work, documents)
+    documents = _decontaminated(work, documents)
+    fingerprints = _fingerprints(work, documents)
+    if job.judge_only:
+        _count(work, fingerprints, 0)
+        return Chunk({}, fingerprints)
+    documents = _without_personal_data(work, documents)
+    with work.clock.part("encode"):
+        examples = make_examples(
+            job.config.objective,
+            job.tokenizer(),
+            documents.texts,
+            documents.targets,
+            documents.keys,
+            job.config.sequence_length,
+            job.config.seed,
         )
-        texts = texts.filter(pa.array(~empty))
-        keys, offsets = keys[~empty], offsets[~empty]
-    with clock.part("hash"):
-        hashes = content_hash(texts)
-    with clock.part("encode"):
-        ids, lengths = job.tokenizer().encode_documents(texts)
-        ids = ids.astype(job.config.layout.token_dtype)
-    number = job.plan().file_index[batch.relative]
-    return {
-        "keys": keys,
-        "hashes": hashes,
-        "offsets": offsets.astype(np.int64),
-        "files": np.full(len(keys), number, np.int32),
-        "text_bytes": np.diff(_offsets(texts)),
-        "lengths": lengths.astype(np.int64),
-        "ids": ids,
+    sizes = sizes_of(documents.texts)
+    if len(examples.too_long):
+        kept = reject(
+            "too_long",
+            documents,
+            [Failure(at, "ids", found, most) for at, found, most in examples.too_long],
+            work.rejects,
+        )
+        fingerprints = {name: column[kept] for name, column in fingerprints.items()}
+    rows = {
+        "keys": documents.keys[examples.document],
+        "offsets": documents.offsets[examples.document],
+        "files": np.full(len(examples.document), documents.file, np.int32),
+        # Of a document in several examples, the first stands for its bytes.
+        "text_bytes": np.where(examples.first, sizes[examples.document], 0),
+        "lengths": examples.lengths.astype(np.int64),
+        "ids": examples.ids.astype(job.config.layout.token_dtype, copy=False),
     }
+    if job.config.objective.name != "causal":
+        rows |= {"start": examples.start, "prefix": examples.prefix}
+    _count(work, fingerprints, len(rows["ids"]))
+    return Chunk(rows, fingerprints)
 
 
-def _offsets(texts: pa.LargeStringArray) -> np.ndarray:
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)
-    return offsets[texts.offset : texts.offset + len(texts) + 1]
+def _count(work: Work, fingerprints: Arrays, tokens: int) -> None:
+    work.totals["documents"] += len(fingerprints["keys"])
+    work.totals["text_bytes"] += int(fingerprints["sizes"].sum())
+    work.totals["tokens"] += tokens
+
+
+def _without_lines(work: Work, documents: Documents) -> Documents:
+    """Drops the lines that another document owns, and judges again what is left."""
+    if work.line_losers is None:
+        return documents
+    with work.clock.part("lines"):
+        texts, changed = work.line_losers.drop(documents)
+        work.totals["lines_dropped"] += int(changed.sum())
+        documents = drop_empty(
+            replace(documents, texts=texts),
+            "every line of it lies in other documents",
+            work.rejects,
+        )
+        # As in C4: a page that lost lines must still have its sentences.
+        for config in work.job.config.rules:
+            if config.name.startswith("c4@"):
+                judged = rule(work.job, config.name)(documents.texts)
+                documents = after_rule(config.name, documents, judged, work.rejects)
+    work.books.after("lines", documents)
+    return documents
+
+
+def _decontaminated(work: Work, documents: Documents) -> Documents:
+    """Rejects documents in which texts of evaluation files occur."""
+    config = work.job.config
+    if not config.decontaminate:
+        return documents
+    # Imported here: a compiler comes with it.
+    from preprocessing.decontamination import Thresholds, judge
+
+    with work.clock.part("decontaminate"):
+        index = contamination_index(work.job)
+        thresholds = Thresholds(ngram=config.decontaminate_ngram)
+        judged, matches = judge(_whole(documents), index, thresholds)
+        work.contaminated += index.documents_by_file(matches)
+        work.shared_runs.update(np.unique(matches.ngrams).tolist())
+        kept = reject("contaminated", documents, judged.failures, work.rejects)
+        documents = documents.where(kept)
+    work.books.after("decontaminate", documents)
+    return documents
+
+
+def _without_personal_data(work: Work, documents: Documents) -> Documents:
+    """Replaces personal data where a rule asks for it."""
+    for config in work.job.config.rules:
+        if config.name == named.PERSONAL_DATA:
+            # Imported here: the expressions take a moment to compile.
+            from preprocessing.rules import personal_data
+
+            switches = personal_data.Switches(**config.thresholds)
+            with work.clock.part(config.name):
+                found = personal_data.replace(documents.texts, switches)
+                work.books.replaced += found.counts
+                documents = replace(documents, texts=found.texts)
+                if documents.targets is not None:
+                    found = personal_data.replace(documents.targets, switches)
+                    work.books.replaced += found.counts
+                    documents = replace(documents, targets=found.texts)
+    return documents
+
+
+def _fingerprints(work: Work, documents: Documents) -> Arrays:
+    """Returns what duplicates are found by."""
+    whole = _whole(documents)
+    with work.clock.part("hash"):
+        hashes = content_hash(whole)
+    rows = {
+        "keys": documents.keys,
+        "hashes": hashes,
+        "offsets": documents.offsets,
+        "files": np.full(len(documents.keys), documents.file, np.int32),
+        "sizes": sizes_of(documents.texts),
+    }
+    if "near" in work.job.config.deduplicate:
+        # Imported here: a compiler comes with it.
+        from preprocessing.minhash import DIGEST_BYTES, band_digests
+
+        near = work.job.config.near
+        with work.clock.part("minhash"):
+            digests = band_digests(whole, near)
+            rows["bands"] = digests.reshape(len(digests), near.bands * DIGEST_BYTES)
+            if near.jaccard:
+                task, batch = work.task.index, work.batches
+                rows |= keep_shingles(work.job, task, batch, whole)
+    work.batches += 1
+    return rows
+
+
+def _whole(documents: Documents) -> pa.LargeStringArray:
+    """Returns what a document is compared by: its text, and a pair's target too."""
+    if documents.targets is None:
+        return documents.texts
+    # NUL is in no text that cleaning has seen, so pairs differ where their parts do.
+    nul = pa.scalar("\0", pa.large_string())
+    return pc.binary_join_element_wise(documents.texts, documents.targets, nul)
+
+
+def contamination_index(job: Job) -> "Index":
+    """Returns the runs of the job's evaluation files, read once per process."""
+    return _contamination_index(job.path(CONTAMINATION), job.config.hash)
+
+
+@functools.lru_cache(maxsize=1)
+def _contamination_index(path: str, config: str) -> "Index":
+    from preprocessing.decontamination import Index
+
+    return Index.from_bytes(storage.read_bytes(path))
 
 
 def _scatter(
-    job: Job, task: Task, number: int, chunk: Arrays, scattered: Scattered
+    job: Job, task: Task, number: int, chunk: Chunk, scattered: Scattered
 ) -> None:
     """Sends a chunk's documents to their shards and its fingerprints to buckets."""
     name = f"shuffle/{{}}-{task.index:05d}-{number:05d}"
-    scattered.documents += send(
-        job.transport, job.work, name.format("documents"), _by_shard(job, chunk)
-    )
+    if not job.judge_only:
+        scattered.documents += send(
+            job.transport,
+            job.work,
+            name.format("documents"),
+            _by_shard(job, chunk.examples),
+        )
     scattered.fingerprints += send(
         job.transport,
         job.work,
         name.format("fingerprints"),
-        by_bucket(
-            job, {n: chunk[n] for n in ("keys", "hashes", "offsets", "files")}, "keys"
-        ),
+        by_bucket(job, chunk.fingerprints, "keys"),
     )
 
 
@@ -190,10 +357,7 @@ def _by_shard(job: Job, chunk: Arrays) -> Elements:
     """Returns a blob of documents for each shard, in the shard's order."""
     hashes = order_hash(job.config.seed, chunk["keys"])
     order = np.argsort(hashes, kind="stable")
-    columns = {
-        name: chunk[name][order]
-        for name in ("keys", "offsets", "files", "text_bytes", "lengths")
-    }
+    columns = {name: column[order] for name, column in chunk.items() if name != "ids"}
     ids = take_runs(chunk["ids"], chunk["lengths"], order)
     ends = np.cumsum(columns["lengths"])
     starts = ends - columns["lengths"]
@@ -204,18 +368,6 @@ def _by_shard(job: Job, chunk: Arrays) -> Elements:
         arrays["ids"] = ids[starts[rows.start] : ends[rows.stop - 1]]
         blobs.append((shard, to_bytes(arrays)))
     return blobs
-
-
-def by_bucket(job: Job, fingerprints: Arrays, column: str) -> Elements:
-    """Returns blobs of fingerprints by the bucket of one of their hash columns."""
-    buckets = job.buckets(fingerprints[column])
-    order = np.argsort(buckets, kind="stable")
-    columns = {name: array[order] for name, array in fingerprints.items()}
-    sizes = np.full(len(order), 44, np.int64)
-    return [
-        (bucket, to_bytes({name: column[rows] for name, column in columns.items()}))
-        for bucket, rows in runs(buckets[order], sizes)
-    ]
 
 
 def _to_hex(elements: Elements) -> list[list[object]]:

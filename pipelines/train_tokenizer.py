@@ -18,6 +18,7 @@ from preprocessing.documents import Piece, ReaderConfig, plan_pieces
 from preprocessing.fingerprints import keys_of_offsets, order_hash
 from preprocessing.normalize import CleaningConfig, clean
 from preprocessing.readers import read_piece
+from preprocessing.special_tokens import OBJECTIVE_TOKENS
 from preprocessing.text_sample import TextSample
 
 # Of a large input, pieces with this many times the sample's bytes are read: enough for
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     sample = _read(chosen, reader, values.sample_bytes, values.seed)
     texts = sample.texts()
     print(f"train: on {len(texts):,} documents, {amount(sample.text_bytes, 'B')}")
-    data = tokenizer.train(texts, values.vocab_size)
+    data = tokenizer.train(texts, values.vocab_size, _special_tokens(values))
     storage.write_atomically(values.output, data)
     _report(values, time.monotonic() - start)
 
@@ -64,8 +65,17 @@ def _parser() -> CommandParser:
         type=int,
         required=True,
         metavar="N",
-        help="entries, the 256 bytes and 3 special tokens included; up to 65536 a "
+        help="entries, the 256 bytes and the special tokens included; up to 65536 a "
         "dataset takes 2 bytes a token",
+    )
+    parser.add_argument(
+        "--objective",
+        nargs="+",
+        default=[],
+        choices=list(OBJECTIVE_TOKENS),
+        metavar="NAME",
+        help="adds the special tokens that an objective of quern-prepare marks texts "
+        f"with, beside the usual 3: {', '.join(OBJECTIVE_TOKENS)}",
     )
     parser.add_argument(
         "--sample_bytes",
@@ -78,6 +88,16 @@ def _parser() -> CommandParser:
     return parser
 
 
+def _special_tokens(values: argparse.Namespace) -> list[str]:
+    """Returns the special tokens that the objectives ask for, in a fixed order."""
+    return [
+        token
+        for name, tokens in OBJECTIVE_TOKENS.items()
+        if name in values.objective
+        for token in tokens
+    ]
+
+
 def _check(values: argparse.Namespace) -> None:
     """Refuses before any work what can be known before it."""
     if storage.exists(values.output):
@@ -85,9 +105,10 @@ def _check(values: argparse.Namespace) -> None:
             f"wanted to write {values.output}, found that it exists. "
             "Remove it or name another --output"
         )
-    if values.vocab_size < tokenizer.SMALLEST_VOCABULARY:
+    smallest = tokenizer.SMALLEST_VOCABULARY + len(_special_tokens(values))
+    if values.vocab_size < smallest:
         raise UsageError(
-            f"wanted --vocab_size of {tokenizer.SMALLEST_VOCABULARY} or more, found "
+            f"wanted --vocab_size of {smallest} or more, found "
             f"{values.vocab_size}. 8192 to 65536 are usual"
         )
     if values.sample_bytes < 1:

@@ -4,13 +4,15 @@
 import hashlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.verify_mixture import MixtureRows
 from preprocessing import storage
 from preprocessing.commands import WorkError
 from preprocessing.manifest import Manifest, Shard
@@ -21,8 +23,9 @@ BLOCK_ROWS = 4096
 
 @dataclass
 class _Totals:
-    """What was found in a split so far."""
+    """What was found in a split so far; `mixture` knows its rows where it is one."""
 
+    mixture: MixtureRows | None = None
     rows: int = 0
     documents: int = 0
     tokens: int = 0
@@ -44,9 +47,13 @@ def verify(dataset: str, manifest: Manifest) -> Iterator[str]:
         raise _fault("tokenizer.json with the manifest's tokenizer_sha256", "another")
     total = _Totals()
     for split, line in manifest.splits.items():
-        found = _Totals()
+        mixture = MixtureRows(sorted(line.sources)) if line.sources else None
+        found = _Totals(mixture)
         for shard in line.shards:
             _check_shard(dataset, manifest, shard, found)
+        if mixture is not None:
+            started = (_started(dataset, shard) for shard in line.shards)
+            found.documents += mixture.without_start(started)
         _equal(f"tokens of {split}", found.tokens, line.tokens)
         yield f"{split}: {found.rows:,} rows, {found.tokens:,} tokens"
         total.documents += found.documents
@@ -68,37 +75,81 @@ def _check_shard(
     if len(data) != shard.size or len(data) != shard.rows * frame_bytes:
         raise _fault(f"{shard.name} of {shard.size} bytes", f"{len(data)} bytes")
     lengths = [np.zeros((0, manifest.max_segments), np.int64)]
+    sources = [np.zeros(0, np.uint8)]
     for start in range(0, shard.rows, BLOCK_ROWS):
         end = min(start + BLOCK_ROWS, shard.rows)
         block = memoryview(data)[start * frame_bytes : end * frame_bytes]
         frames = np.frombuffer(block, np.uint8).reshape(end - start, frame_bytes)
-        lengths.append(_check_rows(manifest, shard, start, frames))
+        in_block, source = _check_rows(manifest, shard, start, frames)
+        lengths.append(in_block)
+        sources.append(source)
     # Last, so that a damaged row is named by its number where it can be.
     if hashlib.sha256(data).hexdigest() != shard.sha256:
         raise _fault(f"{shard.name} with sha256 {shard.sha256}", "another one")
-    _check_provenance(dataset, shard, np.concatenate(lengths), found)
+    segments = np.concatenate(lengths)
+    table = _check_provenance(dataset, shard, segments, found)
+    _count(manifest, shard, segments, np.concatenate(sources), table, found)
     found.rows += shard.rows
 
 
 def _check_rows(
     manifest: Manifest, shard: Shard, start: int, frames: np.ndarray
-) -> np.ndarray:
-    """Checks a block and returns its segment lengths, int64 [rows, max_segments]."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Checks a block of rows.
+
+    Returns:
+        Their segment lengths, int64 [rows, max_segments], and sources in a mixture,
+        uint8 [rows].
+    """
     try:
-        tokens, lengths = record_format(manifest).decode(frames)
+        features = record_format(manifest).decode(frames)
     except ValueError as error:
         raise _fault(
             f"whole rows in {shard.name}",
             f"a damaged one, counted from row {start}: {error}",
         ) from error
-    lengths = lengths.astype(np.int64)
-    empty = lengths == 0
-    bad = (lengths.sum(axis=1) > tokens.shape[1]) | (lengths < 0).any(axis=1)
-    bad |= empty[:, 0] | (empty[:, :-1] & ~empty[:, 1:]).any(axis=1)
-    _refuse_rows(bad, f"segment lengths that fit their row in {shard.name}", start)
-    beyond = (tokens.astype(np.int64) >= manifest.vocab_size).any(axis=1)
-    _refuse_rows(beyond, f"ids below {manifest.vocab_size} in {shard.name}", start)
-    return lengths
+    total = np.zeros((len(frames), manifest.max_segments), np.int64)
+    for name in ("tokens", "inputs", "targets"):
+        if name not in features:
+            continue
+        ids, side = features[name], "" if name == "tokens" else f"{name}_"
+        lengths = features[f"{side}segment_lengths"].astype(np.int64)
+        empty = lengths == 0
+        bad = (lengths.sum(axis=1) > ids.shape[1]) | (lengths < 0).any(axis=1)
+        bad |= empty[:, 0] | (empty[:, :-1] & ~empty[:, 1:]).any(axis=1)
+        # Each example has a segment on both sides.
+        bad |= ((total > 0).any(axis=1)) & ((total == 0) != empty).any(axis=1)
+        _refuse_rows(bad, f"segment lengths that fit their row in {shard.name}", start)
+        beyond = (ids.astype(np.int64) >= manifest.vocab_size).any(axis=1)
+        _refuse_rows(beyond, f"ids below {manifest.vocab_size} in {shard.name}", start)
+        total += lengths
+    _check_marks(shard, start, features)
+    none = np.zeros((len(frames), 1), np.uint8)
+    return total, features.get("sources", none)[:, 0]
+
+
+def _check_marks(shard: Shard, start: int, features: Mapping[str, np.ndarray]) -> None:
+    """Checks that prefixes lie in their segments and targets are what can be one."""
+    if "prefix_lengths" in features:
+        beyond = features["prefix_lengths"] > features["segment_lengths"]
+        wanted = f"prefixes no longer than their segments in {shard.name}"
+        _refuse_rows(beyond.any(axis=1), wanted, start)
+    if "loss_mask" in features:
+        lengths = features["segment_lengths"].astype(np.int64)
+        ends = np.cumsum(lengths, axis=1)
+        bits = np.unpackbits(features["loss_mask"], axis=1, bitorder="little")
+        bad = (
+            bits.cumsum(axis=1)[:, -1]
+            != np.take_along_axis(
+                np.pad(bits.cumsum(axis=1), ((0, 0), (1, 0))), ends[:, -1:], axis=1
+            ).ravel()
+        )
+        rows, segments = np.nonzero(lengths)
+        firsts = (ends - lengths)[rows, segments]
+        bad[rows[bits[rows, firsts] > 0]] = True
+        _refuse_rows(
+            bad, f"a loss_mask of ids that can be targets in {shard.name}", start
+        )
 
 
 def _refuse_rows(bad: np.ndarray, wanted: str, start: int) -> None:
@@ -108,9 +159,9 @@ def _refuse_rows(bad: np.ndarray, wanted: str, start: int) -> None:
 
 def _check_provenance(
     dataset: str, shard: Shard, lengths: np.ndarray, found: _Totals
-) -> None:
-    """Compares the provenance with the segments that the rows hold."""
-    name = f"provenance-{shard.name.removesuffix('.tfrecord')}.parquet"
+) -> pa.Table:
+    """Compares the provenance with the segments that the rows hold, and returns it."""
+    name = _provenance_name(shard)
     table = pq.read_table(io.BytesIO(_read(dataset, name)))
     rows, segments = np.nonzero(lengths)
     if not (
@@ -119,10 +170,41 @@ def _check_provenance(
         and np.array_equal(table["segment"].to_numpy(), segments)
     ):
         raise _fault(f"a line of {name} for each segment of {shard.name}", "others")
+    return table
+
+
+def _count(
+    manifest: Manifest,
+    shard: Shard,
+    lengths: np.ndarray,
+    sources: np.ndarray,
+    table: pa.Table,
+    found: _Totals,
+) -> None:
+    """Adds up a shard's documents and ids; of rows that are repeated the ids alone."""
+    again = np.zeros(len(lengths), bool)
+    if found.mixture is not None:
+        wanted = f"rows of {shard.name} from the files of their source"
+        _refuse_rows(found.mixture.misplaced(sources, table), wanted, 0)
+        again = found.mixture.repeated(sources, table)
     found.tokens += int(lengths.sum())
-    overlaps = int(pc.sum(pc.greater(table["start"], 0)).as_py() or 0)
-    found.overlaps += overlaps
-    found.documents += len(rows) - overlaps
+    fresh = ~again[table["row"].to_numpy() - found.rows]
+    later = fresh & (table["start"].to_numpy() > 0)
+    found.documents += int(fresh.sum() - later.sum())
+    # Only causal documents are cut where they share an id.
+    found.overlaps += int(later.sum()) if manifest.objective == "causal" else 0
+    found.overlaps += int(lengths[again].sum())
+
+
+def _started(dataset: str, shard: Shard) -> pa.ChunkedArray:
+    """Returns the documents of a shard's segments that start one."""
+    data = io.BytesIO(_read(dataset, _provenance_name(shard)))
+    table = pq.read_table(data, columns=["document", "start"])
+    return table["document"].filter(pc.equal(table["start"], 0))
+
+
+def _provenance_name(shard: Shard) -> str:
+    return f"provenance-{shard.name.removesuffix('.tfrecord')}.parquet"
 
 
 def _check_rejects(dataset: str, manifest: Manifest) -> None:

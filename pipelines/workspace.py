@@ -6,12 +6,20 @@ input. The same command goes on where it stopped; anything else finds the output
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines import pack_shard, provenance, tokenize_task
+from pipelines import (
+    line_duplicates,
+    mix_shards,
+    near_duplicates,
+    pack_shard,
+    provenance,
+    tokenize_task,
+)
 from pipelines.plan import WORK_NAME, Job, Plan, write_plan
-from pipelines.rejects import DIRECTORY, DUPLICATE, REPEATED
+from pipelines.rejects import DIRECTORY, DUPLICATE, NEAR_DUPLICATE, REPEATED
+from pipelines.steps import read_checked, write_checked
 from preprocessing import storage
 from preprocessing.commands import UsageError
 from preprocessing.manifest import MANIFEST_NAME, read_manifest
@@ -22,9 +30,16 @@ _WORK_DIRECTORIES = (
     tokenize_task.KIND,
     tokenize_task.PARTS,
     "shuffle",
+    line_duplicates.FOUND,
+    line_duplicates.JUDGED,
     REPEATED,
     DUPLICATE,
+    near_duplicates.MET,
+    near_duplicates.PAIRED,
+    NEAR_DUPLICATE,
     pack_shard.KIND,
+    pack_shard.ROWS,
+    mix_shards.KIND,
     "provenance",
     provenance.KIND,
 )
@@ -39,6 +54,7 @@ def claim(job: Job, files: Sequence[InputFile]) -> str:
     Raises:
         UsageError: the directory holds something else, or this job's input or
             configuration differ from those it was begun with.
+        WorkError: the work directory was damaged.
     """
     identity = _identity(job, files)
     if storage.exists(storage.join(job.output, MANIFEST_NAME)):
@@ -51,7 +67,7 @@ def claim(job: Job, files: Sequence[InputFile]) -> str:
         return "finished"
     path = job.path(_JOB_NAME)
     if storage.exists(path):
-        _refuse_other(job, identity, json.loads(storage.read_bytes(path)))
+        _refuse_other(job, identity, read_checked(path))
         return "unfinished"
     names = [name for name in storage.list_names(job.output) if name != WORK_NAME]
     if names or (storage.exists(job.output) and not storage.is_dir(job.output)):
@@ -62,8 +78,21 @@ def claim(job: Job, files: Sequence[InputFile]) -> str:
     return "new"
 
 
-def begin(job: Job, plan: Plan, files: Sequence[InputFile], tokenizer: bytes) -> None:
+def begin(
+    job: Job,
+    plan: Plan,
+    files: Sequence[InputFile],
+    tokenizer: bytes,
+    rule_files: Mapping[str, bytes],
+) -> None:
     """Makes the work directory; `job.json` comes last and makes it this job's.
+
+    Args:
+        job: the job.
+        plan: its plan.
+        files: the input.
+        tokenizer: the tokenizer's file.
+        rule_files: what else workers read, by name.
 
     Raises:
         UsageError: the output cannot be written.
@@ -73,8 +102,9 @@ def begin(job: Job, plan: Plan, files: Sequence[InputFile], tokenizer: bytes) ->
             storage.make_directory(job.path(name))
         write_plan(job, plan)
         storage.write_atomically(job.path("tokenizer.json"), tokenizer)
-        data = json.dumps(_identity(job, files)).encode()
-        storage.write_atomically(job.path(_JOB_NAME), data)
+        for name, contents in rule_files.items():
+            storage.write_atomically(job.path(name), contents)
+        write_checked(job.path(_JOB_NAME), _identity(job, files))
         # After job.json: until then nothing but the work directory may lie here.
         storage.make_directory(storage.join(job.output, DIRECTORY))
     except OSError as error:
@@ -95,6 +125,7 @@ def _identity(job: Job, files: Sequence[InputFile]) -> dict[str, Any]:
     fields = {
         "config": job.config.to_dict(),
         "sources": [[file.relative, file.size] for file in files],
+        "modified": [[file.relative, file.modified] for file in files],
     }
     return json.loads(json.dumps(fields))
 
@@ -109,6 +140,13 @@ def _refuse_other(job: Job, wanted: dict[str, Any], found: dict[str, Any]) -> No
             f"input {path}: {_bytes(old.get(path))} then, {_bytes(new.get(path))} now"
             for path in sorted(old.keys() | new.keys())
             if old.get(path) != new.get(path)
+        ]
+    if not difference and "modified" in found:
+        times = dict(found["modified"])
+        difference = [
+            f"input {path} was changed since then"
+            for path, time in wanted["modified"]
+            if times.get(path) != time
         ]
     if difference:
         more = f" and {len(difference) - 3} more" if len(difference) > 3 else ""

@@ -3,11 +3,13 @@
 
 A document's key comes from its file's path relative to the glob's fixed prefix and
 its id, or, where it has none, its offset. The offset is in bytes of the uncompressed
-file, and for Parquet the number of the row. A piece is what one worker reads at a
-time; however a file is cut into pieces, its documents, keys and offsets are the same.
+file, and for tables (Parquet, Arrow, CSV) and users' readers the number of the row. A
+piece is what one worker reads at a time; however a file is cut into pieces, its
+documents, keys and offsets are the same.
 """
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,15 +18,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from preprocessing import storage
-from preprocessing.commands import UsageError
+from preprocessing.commands import UsageError, suggest
 from preprocessing.decompression import compression_of
 from preprocessing.fingerprints import KEY_BYTES, keys_of_ids, keys_of_offsets
+from preprocessing.user_code import is_import_path
 
-FORMATS = ("auto", "text", "lines", "paragraphs", "jsonl", "parquet")
+FORMATS = (
+    *("auto", "text", "lines", "paragraphs", "jsonl", "parquet"),
+    *("arrow", "csv", "tsv", "warc", "wet"),
+)
 TO_THE_END = -1
 _PIECE_BYTES = 64 << 20
-_JSONL_EXTENSIONS = (".jsonl", ".json", ".ndjson")
-_PARQUET_EXTENSION = ".parquet"
+_FORMAT_OF_EXTENSION = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".warc": "warc",
+    ".wet": "wet",
+}
+# Compressed inside, by column; a compression around them would keep them from seeking.
+_COLUMNAR = ("parquet", "arrow")
+_CUT_ANYWHERE = ("lines", "paragraphs", "jsonl")
 
 
 @dataclass(frozen=True)
@@ -32,27 +52,41 @@ class ReaderConfig:
     """How files become documents.
 
     Attributes:
-        format: one of `FORMATS`; "auto" decides by each file's extension.
+        format: one of `FORMATS`; "auto" decides by each file's extension; or a user's
+            function as `my_package.module:function` (`preprocessing.user_readers`).
         text_field: the field or column that holds the text.
         id_field: the field or column that holds the id, where there is one.
-        max_document_bytes: a larger document is a reject (`too_large`). In JSONL the
-            whole line counts.
+        url_field: the one that holds the address a document is from, where there is
+            one, as a string; whatever else it holds counts as none.
+        target_field: the one that holds a pair's second text; a document without it is
+            a reject. None where documents are no pairs.
+        max_document_bytes: a larger document is a reject (`too_large`). In JSONL, CSV
+            and web archives the whole line or record counts.
     """
 
     format: str = "auto"
     text_field: str = "text"
     id_field: str = "id"
+    url_field: str = "url"
+    target_field: str | None = None
     max_document_bytes: int = 64 << 20
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
+        if self.format not in FORMATS and not is_import_path(self.format):
             raise UsageError(
-                f"wanted --format {', '.join(FORMATS)}, found {self.format}. Name one"
+                f"wanted --format {', '.join(FORMATS)}, or a function of yours as "
+                f"my_package.module:function, found {self.format}."
+                f"{suggest(self.format, FORMATS)} Name one"
             )
         if not self.text_field or self.text_field == self.id_field:
             raise UsageError(
                 f"wanted a --text_field other than --id_field, found "
                 f"'{self.text_field}' and '{self.id_field}'. Name the text's field"
+            )
+        if self.target_field in ("", self.text_field, self.id_field):
+            raise UsageError(
+                "wanted a --target_field other than --text_field and --id_field, found "
+                f"'{self.target_field}'. Name the field of the pair's second text"
             )
         if self.max_document_bytes < 1:
             raise UsageError(
@@ -73,7 +107,7 @@ class Piece:
         end: where it ends, exclusive, likewise; `TO_THE_END` for whole files. A
             document belongs to the piece in which it starts.
         size: bytes of the stored file that the piece stands for.
-        format: "text", "lines", "paragraphs", "jsonl" or "parquet".
+        format: one of `FORMATS` but "auto", or a user's function.
         compression: "none", "gzip" or "zstd".
     """
 
@@ -91,15 +125,31 @@ class Piece:
 class Reject:
     """A document that is not kept: why, and where it lies.
 
-    `reason` is one of malformed_json, missing_field, wrong_type, invalid_utf8,
-    too_large, truncated_input, damaged_input (readers); empty, repeated_id, duplicate
-    and the like come from later stages.
+    Attributes:
+        reason: malformed_json, missing_field, wrong_type, invalid_utf8, too_large,
+            truncated_input, damaged_input and the like (readers); a rule's name, such
+            as gopher_quality@1; empty, repeated_id, duplicate and the like.
+        relative: the file's path relative to the glob's fixed prefix.
+        offset: where the document lies in the file.
+        detail: what was found, for people.
+        document: its key in hex; empty where it could not be read.
+        size: UTF-8 bytes of its text; 0 where it could not be read.
+        check: the rule's threshold that was missed.
+        value: what was measured.
+        threshold: what was wanted.
+        excerpt: how its text begins, where an example is kept for the report.
     """
 
     reason: str
     relative: str
     offset: int
     detail: str
+    document: str = ""
+    size: int = 0
+    check: str = ""
+    value: float | str = ""
+    threshold: float | str = ""
+    excerpt: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +164,9 @@ class DocumentBatch:
         rejects: documents that could not be read.
         bytes_read: bytes of the stored file since the piece's last batch; over a
             piece they add up to its size.
+        urls: the addresses documents are from, [n] with nulls; None where none has one.
+        targets: the second texts of pairs, valid UTF-8, no nulls, [n]; None where the
+            reader has no `target_field`.
     """
 
     relative: str
@@ -122,6 +175,8 @@ class DocumentBatch:
     offsets: np.ndarray
     rejects: list[Reject]
     bytes_read: int
+    urls: pa.LargeStringArray | None = None
+    targets: pa.LargeStringArray | None = None
 
 
 def keys_of(
@@ -142,9 +197,7 @@ def format_of(path: str, reader: ReaderConfig) -> str:
     if reader.format != "auto":
         return reader.format
     name = path.removesuffix(".gz").removesuffix(".zst").lower()
-    if name.endswith(_JSONL_EXTENSIONS):
-        return "jsonl"
-    return "parquet" if name.endswith(_PARQUET_EXTENSION) else "text"
+    return _FORMAT_OF_EXTENSION.get(os.path.splitext(name)[1], "text")
 
 
 def plan_pieces(
@@ -160,7 +213,7 @@ def plan_pieces(
     pieces: list[Piece] = []
     for file in files:
         kind = format_of(file.path, reader)
-        compression = "none" if kind == "parquet" else compression_of(file.path)
+        compression = "none" if kind in _COLUMNAR else compression_of(file.path)
         for start, end, size in _ranges(file, kind, compression, piece_bytes):
             pieces.append(
                 Piece(
@@ -182,10 +235,12 @@ def _ranges(
 ) -> list[tuple[int, int, int]]:
     """Returns (start, end, stored bytes) of a file's pieces."""
     whole = [(0, TO_THE_END, file.size)]
-    if file.size <= piece_bytes or kind == "text" or compression != "none":
+    if file.size <= piece_bytes or compression != "none":
         return whole
     if kind == "parquet":
         return _row_group_ranges(file, piece_bytes) or whole
+    if kind not in _CUT_ANYWHERE:
+        return whole
     count = -(-file.size // piece_bytes)
     cuts = [file.size * part // count for part in range(count + 1)]
     return [(start, end, end - start) for start, end in itertools.pairwise(cuts)]

@@ -10,7 +10,7 @@ parsers accept it they agree, and where one does it is kept.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -35,27 +35,36 @@ def _integer(spelled: str) -> _Number:
 
 @dataclass(frozen=True)
 class Parsed:
-    """Consecutive documents: texts [n], ids [n] or None, and their lines int64 [n]."""
+    """Consecutive documents: texts [n], their lines int64 [n], and what else they have.
+
+    ids, urls and targets are [n], or None where no document has one.
+    """
 
     texts: pa.LargeStringArray
-    ids: Sequence[str | None] | None
     lines: np.ndarray
+    ids: Sequence[str | None] | None = None
+    urls: pa.LargeStringArray | None = None
+    targets: pa.LargeStringArray | None = None
 
 
 class JsonLines:
     """Parses blocks of JSON lines; a type named explicitly is never guessed.
 
-    Without a schema Arrow turns "2020-01-01" into a timestamp. The text is a string;
-    an id is a string or an integer, kept as it is spelled, so both are tried, first
-    the kind that fitted last.
+    Without a schema Arrow turns "2020-01-01" into a timestamp. The text, the target and
+    the URL are strings; an id is a string or an integer, kept as it is spelled, so both
+    are tried, first the kind that fitted last.
     """
 
     def __init__(self, reader: ReaderConfig) -> None:
         self._reader = reader
-        text = (reader.text_field, pa.large_string())
+        string = pa.large_string()
+        texts = [name for name in (reader.text_field, reader.target_field) if name]
+        self._texts = texts
+        # By name, since --id_field may be the URL's.
+        strings = dict.fromkeys((*texts, reader.url_field), string)
         self._schemas = [
-            pa.schema([text, (reader.id_field, kind)])
-            for kind in (pa.large_string(), pa.int64())
+            pa.schema(list({**strings, reader.id_field: kind}.items()))
+            for kind in (string, pa.int64())
         ]
         self._parsed: list[Parsed] = []
         self._rejected: list[tuple[int, str, str]] = []
@@ -115,19 +124,26 @@ class JsonLines:
         return None
 
     def _keep(self, table: pa.Table, first: int) -> None:
-        texts = _one_array(table.column(0))
-        names = _one_array(table.column(1))
-        lines = np.arange(first, first + len(texts))
-        if texts.null_count:
-            there = texts.is_valid()
-            for line in lines[~there.to_numpy(zero_copy_only=False)].tolist():
-                self._missing(line)
-            texts, names = texts.filter(there), names.filter(there)
-            lines = lines[there.to_numpy(zero_copy_only=False)]
+        reader = self._reader
+        lines = np.arange(first, first + table.num_rows)
+        for name in self._texts:
+            there = pc.is_valid(table.column(name))
+            if table.column(name).null_count:
+                valid = there.to_numpy()
+                for line in lines[~valid].tolist():
+                    self._missing(line, name)
+                table, lines = table.filter(there), lines[valid]
+        texts, names, urls = (
+            _one_array(table.column(name))
+            for name in (reader.text_field, reader.id_field, reader.url_field)
+        )
         ids = None
         if names.null_count < len(names):
             ids = pc.cast(names, pa.large_string()).to_pylist()
-        self._parsed.append(Parsed(texts, ids, lines))
+        targets = None
+        if reader.target_field:
+            targets = _one_array(table.column(reader.target_field))
+        self._parsed.append(Parsed(texts, lines, ids, _addresses(urls), targets))
 
     def _judge(self, line: int) -> None:
         """Reads one line, or says what is wrong with it."""
@@ -153,25 +169,35 @@ class JsonLines:
         if not isinstance(fields, dict):
             self._reject(line, "wrong_type", f"a {_name(fields)}, not an object")
             return
-        text = fields.get(self._reader.text_field)
+        texts: list[str] = []
+        for field in self._texts:
+            text = fields.get(field)
+            if text is None:
+                self._missing(line, field)
+                return
+            if not _is_text(text):
+                what = f"{field} is a {_name(text)}, not a string"
+                self._reject(line, "wrong_type", what)
+                return
+            texts.append(text)
         name = fields.get(self._reader.id_field)
-        if text is None:
-            self._missing(line)
-        elif not isinstance(text, str) or isinstance(text, _Number):
-            what = f"{self._reader.text_field} is a {_name(text)}, not a string"
-            self._reject(line, "wrong_type", what)
-        elif name is not None and not isinstance(name, str):
+        url = fields.get(self._reader.url_field)
+        if name is not None and not isinstance(name, str):
             what = f"{self._reader.id_field} is a {_name(name)}"
             self._reject(line, "wrong_type", f"{what}, not a string or a number")
-        elif _has_lone_surrogate(text) or _has_lone_surrogate(name or ""):
+        elif any(_has_lone_surrogate(value) for value in (*texts, name or "")):
             self._reject(line, "invalid_utf8", "an escaped lone surrogate")
         else:
-            texts = pa.array([text], pa.large_string())
+            if not _is_text(url) or _has_lone_surrogate(url):
+                url = None
+            columns = [pa.array([value], pa.large_string()) for value in (*texts, url)]
             ids = None if name is None else [str(name)]
-            self._parsed.append(Parsed(texts, ids, np.array([line])))
+            targets = columns[1] if len(texts) > 1 else None
+            lines, urls = np.array([line]), _addresses(columns[-1])
+            self._parsed.append(Parsed(columns[0], lines, ids, urls, targets))
 
-    def _missing(self, line: int) -> None:
-        self._reject(line, "missing_field", f"no {self._reader.text_field}")
+    def _missing(self, line: int, field: str) -> None:
+        self._reject(line, "missing_field", f"no {field}")
 
     def _reject(self, line: int, reason: str, detail: str) -> None:
         self._rejected.append((line, reason, detail))
@@ -182,12 +208,33 @@ def _joined(parts: list[Parsed]) -> Parsed:
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return Parsed(pa.array([], pa.large_string()), None, np.zeros(0, np.int64))
+        return Parsed(pa.array([], pa.large_string()), np.zeros(0, np.int64))
     ids: list[str | None] = []
     for part in parts:
         ids += part.ids if part.ids is not None else [None] * len(part.texts)
-    texts = pa.concat_arrays([part.texts for part in parts])
-    return Parsed(texts, ids, np.concatenate([part.lines for part in parts]))
+    urls = [
+        pa.nulls(len(part.texts), pa.large_string()) if part.urls is None else part.urls
+        for part in parts
+    ]
+    targets = [part.targets for part in parts if part.targets is not None]
+    return Parsed(
+        pa.concat_arrays([part.texts for part in parts]),
+        np.concatenate([part.lines for part in parts]),
+        ids,
+        _addresses(pa.concat_arrays(urls)),
+        pa.concat_arrays(targets) if targets else None,
+    )
+
+
+def _addresses(urls: pa.Array) -> pa.LargeStringArray | None:
+    """Returns a column of URLs; None where no row has one, an integer being none."""
+    if urls.null_count == len(urls) or pa.types.is_integer(urls.type):
+        return None
+    return urls
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and not isinstance(value, _Number)
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

@@ -10,13 +10,15 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from preprocessing import storage
 from preprocessing.commands import UsageError, WorkError
 
-SCHEMA_VERSION = 1
+# 2 adds to 1 the `sources` of a mixture's splits, and is written only with them, so
+# that readers of 1 still read everything else.
+SCHEMA_VERSION, MIXTURE_VERSION = 1, 2
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 
@@ -33,12 +35,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
-    """One split. `tokens` counts ids written, `text_bytes` the UTF-8 behind them."""
+    """One split. `tokens` counts ids written, `text_bytes` the UTF-8 behind them.
+
+    `sources` gives the rows, tokens and text_bytes of each source of a mixture, by
+    name; it is empty where the dataset is none.
+    """
 
     rows: int
     tokens: int
     text_bytes: int
     shards: tuple[Shard, ...]
+    sources: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         found = sum(shard.rows for shard in self.shards)
@@ -114,11 +121,27 @@ class Manifest:
     splits: Mapping[str, Split]
     counts: Counts
     sources: tuple[Source, ...]
-    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def schema_version(self) -> int:
+        """The version of the file's form: 2 for a mixture, else 1."""
+        mixed = any(split.sources for split in self.splits.values())
+        return MIXTURE_VERSION if mixed else SCHEMA_VERSION
+
+    @property
+    def row_places(self) -> int:
+        """Ids that a row has room for, both of its sequences where it has two."""
+        names = ("tokens", "inputs", "targets")
+        held = (self.features[name] for name in names if name in self.features)
+        return sum(feature["count"] for feature in held)
 
     def to_bytes(self) -> bytes:
         """Returns the canonical JSON: sorted keys, indent 1, a final newline."""
-        return canonical_json(dataclasses.asdict(self))
+        fields = dataclasses.asdict(self)
+        if self.schema_version == SCHEMA_VERSION:
+            for split in fields["splits"].values():
+                del split["sources"]
+        return canonical_json({**fields, "schema_version": self.schema_version})
 
     @property
     def dataset_hash(self) -> str:
@@ -180,16 +203,17 @@ def parse_manifest(data: bytes, name: str = MANIFEST_NAME) -> Manifest:
             f"wanted a Quern manifest, {name} is not one. Point at the directory that "
             "quern-prepare wrote"
         ) from None
-    if version != SCHEMA_VERSION:
+    if version not in (SCHEMA_VERSION, MIXTURE_VERSION):
         raise UsageError(
-            f"wanted schema_version {SCHEMA_VERSION}, {name} has {version}. Prepare "
-            "the dataset again with this Quern, or read it with the Quern that wrote it"
+            f"wanted schema_version {SCHEMA_VERSION} or {MIXTURE_VERSION}, {name} has "
+            f"{version}. Prepare the dataset again with this Quern, or read it with "
+            "the Quern that wrote it"
         )
     try:
         manifest = _build(fields)
     except (TypeError, KeyError, AttributeError, WorkError) as error:
         raise UsageError(
-            f"wanted the fields of schema_version {SCHEMA_VERSION}, {name} fails: "
+            f"wanted the fields of schema_version {version}, {name} fails: "
             f"{error}. Prepare the dataset again"
         ) from None
     if manifest.to_bytes() != data:
@@ -207,11 +231,12 @@ def _build(fields: dict[str, Any]) -> Manifest:
             tokens=split["tokens"],
             text_bytes=split["text_bytes"],
             shards=tuple(Shard(**shard) for shard in split["shards"]),
+            sources=split.get("sources", {}),
         )
         for name, split in fields["splits"].items()
     }
     known = {
-        **fields,
+        **{name: fields[name] for name in fields if name != "schema_version"},
         "splits": splits,
         "counts": Counts(**fields["counts"]),
         "sources": tuple(Source(**source) for source in fields["sources"]),

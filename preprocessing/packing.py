@@ -50,8 +50,9 @@ class PackedRows:
     """A block of rows, and where each of their segments comes from.
 
     Attributes:
-        tokens: ids in the stored dtype, [rows, S + 1], padded with the pad id.
-        segment_lengths: in the stored dtype, [rows, max_segments], zero padded.
+        features: what `RecordFormat.encode` takes: `tokens` [rows, S + 1] padded with
+            the pad id, `segment_lengths` [rows, max_segments] zero padded, and what
+            else the layout has, in stored dtypes.
         row: int64 [n], each segment's row in this block.
         segment: int64 [n], its place in the row.
         document: int64 [n], the index of its document in `lengths`.
@@ -59,13 +60,17 @@ class PackedRows:
         length: int64 [n], its ids.
     """
 
-    tokens: np.ndarray
-    segment_lengths: np.ndarray
+    features: dict[str, np.ndarray]
     row: np.ndarray
     segment: np.ndarray
     document: np.ndarray
     start: np.ndarray
     length: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """How many rows the block has."""
+        return len(next(iter(self.features.values())))
 
 
 Planner = Callable[[np.ndarray, RecordFormat, int], Iterator[RowPlan]]
@@ -214,6 +219,8 @@ def pack(
     planner: Planner,
     seed: int,
     pad_id: int,
+    prefix: np.ndarray | None = None,
+    source: int = 0,
 ) -> Iterator[PackedRows]:
     """Packs documents into blocks of rows, some 260,000 ids at a time.
 
@@ -224,13 +231,17 @@ def pack(
         planner: `best_fit` or `concat`.
         seed: permutes the rows of each window.
         pad_id: fills what no segment covers.
+        prefix: leading ids of each document that are no targets, int64 [documents],
+            for layouts with `prefix_lengths` or `loss_mask`; every document must fit
+            a row then.
+        source: the documents' place in the mixture, where the layout has `sources`.
     """
     lengths = np.asarray(lengths, np.int64)
     if int(lengths.sum()) != len(ids):
         raise ValueError(
             f"wanted lengths that add up to {len(ids)} ids, found {lengths.sum()}"
         )
-    source = np.asarray(ids).astype(layout.token_dtype, copy=False)
+    ids = np.asarray(ids).astype(layout.token_dtype, copy=False)
     firsts = np.cumsum(lengths) - lengths
     step = max(1, BLOCK_TOKENS // layout.row_tokens)
     for plan in planner(lengths, layout, seed):
@@ -238,13 +249,17 @@ def pack(
         for begin in range(0, plan.rows, step):
             end = min(begin + step, plan.rows)
             first, last = np.searchsorted(plan.row, (begin, end)).tolist()
-            yield _gather(
-                source, origin, plan, slice(first, last), (begin, end), layout, pad_id
-            )
+            pieces = slice(first, last)
+            block = _gather(ids, origin, plan, pieces, (begin, end), layout, pad_id)
+            if prefix is not None:
+                _mark_prefix(block, prefix[block.document], layout)
+            if layout.sources:
+                mark_sources(block, source, layout)
+            yield block
 
 
 def _gather(
-    source: np.ndarray,
+    ids: np.ndarray,
     origin: np.ndarray,
     plan: RowPlan,
     pieces: slice,
@@ -252,7 +267,7 @@ def _gather(
     layout: RecordFormat,
     pad_id: int,
 ) -> PackedRows:
-    """Returns the rows of a plan that `pieces` fill; `origin` indexes `source`."""
+    """Returns the rows of a plan that `pieces` fill; `origin` indexes `ids`."""
     begin, end = rows
     row, length = plan.row[pieces] - begin, plan.length[pieces]
     filled = np.bincount(row, length, minlength=end - begin).astype(np.int64)
@@ -262,19 +277,48 @@ def _gather(
     spans = np.insert(length, row_ends, layout.row_tokens - filled)
     shifts = np.insert(origin[pieces], row_ends, 0) - (np.cumsum(spans) - spans)
     cells = int(spans.sum())
-    index_dtype = np.int32 if len(source) + cells < 2**31 else np.int64
+    index_dtype = np.int32 if len(ids) + cells < 2**31 else np.int64
     index = np.repeat(shifts.astype(index_dtype), spans)
     index += np.arange(cells, dtype=index_dtype)
-    tokens = source.take(index, mode="clip").reshape(-1, layout.row_tokens)
+    tokens = ids.take(index, mode="clip").reshape(-1, layout.row_tokens)
     tokens[np.arange(layout.row_tokens) >= filled[:, None]] = pad_id
     segment_lengths = np.zeros((end - begin, layout.max_segments), layout.length_dtype)
     segment_lengths[row, plan.segment[pieces]] = length
     return PackedRows(
-        tokens=tokens,
-        segment_lengths=segment_lengths,
+        features={"tokens": tokens, "segment_lengths": segment_lengths},
         row=row,
         segment=plan.segment[pieces],
         document=plan.document[pieces],
         start=plan.start[pieces],
         length=length,
     )
+
+
+def _mark_prefix(block: PackedRows, prefix: np.ndarray, layout: RecordFormat) -> None:
+    """Adds what the layout says of ids that are no targets; `prefix` is by segment.
+
+    Bit i of `loss_mask`, the lowest first in each byte, is set where id i of the row
+    is predicted: not in a prefix, and not a segment's first, which nothing precedes.
+    """
+    features = block.features
+    if layout.prefix:
+        lengths = np.zeros_like(features["segment_lengths"])
+        lengths[block.row, block.segment] = prefix
+        features["prefix_lengths"] = lengths
+    if layout.loss_mask:
+        edges = np.zeros((block.rows, layout.row_tokens + 1), np.int8)
+        ends = np.cumsum(features["segment_lengths"], axis=1, dtype=np.int64)
+        end = ends[block.row, block.segment]
+        first = end - block.length + np.minimum(np.maximum(prefix, 1), block.length)
+        # A segment without a target opens and closes at one place: both add up.
+        np.add.at(edges, (block.row, first), 1)
+        np.add.at(edges, (block.row, end), -1)
+        targets = np.cumsum(edges[:, :-1], axis=1, dtype=np.int8) > 0
+        features["loss_mask"] = np.packbits(targets, axis=1, bitorder="little")
+
+
+def mark_sources(block: PackedRows, source: int, layout: RecordFormat) -> None:
+    """Adds `sources`: every segment's place in the mixture, 0 where there is none."""
+    sources = np.zeros((block.rows, layout.max_segments), np.uint8)
+    sources[block.row, block.segment] = source
+    block.features["sources"] = sources

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads one piece of a file as batches of documents, whatever its format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from preprocessing import line_blocks, storage
+from preprocessing.columns import Columns, only_troubles
 from preprocessing.documents import (
-    TO_THE_END,
     DocumentBatch,
     Piece,
     ReaderConfig,
@@ -19,10 +17,11 @@ from preprocessing.documents import (
     keys_of,
 )
 from preprocessing.jsonl import JsonLines, is_utf8
-from preprocessing.line_blocks import Spans, Trouble
+from preprocessing.line_blocks import Spans
+from preprocessing.tables import read_arrow, read_parquet
+from preprocessing.user_code import is_import_path
 
-# The texts of one Parquet batch; its rows are counted from the row groups' own sizes.
-_PARQUET_BATCH_BYTES = 4 << 20
+Read = Callable[[BinaryIO, Piece, ReaderConfig], Iterator[Columns]]
 
 
 def read_piece(piece: Piece, reader: ReaderConfig) -> Iterator[DocumentBatch]:
@@ -32,50 +31,58 @@ def read_piece(piece: Piece, reader: ReaderConfig) -> Iterator[DocumentBatch]:
 
     Raises:
         OSError: the file is gone or cannot be read at all.
+        UsageError: a user's reader cannot be imported.
+        WorkError: a user's reader failed.
     """
     left = piece.size
+    read_columns = _reader_of(piece.format)
     with storage.open_input(piece.path) as file:
-        batches = _READERS[piece.format](file, piece, reader)
-        for texts, ids, offsets, troubles in batches:
+        for columns in read_columns(file, piece, reader):
             read = min(left, _position(file, piece) - (piece.size - left))
             left -= read
-            yield _batch(piece, texts, ids, offsets, troubles, read)
+            yield _batch(piece, columns, read)
     if left:
-        none = pa.array([], pa.large_string())
-        yield _batch(piece, none, None, np.zeros(0, np.int64), [], left)
-
-
-Columns = tuple[
-    pa.LargeStringArray, Sequence[str | None] | None, np.ndarray, list[Trouble]
-]
+        yield _batch(piece, only_troubles([]), left)
 
 
 def _position(file: BinaryIO, piece: Piece) -> int:
     """Returns how many of the piece's stored bytes have been read by now."""
-    if piece.format == "parquet":
-        return 0
+    if piece.format in ("parquet", "arrow"):
+        return 0  # they seek; all is counted when all has been read
     return max(0, min(file.tell() - piece.start, piece.size))
 
 
-def _batch(
-    piece: Piece,
-    texts: pa.LargeStringArray,
-    ids: Sequence[str | None] | None,
-    offsets: np.ndarray,
-    troubles: list[Trouble],
-    bytes_read: int,
-) -> DocumentBatch:
+def _batch(piece: Piece, columns: Columns, bytes_read: int) -> DocumentBatch:
     return DocumentBatch(
         relative=piece.relative,
-        texts=texts,
-        keys=keys_of(piece.relative, ids, offsets),
-        offsets=offsets,
+        texts=columns.texts,
+        keys=keys_of(piece.relative, columns.ids, columns.offsets),
+        offsets=columns.offsets,
         rejects=[
             Reject(reason, piece.relative, offset, detail)
-            for offset, reason, detail in troubles
+            for offset, reason, detail in columns.troubles
         ],
         bytes_read=bytes_read,
+        urls=columns.urls,
+        targets=columns.targets,
     )
+
+
+def _reader_of(kind: str) -> Read:
+    """Returns what reads a format; a library is imported by whom reads with it."""
+    if is_import_path(kind):
+        from preprocessing.user_readers import read_with_function
+
+        return read_with_function
+    if kind in ("warc", "wet"):
+        from preprocessing.web_archives import read_archive
+
+        return read_archive
+    if kind in ("csv", "tsv"):
+        from preprocessing.delimited import read_delimited
+
+        return read_delimited
+    return _READERS[kind]
 
 
 def _read_text(file: BinaryIO, piece: Piece, reader: ReaderConfig) -> Iterator[Columns]:
@@ -125,13 +132,13 @@ def _texts(spans: Spans) -> Columns:
         pa.large_string(), count, [None, pa.py_buffer(edges), data]
     )
     texts = both.take(pa.array(2 * keep))
-    return texts, None, spans.offset + spans.starts[keep], troubles
+    return Columns(texts, None, spans.offset + spans.starts[keep], troubles)
 
 
 def _read_jsonl(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
 ) -> Iterator[Columns]:
-    """One document per line: an object with a text and perhaps an id."""
+    """One document per line: an object with a text, and perhaps an id and the like."""
     parser = JsonLines(reader)
     for spans in line_blocks.lines(file, piece, reader.max_document_bytes):
         parsed, rejected = parser.parse(spans.data, spans.starts, spans.ends)
@@ -139,124 +146,21 @@ def _read_jsonl(
         troubles = spans.troubles + [
             (int(at[line]), reason, detail) for line, reason, detail in rejected
         ]
-        yield parsed.texts, parsed.ids, at[parsed.lines], troubles
+        yield Columns(
+            parsed.texts,
+            parsed.ids,
+            at[parsed.lines],
+            troubles,
+            parsed.urls,
+            parsed.targets,
+        )
 
 
-def _read_parquet(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
-) -> Iterator[Columns]:
-    """One document per row; its offset is the row's number in the file."""
-    row = 0
-    try:
-        table = pq.ParquetFile(file, pre_buffer=True)
-        groups = [table.metadata.row_group(at) for at in range(table.num_row_groups)]
-        row = sum(group.num_rows for group in groups[: piece.start])
-        end = len(groups) if piece.end == TO_THE_END else piece.end
-        mine = groups[piece.start : end]
-        rows = max(1, sum(group.num_rows for group in mine))
-        size = max(1, sum(group.total_byte_size for group in mine) // rows)
-        present = set(table.schema_arrow.names)
-        wanted = [reader.text_field, reader.id_field]
-        for batch in table.iter_batches(
-            batch_size=max(1, min(65_536, _PARQUET_BATCH_BYTES // size)),
-            row_groups=range(piece.start, end),
-            columns=[name for name in wanted if name in present],
-        ):
-            yield _parquet_columns(batch, row, reader)
-            row += batch.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise  # the disk or the network, not the file's contents
-        none = pa.array([], pa.large_string())
-        detail = " ".join(str(error).split())
-        yield none, None, np.zeros(0, np.int64), [(row, "damaged_input", detail)]
-
-
-def _parquet_columns(batch: pa.RecordBatch, row: int, reader: ReaderConfig) -> Columns:
-    """Turns a record batch whose first row is `row` into documents and rejects."""
-    offsets = np.arange(row, row + batch.num_rows)
-    reasons = np.full(batch.num_rows, None, object)
-    texts = _string_column(batch, reader.text_field)
-    if texts is None:
-        absent = reader.text_field not in batch.schema.names
-        reasons[:] = "missing_field" if absent else "wrong_type"
-        texts = pa.nulls(batch.num_rows, pa.large_string())
-    else:
-        sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
-        reasons[_not_utf8(texts)] = "invalid_utf8"
-        reasons[sizes > reader.max_document_bytes] = "too_large"
-        reasons[texts.is_null().to_numpy(zero_copy_only=False)] = "missing_field"
-    names = _id_column(batch, reader.id_field)
-    if names is None and reader.id_field in batch.schema.names:
-        reasons[reasons == None] = "wrong_type"  # noqa: E711 (an array of objects)
-    keep = np.array([reason is None for reason in reasons], bool)
-    troubles = [
-        (int(at), reason, f"row {at}")
-        for at, reason in zip(offsets[~keep], reasons[~keep], strict=True)
-    ]
-    mask = pa.array(keep)
-    ids = names.filter(mask).to_pylist() if names is not None else None
-    return texts.filter(mask), ids, offsets[keep], troubles
-
-
-def _string_column(batch: pa.RecordBatch, name: str) -> pa.LargeStringArray | None:
-    """Returns a column of strings, or None where there is none of that name."""
-    if name not in batch.schema.names:
-        return None
-    column = batch.column(name)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_null(column.type) or _is_string(column.type):
-        return column.cast(pa.large_string(), safe=False)
-    return None
-
-
-def _id_column(batch: pa.RecordBatch, name: str) -> pa.LargeStringArray | None:
-    """Returns a column of ids spelled out, or None where it cannot name anything."""
-    column = _string_column(batch, name)
-    if column is not None or name not in batch.schema.names:
-        return column
-    column = batch.column(name)
-    kind = column.type
-    spelled = (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_temporal(kind)
-    )
-    return column.cast(pa.large_string()) if spelled else None
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-    )
-
-
-def _not_utf8(texts: pa.LargeStringArray) -> np.ndarray:
-    """Returns the places of texts that are not UTF-8."""
-    try:
-        texts.validate(full=True)
-    except pa.ArrowInvalid:
-        values = texts.cast(pa.large_binary()).to_pylist()
-        return np.flatnonzero([not _decodes(value or b"") for value in values])
-    return np.zeros(0, np.int64)
-
-
-def _decodes(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-_READERS = {
+_READERS: dict[str, Read] = {
     "text": _read_text,
     "lines": _read_lines,
     "paragraphs": _read_paragraphs,
     "jsonl": _read_jsonl,
-    "parquet": _read_parquet,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
 }

@@ -9,8 +9,9 @@ Every record of a dataset has the same size, so a block of rows is a byte matrix
         0a.. entry key "tokens"           value BytesList  [(S + 1) x u16 or i32]
     [masked crc of the payload u32]
 
-All bytes but the two arrays and the last checksum are one constant template, which is
-why no protocol-buffer library is needed to write rows or to read them.
+Which features there are follows from the objective; they stand in sorted order. All
+bytes but their values and the last checksum are one constant template, which is why no
+protocol-buffer library is needed to write rows or to read them.
 """
 
 import struct
@@ -32,10 +33,24 @@ _CRC_MASK_DELTA = 0xA282EAD8
 
 @dataclass(frozen=True)
 class RecordFormat:
-    """How rows of `sequence_length` + 1 ids below `vocab_size` are laid out."""
+    """How rows of ids below `vocab_size` are laid out.
+
+    Attributes:
+        sequence_length: S; rows hold S + 1 ids, or S ids of inputs.
+        vocab_size: ids are below it.
+        prefix: whether `prefix_lengths` tells how much of each segment is read whole.
+        loss_mask: whether `loss_mask` tells which ids are targets.
+        target_length: ids of `targets` in rows for an encoder and a decoder; None in
+            rows of one sequence.
+        sources: whether `sources` tells which part of a mixture each segment is from.
+    """
 
     sequence_length: int
     vocab_size: int
+    prefix: bool = False
+    loss_mask: bool = False
+    target_length: int | None = None
+    sources: bool = False
 
     def __post_init__(self) -> None:
         if self.sequence_length < 1 or self.vocab_size < 1:
@@ -46,7 +61,7 @@ class RecordFormat:
 
     @property
     def row_tokens(self) -> int:
-        """Ids in a row: sequence_length + 1, inputs and targets together."""
+        """Ids in a row of one sequence: S + 1, inputs and targets together."""
         return self.sequence_length + 1
 
     @property
@@ -64,7 +79,8 @@ class RecordFormat:
     @property
     def length_dtype(self) -> np.dtype:
         """Little-endian uint16 while a whole row's length fits in it, else int32."""
-        return np.dtype("<u2" if self.row_tokens <= LARGEST_UINT16_LENGTH else "<i4")
+        longest = max(self.row_tokens, self.target_length or 0)
+        return np.dtype("<u2" if longest <= LARGEST_UINT16_LENGTH else "<i4")
 
     @cached_property
     def record_bytes(self) -> int:
@@ -79,44 +95,37 @@ class RecordFormat:
     def features(self) -> Mapping[str, Mapping[str, object]]:
         """Returns the manifest's `features`: name -> dtype and number of values."""
         return {
-            "segment_lengths": {
-                "dtype": self.length_dtype.name,
-                "count": self.max_segments,
-            },
-            "tokens": {"dtype": self.token_dtype.name, "count": self.row_tokens},
+            name: {"dtype": dtype.name, "count": count}
+            for name, (dtype, count) in self._arrays.items()
         }
 
-    def encode(self, tokens: np.ndarray, segment_lengths: np.ndarray) -> np.ndarray:
+    def encode(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns the frames of a block of rows, ready to be written one after another.
 
         Args:
-            tokens: ids, [rows, sequence_length + 1], any integer dtype.
-            segment_lengths: [rows, max_segments], zero padded, any integer dtype.
+            features: the values of each of `features()`, [rows, count], any integer
+                dtype.
 
         Returns:
             uint8 [rows, frame_bytes].
         """
-        rows = len(tokens)
-        if tokens.shape != (rows, self.row_tokens) or segment_lengths.shape != (
-            rows,
-            self.max_segments,
-        ):
-            raise ValueError(
-                f"wanted rows of {self.row_tokens} ids and {self.max_segments} segment "
-                f"lengths, found {tokens.shape} and {segment_lengths.shape}"
-            )
+        rows = len(next(iter(features.values())))
+        wanted = {name: (rows, count) for name, (_, count) in self._arrays.items()}
+        found = {name: values.shape for name, values in features.items()}
+        if found != wanted:
+            raise ValueError(f"wanted rows of {wanted}, found {found}")
         frames = np.empty((rows, self.frame_bytes), np.uint8)
         frames[:] = self._template
-        frames[:, self._tokens_at] = _as_bytes(tokens, self.token_dtype)
-        frames[:, self._lengths_at] = _as_bytes(segment_lengths, self.length_dtype)
+        for name, (dtype, _) in self._arrays.items():
+            frames[:, self._places[name]] = _as_bytes(features[name], dtype)
         checksums = _masked_checksums(frames[:, HEADER_BYTES:-FOOTER_BYTES])
         frames[:, -FOOTER_BYTES:] = _as_bytes(checksums[:, None], np.dtype("<u4"))
         return frames
 
     def decode(
         self, frames: np.ndarray, check_crc: bool = True
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (tokens [rows, S + 1], segment_lengths [rows, max_segments]).
+    ) -> dict[str, np.ndarray]:
+        """Returns the values of each of `features()`, [rows, count].
 
         Args:
             frames: uint8 [rows, frame_bytes], as `encode` made them.
@@ -128,55 +137,75 @@ class RecordFormat:
         """
         if check_crc:
             self._check(frames)
-        tokens = np.ascontiguousarray(frames[:, self._tokens_at])
-        lengths = np.ascontiguousarray(frames[:, self._lengths_at])
-        return tokens.view(self.token_dtype), lengths.view(self.length_dtype)
+        return {
+            name: np.ascontiguousarray(frames[:, self._places[name]]).view(dtype)
+            for name, (dtype, _) in self._arrays.items()
+        }
 
     def _check(self, frames: np.ndarray) -> None:
         wanted = _masked_checksums(frames[:, HEADER_BYTES:-FOOTER_BYTES])
         found = np.ascontiguousarray(frames[:, -FOOTER_BYTES:]).view("<u4")[:, 0]
-        start = self._tokens_at.start
-        header = (frames[:, :HEADER_BYTES] == self._template[:HEADER_BYTES]).all(axis=1)
-        layout = (
-            frames[:, start - 4 : start] == self._template[start - 4 : start]
-        ).all(axis=1)
-        bad = np.flatnonzero((wanted != found) | ~header | ~layout)
+        layout = (frames[:, :HEADER_BYTES] == self._template[:HEADER_BYTES]).all(axis=1)
+        for place in self._places.values():
+            before = slice(place.start - 4, place.start)
+            layout &= (frames[:, before] == self._template[before]).all(axis=1)
+        bad = np.flatnonzero((wanted != found) | ~layout)
         if bad.size:
             row = int(bad[0])
-            what = "checksum" if header[row] and layout[row] else "record layout"
+            what = "checksum" if layout[row] else "record layout"
             raise ValueError(
                 f"wanted the {what} that was written, row {row} of the block differs"
             )
 
     @cached_property
-    def _parts(self) -> tuple[np.ndarray, slice, slice]:
-        lengths = bytes(self.max_segments * self.length_dtype.itemsize)
-        tokens = bytes(self.row_tokens * self.token_dtype.itemsize)
-        first = _map_entry(b"segment_lengths", lengths)
-        second = _map_entry(b"tokens", tokens)
-        payload = _field(first + second)
-        end = HEADER_BYTES + len(payload)
+    def _arrays(self) -> dict[str, tuple[np.dtype, int]]:
+        """The dtype and number of values of each feature, in sorted order."""
+        lengths = self.length_dtype, self.max_segments
+        if self.target_length is None:
+            arrays = {
+                "tokens": (self.token_dtype, self.row_tokens),
+                "segment_lengths": lengths,
+            }
+        else:
+            arrays = {
+                "inputs": (self.token_dtype, self.sequence_length),
+                "inputs_segment_lengths": lengths,
+                "targets": (self.token_dtype, self.target_length),
+                "targets_segment_lengths": lengths,
+            }
+        if self.prefix:
+            arrays["prefix_lengths"] = lengths
+        if self.loss_mask:
+            arrays["loss_mask"] = np.dtype(np.uint8), -(-self.row_tokens // 8)
+        if self.sources:
+            arrays["sources"] = np.dtype(np.uint8), self.max_segments
+        return dict(sorted(arrays.items()))
+
+    @cached_property
+    def _parts(self) -> tuple[np.ndarray, dict[str, slice]]:
+        values = {
+            name: bytes(count * dtype.itemsize)
+            for name, (dtype, count) in self._arrays.items()
+        }
+        entries = [_map_entry(name.encode(), value) for name, value in values.items()]
+        payload = _field(b"".join(entries))
         length = struct.pack("<Q", len(payload))
         header = length + struct.pack("<I", masked_crc(length))
         template = np.frombuffer(header + payload + bytes(FOOTER_BYTES), np.uint8)
-        lengths_end = end - len(second)
-        return (
-            template,
-            slice(end - len(tokens), end),
-            slice(lengths_end - len(lengths), lengths_end),
-        )
+        end = HEADER_BYTES + len(payload) - sum(map(len, entries))
+        places = {}
+        for entry, (name, value) in zip(entries, values.items(), strict=True):
+            end += len(entry)
+            places[name] = slice(end - len(value), end)
+        return template, places
 
     @property
     def _template(self) -> np.ndarray:
         return self._parts[0]
 
     @property
-    def _tokens_at(self) -> slice:
+    def _places(self) -> dict[str, slice]:
         return self._parts[1]
-
-    @property
-    def _lengths_at(self) -> slice:
-        return self._parts[2]
 
 
 def masked_crc(data: bytes) -> int:

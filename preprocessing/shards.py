@@ -54,7 +54,15 @@ def record_format(manifest: Manifest) -> RecordFormat:
     Raises:
         UsageError: the manifest's layout is not one this version reads.
     """
-    layout = RecordFormat(manifest.sequence_length, manifest.vocab_size)
+    targets = manifest.features.get("targets")
+    layout = RecordFormat(
+        manifest.sequence_length,
+        manifest.vocab_size,
+        prefix="prefix_lengths" in manifest.features,
+        loss_mask="loss_mask" in manifest.features,
+        target_length=None if targets is None else targets["count"],
+        sources="sources" in manifest.features,
+    )
     found = {name: dict(feature) for name, feature in manifest.features.items()}
     wanted = {name: dict(feature) for name, feature in layout.features().items()}
     if found != wanted or manifest.record_bytes != layout.record_bytes:
@@ -98,14 +106,14 @@ class Shards:
         """Rows of the split."""
         return int(self._starts[-1])
 
-    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Reads rows in the order asked for, checking every checksum.
 
         Args:
             rows: int64 [n], each in 0 … num_rows - 1, repeats allowed.
 
         Returns:
-            (tokens [n, S + 1], segment_lengths [n, max_segments]) in stored dtypes.
+            The values of each of the dataset's features, [n, count], in stored dtypes.
 
         Raises:
             WorkError: a row is damaged; the message names the shard and the row.

@@ -6,7 +6,10 @@ the user names them. EOS is required, BOS optional. PAD defaults to id 0: row
 boundaries come from stored lengths, so any id may stand for padding.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from preprocessing.byte_level import ByteLevelBPE
 from preprocessing.commands import UsageError, suggest
@@ -15,6 +18,14 @@ BOS_TOKEN = "<|bos|>"
 EOS_TOKEN = "<|eos|>"
 PAD_TOKEN = "<|pad|>"
 NO_TOKEN = "none"
+# What objectives mark parts of a text with: holes by number, and parts moved about.
+SENTINEL_TOKEN = "<|sentinel_{}|>"
+SENTINELS = 100  # as many as T5 has
+FIM_TOKENS = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
+OBJECTIVE_TOKENS = {
+    "span_corruption": tuple(SENTINEL_TOKEN.format(n) for n in range(SENTINELS)),
+    "fill_in_middle": FIM_TOKENS,
+}
 
 
 @dataclass(frozen=True)
@@ -77,3 +88,47 @@ def _look_up(
             f"{', '.join(sorted(bpe.added)) or 'none'}"
         )
     return ids[wanted]
+
+
+def find_sentinel_ids(bpe: ByteLevelBPE, name: str, sentinel_token: str) -> np.ndarray:
+    """Returns the ids of the sentinels 0, 1, … as far as a file has them, int64.
+
+    Args:
+        bpe: the file.
+        name: what to call the file in an error.
+        sentinel_token: their name, {} standing for the number.
+
+    Raises:
+        UsageError: there is none.
+    """
+    ids: list[int] = []
+    while (token := sentinel_token.format(len(ids))) in bpe.added:
+        ids.append(bpe.added[token])
+    if not ids:
+        raise UsageError(
+            f"wanted sentinels in {name}, found no {token}. Train it with "
+            "quern-tokenizer --objective span_corruption, or pass --sentinel_token "
+            "NAME with {} for the number"
+        )
+    return np.array(ids, np.int64)
+
+
+def find_fim_ids(bpe: ByteLevelBPE, name: str, tokens: Sequence[str]) -> np.ndarray:
+    """Returns the ids before prefix, middle and suffix, int64 [3].
+
+    Args:
+        bpe: the file.
+        name: what to call the file in an error.
+        tokens: their names.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    missing = [token for token in tokens if token not in bpe.added]
+    if missing:
+        raise UsageError(
+            f"wanted the tokens of fill_in_middle in {name}, found no {missing[0]}. "
+            "Train it with quern-tokenizer --objective fill_in_middle, or pass "
+            "--fim_tokens PREFIX MIDDLE SUFFIX"
+        )
+    return np.array([bpe.added[token] for token in tokens], np.int64)

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from preprocessing.commands import UsageError
+from preprocessing.commands import UsageError, WorkError
 
 # One request of a streamed cloud read; 8 MB amortises a round trip of 50 ms at the
 # 100 to 200 MB/s one connection gives.
@@ -33,11 +33,19 @@ _TEMPORARY = ".tmp"
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file named by a glob; `relative` starts after the glob's fixed prefix."""
+    """A file named by a glob.
+
+    Attributes:
+        path: where it lies.
+        relative: its path after the glob's fixed prefix.
+        size: in bytes.
+        modified: when its contents last changed, as the place it lies in tells it.
+    """
 
     path: str
     relative: str
     size: int
+    modified: str = ""
 
 
 def is_cloud(path: str) -> bool:
@@ -109,7 +117,10 @@ def _expand_local(pattern: str) -> list[InputFile]:
             # A name that is not UTF-8 must still fit into JSON and Parquet.
             raw = name.replace(os.sep, "/").encode("utf-8", "surrogateescape")
             relative = raw.decode("utf-8", "backslashreplace")
-            files.append(InputFile(path, relative, os.path.getsize(path)))
+            found = os.stat(path)
+            files.append(
+                InputFile(path, relative, found.st_size, str(found.st_mtime_ns))
+            )
     return files
 
 
@@ -128,12 +139,38 @@ def _expand_cloud(pattern: str) -> list[InputFile]:
     if not paths:
         return []
     with ThreadPoolExecutor(_METADATA_THREADS) as pool:
-        sizes = list(pool.map(lambda path: int(path.stat().st_size), paths))
+        stats = list(pool.map(lambda path: path.stat(), paths))
     start = len(str(base).rstrip("/")) + 1
     return [
-        InputFile(str(path), str(path)[start:], size)
-        for path, size in zip(paths, sizes, strict=True)
+        InputFile(str(path), str(path)[start:], int(found.st_size), str(found.st_mtime))
+        for path, found in zip(paths, stats, strict=True)
     ]
+
+
+def check_unchanged(path: str, size: int, modified: str) -> None:
+    """Checks that a file is still the one that a glob named.
+
+    Raises:
+        WorkError: it is gone, or its size or time of change is another.
+    """
+    try:
+        if is_cloud(path):
+            cloud = _cloud(path).stat()
+            now = int(cloud.st_size), str(cloud.st_mtime)
+        else:
+            local = os.stat(path)
+            now = local.st_size, str(local.st_mtime_ns)
+    except FileNotFoundError:
+        raise WorkError(
+            f"wanted the input {path} as it was when the job began, it has vanished. "
+            "Put it back and run again, or begin a new output without it"
+        ) from None
+    if now != (size, modified):
+        raise WorkError(
+            f"wanted the input {path} as it was when the job began, it has changed "
+            f"since ({size} bytes then, {now[0]} now). Begin a new output, and leave "
+            "the input alone while it is read"
+        )
 
 
 def _hidden(name: str, pattern: str) -> bool:
@@ -190,6 +227,22 @@ def file_size(path: str) -> int:
     if not cloud.is_file():
         raise FileNotFoundError(path)
     return int(cloud.stat().st_size)
+
+
+def file_sizes(paths: Sequence[str]) -> list[int | None]:
+    """Returns the size of each file in bytes; None where none is."""
+
+    def size(path: str) -> int | None:
+        try:
+            return file_size(path)
+        except FileNotFoundError:
+            return None
+
+    if not any(map(is_cloud, paths)):
+        return [size(path) for path in paths]
+    # In a bucket each costs a round trip.
+    with ThreadPoolExecutor(_METADATA_THREADS) as pool:
+        return list(pool.map(size, paths))
 
 
 def read_bytes(path: str) -> bytes:

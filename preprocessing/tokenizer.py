@@ -31,6 +31,7 @@ class Tokenizer:
     """A tokenizer file with its special ids.
 
     Attributes:
+      name: what errors call the file.
       json_bytes: the file's bytes.
       sha256: their SHA-256, in hex.
       bpe: the file taken apart.
@@ -47,7 +48,7 @@ class Tokenizer:
         self.bpe = byte_level.parse(json_bytes, name)
         self.vocab_size = max([*self.bpe.vocab.values(), *self.bpe.added.values()]) + 1
         self.bos_id, self.eos_id, self.pad_id = ids.bos_id, ids.eos_id, ids.pad_id
-        self._name = name
+        self.name = name
         self._encoder: Encoder | None = None
         self._token_bytes: list[bytes] | None = None
 
@@ -95,7 +96,7 @@ class Tokenizer:
     def encoder(self) -> Encoder:
         """The engines behind `encode_batch`, loaded when first needed."""
         if self._encoder is None:
-            self._encoder = Encoder(self.bpe, self._name)
+            self._encoder = Encoder(self.bpe, self.name)
         return self._encoder
 
     def encode_batch(
@@ -151,7 +152,9 @@ class Tokenizer:
         return b"".join(table[id] for id in ids).decode("utf-8", errors="replace")
 
 
-def train(texts: Iterable[str], vocab_size: int) -> bytes:
+def train(
+    texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = ()
+) -> bytes:
     """Trains a byte-level BPE and returns its `tokenizer.json`.
 
     Words are cut by `ByteLevel`'s own pattern, GPT-2's: every reader of the format
@@ -160,23 +163,25 @@ def train(texts: Iterable[str], vocab_size: int) -> bytes:
 
     Args:
       texts: the sample.
-      vocab_size: size of the vocabulary, the 256 bytes and 3 special tokens included.
+      vocab_size: size of the vocabulary, the 256 bytes and all special tokens included.
         A small sample may give a smaller one.
+      special_tokens: names of special tokens besides BOS, EOS and PAD.
 
     Raises:
-      UsageError: `vocab_size` below 259.
+      UsageError: `vocab_size` below 259 and the number of special tokens.
     """
-    if vocab_size < SMALLEST_VOCABULARY:
+    smallest = SMALLEST_VOCABULARY + len(special_tokens)
+    if vocab_size < smallest:
         raise UsageError(
-            f"wanted --vocab_size of {SMALLEST_VOCABULARY} or more (256 bytes and 3 "
-            f"special tokens), found {vocab_size}. Raise it"
+            f"wanted --vocab_size of {smallest} or more (256 bytes and "
+            f"{smallest - 256} special tokens), found {vocab_size}. Raise it"
         )
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[BOS_TOKEN, EOS_TOKEN, PAD_TOKEN],
+        special_tokens=[BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, *special_tokens],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )

@@ -43,13 +43,17 @@ def write_dataset(
     vocab_size: int = 300,
     seed: int = 0,
     num_shards: int = 2,
+    sources: tuple[str, ...] = (),
 ) -> Path:
-    """Writes a whole dataset with a tokenizer trained on its own documents."""
+    """Writes a whole dataset with a tokenizer trained on its own documents.
+
+    Documents are dealt to the sources of a mixture, where they are named.
+    """
     directory.mkdir(parents=True)
     train_texts = texts(documents, seed)
     (directory / TOKENIZER_NAME).write_bytes(train(train_texts, vocab_size))
     tokenizer = Tokenizer.load(str(directory / TOKENIZER_NAME))
-    layout = RecordFormat(sequence_length, tokenizer.vocab_size)
+    layout = RecordFormat(sequence_length, tokenizer.vocab_size, sources=bool(sources))
     parts = {
         "train": train_texts,
         "validation": texts(validation_documents, seed + 1),
@@ -57,7 +61,7 @@ def write_dataset(
     splits, counted = {}, {"encoded": 0, "written": 0}
     for name, part in parts.items():
         splits[name], encoded = _write_split(
-            directory, name, part, tokenizer, layout, num_shards
+            directory, name, part, tokenizer, layout, num_shards, sources
         )
         counted["encoded"] += encoded
         counted["written"] += splits[name].tokens
@@ -103,22 +107,34 @@ def _write_split(
     tokenizer: Tokenizer,
     layout: RecordFormat,
     num_shards: int,
+    sources: tuple[str, ...],
 ) -> tuple[Split, int]:
     """Returns the split and the number of ids its documents were encoded to."""
-    ids, lengths = tokenizer.encode_documents(documents)
-    blocks = list(pack(ids, lengths, layout, best_fit, 0, tokenizer.pad_id))
+    blocks, counted, encoded = [], {}, 0
+    for number, source in enumerate(sources or ("",)):
+        mine = documents[number :: len(sources) or 1]
+        ids, lengths = tokenizer.encode_documents(mine)
+        packed = list(
+            pack(ids, lengths, layout, best_fit, 0, tokenizer.pad_id, source=number)
+        )
+        counted[source] = {
+            "rows": sum(block.rows for block in packed),
+            "tokens": sum(int(block.length.sum()) for block in packed),
+            "text_bytes": sum(len(text.encode()) for text in mine),
+        }
+        blocks += packed
+        encoded += len(ids)
     frames = np.concatenate(
-        [layout.encode(block.tokens, block.segment_lengths) for block in blocks]
+        [layout.encode(block.features) for block in blocks]
         or [np.empty((0, layout.frame_bytes), np.uint8)]
     )
     shards = tuple(
         write_shard(str(directory), shard_name(name, index, num_shards), [part])
         for index, part in enumerate(np.array_split(frames, num_shards))
     )
-    split = Split(
-        rows=len(frames),
-        tokens=sum(int(block.length.sum()) for block in blocks),
-        text_bytes=sum(len(text.encode()) for text in documents),
-        shards=shards,
-    )
-    return split, len(ids)
+    totals = {
+        key: sum(line[key] for line in counted.values())
+        for key in ("rows", "tokens", "text_bytes")
+    }
+    by_source = counted if sources else {}
+    return Split(**totals, shards=shards, sources=by_source), encoded

@@ -136,5 +136,8 @@ def test_guides_name_only_flags_that_exist(guide):
             at = [i for i, word in enumerate(words) if Path(word).name in PROMISED]
             if not at or "--runner" in words:  # Beam's own flags follow a runner
                 continue
-            unknown += unknown_flags(Path(words[at[0]]).name, words[at[0] :])
+            name, said = Path(words[at[0]]).name, words[at[0] :]
+            if said[1:2] == ["estimate"]:  # takes the flags of what it estimates
+                name = "quern-prepare"
+            unknown += unknown_flags(name, said)
     assert not unknown

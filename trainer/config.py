@@ -15,7 +15,7 @@ from typing import Any
 from preprocessing import storage
 from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest
-from trainer.input_pipeline import DataConfig, check_divides
+from trainer.input_pipeline import DataConfig, check_divides, check_family
 from trainer.loop import LoopConfig
 from trainer.models.language_model import ModelConfig, PrecisionConfig
 from trainer.optimizers import OptimizerConfig
@@ -84,10 +84,12 @@ def resolved(config: RunConfig, manifest: Manifest) -> RunConfig:
     """Returns `config` with what the dataset decides filled in.
 
     Raises:
-        UsageError: the dataset cannot be read at the sequence length asked for.
+        UsageError: the dataset cannot be read at the sequence length asked for, or by
+            the family of models.
     """
     length = config.data.sequence_length or manifest.sequence_length
     check_divides(manifest, length)
+    check_family(manifest, config.model.family)
     data = dataclasses.replace(config.data, sequence_length=length)
     return dataclasses.replace(config, data=data)
 

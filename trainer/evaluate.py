@@ -3,10 +3,13 @@
 
 import json
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from preprocessing.commands import CommandParser, run
 from trainer.tensorflow_logs import quiet_tensorflow
+
+if TYPE_CHECKING:
+    from trainer.evaluation import Evaluation
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,20 +34,29 @@ def main(argv: Sequence[str]) -> None:
         flags.logical_cpus,
     )
     if result is not None:
-        values = {
-            "loss": result.loss,
-            "perplexity": result.perplexity,
-            "bits_per_byte": result.bits_per_byte,
-            "tokens": result.targets,
-        }
+        values: dict[str, object] = {**_numbers(result)}
+        if result.sources:
+            values["sources"] = {
+                name: _numbers(source) for name, source in result.sources.items()
+            }
         print(json.dumps(values))
+
+
+def _numbers(result: "Evaluation") -> dict[str, float | int | None]:
+    return {
+        "loss": result.loss,
+        "perplexity": result.perplexity,
+        "bits_per_byte": result.bits_per_byte,
+        "tokens": result.targets,
+    }
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(
         "quern-evaluate",
         "Evaluate a run on every row of a split, each once. The last line printed is "
-        "JSON: loss in nats per token, perplexity, bits_per_byte, tokens.",
+        "JSON: loss in nats per token, perplexity, bits_per_byte, tokens; and the same "
+        "of each of the sources of a mixture.",
     )
     add = parser.add_argument
     add("--run", required=True, help="the run's directory")

@@ -2,12 +2,13 @@
 """Evaluates a model on every row of a split, once, under any strategy.
 
 The result is sums until one division at the end, so it depends neither on how rows
-fall into batches nor on how batches fall to replicas.
+fall into batches nor on how batches fall to replicas. The rows of a mixture are also
+summed by source.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -16,8 +17,8 @@ from preprocessing.commands import UsageError, WorkError
 from preprocessing.manifest import Manifest, read_manifest
 from preprocessing.tokenizer import Tokenizer
 from trainer.checkpoints import open_run
-from trainer.input_pipeline import SubRows
-from trainer.losses import cross_entropy
+from trainer.input_pipeline import Features, SubRows, check_family
+from trainer.losses import cross_entropy, target_nats
 from trainer.models.language_model import LanguageModel
 from trainer.run_directory import read_run
 from trainer.strategies import make_strategy
@@ -33,11 +34,13 @@ class Evaluation:
         nats: cross-entropy over all targets.
         targets: how many there are; ids that stand for no text included.
         text_bytes: UTF-8 bytes the targets stand for; special ids stand for none.
+        sources: the same of each source of a mixture that has targets, by name.
     """
 
     nats: float
     targets: int
     text_bytes: int
+    sources: Mapping[str, "Evaluation"] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -92,6 +95,7 @@ def evaluate_run(
             "another. Prepare it with the run's tokenizer.json"
         )
     length = files.config.data.sequence_length or files.manifest.sequence_length
+    check_family(manifest, files.config.model.family)
     rows = SubRows(dataset, manifest, split, length)
     strategy = make_strategy(strategy_name, logical_cpus)
     workers = workers_of(strategy)
@@ -101,7 +105,8 @@ def evaluate_run(
     counts = byte_counts(opened.tokenizer_path, manifest)
     data, replicas = files.config.data, strategy.num_replicas_in_sync
     micro = data.micro_batch_size or max(1, data.global_batch_size // replicas)
-    evaluate = make_evaluate(opened.model, workers, counts, micro * replicas)
+    sources = source_names(manifest, split)
+    evaluate = make_evaluate(opened.model, workers, counts, micro * replicas, sources)
     result = evaluate(rows, lambda: None)
     return result if workers.chief else None
 
@@ -117,8 +122,17 @@ def byte_counts(tokenizer_path: str, manifest: Manifest) -> np.ndarray:
     return np.array([len(word) for word in tokenizer.token_bytes()], np.int32)
 
 
+def source_names(manifest: Manifest, split: str) -> tuple[str, ...]:
+    """Returns the sources of a mixture, as its rows number them; none without one."""
+    return tuple(sorted(manifest.splits[split].sources))
+
+
 def make_evaluate(
-    model: LanguageModel, workers: Workers, counts: np.ndarray, batch_rows: int
+    model: LanguageModel,
+    workers: Workers,
+    counts: np.ndarray,
+    batch_rows: int,
+    sources: Sequence[str] = (),
 ) -> Evaluate:
     """Returns a function that evaluates a split; it is traced once.
 
@@ -127,54 +141,76 @@ def make_evaluate(
         workers: the processes that share the work; all call the function together.
         counts: bytes each id stands for, int32 [vocab_size].
         batch_rows: rows of a batch over all replicas, a multiple of them.
+        sources: names of the sources that rows have; none where they have none.
 
     Returns:
         `evaluate(rows, between_batches)`; `between_batches` may raise to end it.
     """
     strategy = workers.strategy
 
-    def on_replica(tokens: tf.Tensor, lengths: tf.Tensor) -> list[tf.Tensor]:
-        batch = unpack_rows(tokens, lengths)
-        hidden = model(batch.inputs, batch.segment_ids, batch.positions)
-        nats, weight = cross_entropy(model, hidden, batch.targets, batch.weights)
+    def on_replica(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns nats, weight and bytes of each source, or of all: `[sources, 3]`."""
+        batch = unpack_rows(features)
+        hidden = model(
+            batch.inputs, batch.segment_ids, batch.positions, prefix=batch.prefix
+        )
         sizes = tf.gather(tf.constant(counts, tf.float32), batch.targets)
-        return [nats, weight, tf.reduce_sum(sizes * batch.weights)]
+        if not sources:
+            nats, weight = cross_entropy(model, hidden, batch.targets, batch.weights)
+            return tf.stack([[nats, weight, tf.reduce_sum(sizes * batch.weights)]])
+        nats = target_nats(model, hidden, batch.targets)
+        columns = [tf.reshape(nats, batch.weights.shape), tf.ones_like(sizes), sizes]
+        by_row = [tf.reduce_sum(x * batch.weights, axis=1) for x in columns]
+        # All segments of a row are of one source.
+        return tf.math.unsorted_segment_sum(
+            tf.stack(by_row, axis=1), features["sources"][:, 0], len(sources)
+        )
 
     @tf.function(autograph=False)
-    def sums(tokens: tf.Tensor, lengths: tf.Tensor) -> list[tf.Tensor]:
-        results = strategy.run(on_replica, args=(tokens, lengths))
-        return [
-            strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None)
-            for result in results
-        ]
+    def sums(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        results = strategy.run(on_replica, args=(features,))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, results, axis=None)
 
     def evaluate(rows: SubRows, between_batches: Callable[[], None]) -> Evaluation:
-        total = np.zeros(3)  # float64: a batch's float32 sums are added exactly enough
+        # float64: a batch's float32 sums are added exactly enough
+        total = np.zeros((max(1, len(sources)), 3))
         for start in range(0, rows.num_rows, batch_rows):
             batch = _padded_batch(rows, start, batch_rows, workers)
-            placed = [spread_rows(strategy, part, axis=0) for part in batch]
-            total += [float(value) for value in sums(*placed)]
+            placed = {n: spread_rows(strategy, x, axis=0) for n, x in batch.items()}
+            total += sums(placed).numpy()
             between_batches()
-        nats, targets, text_bytes = total.tolist()
-        if not targets:
+        if not total[:, 1].any():
             raise WorkError(
                 "wanted targets to evaluate on, found none in the split. Prepare a "
                 "larger corpus or a larger --validation_fraction"
             )
-        return Evaluation(nats, round(targets), round(text_bytes))
+        return _evaluation(total, sources)
 
     return evaluate
 
 
+def _evaluation(total: np.ndarray, sources: Sequence[str]) -> Evaluation:
+    """Returns the sums, float64 [sources, 3], in whole and by source."""
+    lines = [
+        Evaluation(nats, round(targets), round(text_bytes))
+        for nats, targets, text_bytes in [total.sum(axis=0).tolist(), *total.tolist()]
+    ]
+    named = zip(sources, lines[1:], strict=False)
+    by_source = {name: line for name, line in named if line.targets}
+    return replace(lines[0], sources=by_source)
+
+
 def _padded_batch(
     rows: SubRows, start: int, batch_rows: int, workers: Workers
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Features:
     """Returns this worker's share of a batch; rows past the end weigh nothing."""
     share = batch_rows // workers.count
     first = start + workers.index * share
     wanted = np.arange(first, min(first + share, rows.num_rows))
-    tokens = np.zeros((share, rows.sequence_length + 1), np.int32)
-    lengths = np.zeros((share, rows.max_segments), np.int32)
+    batch = {
+        name: np.zeros((share, count), np.int32) for name, count in rows.counts.items()
+    }
     if wanted.size:
-        tokens[: wanted.size], lengths[: wanted.size] = rows.read(wanted)
-    return tokens, lengths
+        for name, values in rows.read(wanted).items():
+            batch[name][: wanted.size] = values
+    return batch

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from preprocessing.commands import CommandParser, WorkError, run
+from preprocessing.commands import CommandParser, UsageError, WorkError, run
+from preprocessing.manifest import Manifest
 from preprocessing.releases import SAVED_MODEL_NAME
 from trainer.publish import choose_version, staged
 from trainer.tensorflow_logs import quiet_tensorflow
@@ -42,12 +43,23 @@ def main(argv: Sequence[str]) -> None:
 
     # A server on any machine computes in float32; the run's own type may be bfloat16.
     opened = open_run(values.run, values.step, PrecisionConfig())
+    check_servable(opened.manifest)
     output = values.output.rstrip("/")
     with staged(output, values.version) as (staging, version):
         write_release(opened, staging, os.path.basename(output))
         if values.check:
             _check(staging)
     print(f"exported step {opened.step} as {output}/{version}")
+
+
+def check_servable(manifest: Manifest) -> None:
+    """Raises `UsageError` for a run whose model a release would use otherwise."""
+    if "prefix_lengths" in manifest.features:
+        raise UsageError(
+            "wanted a run that reads from left to right, found one of the objective "
+            f"{manifest.objective}, whose prompts are read whole: no release does that "
+            "yet. Train on another objective to serve the model"
+        )
 
 
 def _check(directory: str) -> None:

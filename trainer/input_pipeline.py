@@ -13,7 +13,7 @@ so every target of the stored row stays a target once, and positions restart.
 """
 
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -23,6 +23,8 @@ from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest
 from preprocessing.shards import Shards
 from trainer.row_order import RowOrder
+
+Features = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,13 @@ class DataConfig:
 
 
 class SubRows:
-    """One split of a dataset, addressed by sub-row at a chosen sequence length."""
+    """One split of a dataset, addressed by sub-row at a chosen sequence length.
+
+    Attributes:
+        sequence_length: inputs of a sub-row.
+        counts: values of each feature that `read` gives.
+        num_rows: sub-rows of the split.
+    """
 
     def __init__(
         self, dataset: str, manifest: Manifest, split: str, sequence_length: int
@@ -63,20 +71,24 @@ class SubRows:
         """
         check_divides(manifest, sequence_length)
         self.sequence_length = sequence_length
-        self.max_segments = manifest.max_segments
         self._per_row = manifest.sequence_length // sequence_length
         self._shards = Shards(dataset, manifest, split)
+        self.counts: Mapping[str, int] = {
+            **{name: feature["count"] for name, feature in manifest.features.items()},
+            "tokens": sequence_length + 1,
+        }
         self.num_rows = manifest.splits[split].rows * self._per_row
 
-    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, rows: np.ndarray) -> Features:
         """Reads sub-rows, checking every record's CRC.
 
         Args:
             rows: sub-row numbers, int64 [n].
 
         Returns:
-            tokens int32 [n, sequence_length + 1] and segment_lengths int32
-            [n, max_segments], zero padded.
+            The dataset's features, each int32: tokens [n, sequence_length + 1],
+            segment_lengths [n, max_segments], zero padded, and where the dataset has
+            them prefix_lengths and sources, likewise, and loss_mask, 8 ids a value.
 
         Raises:
             WorkError: a record is damaged; names the shard.
@@ -84,15 +96,21 @@ class SubRows:
         stored, places = np.divmod(rows, self._per_row)
         # Neighbouring sub-rows share a stored row: read and check it once.
         unique, where = np.unique(stored, return_inverse=True)
-        tokens, lengths = self._shards.read(unique)
+        read = self._shards.read(unique)
+        features = {name: array[where] for name, array in read.items()}
         if self._per_row == 1:
-            return tokens[where].astype(np.int32), lengths[where].astype(np.int32)
+            return {name: array.astype(np.int32) for name, array in features.items()}
         starts = places * self.sequence_length
-        return cut_rows(tokens[where], lengths[where], starts, self.sequence_length)
+        return cut_rows(features, starts, self.sequence_length)
 
 
 def check_divides(manifest: Manifest, sequence_length: int) -> None:
     """Raises `UsageError` unless the dataset can be read at `sequence_length`."""
+    if "tokens" not in manifest.features:
+        raise UsageError(
+            "wanted rows of one sequence, found inputs and targets apart: no family "
+            "of models here has an encoder. Prepare the dataset with --layout decoder"
+        )
     if manifest.sequence_length % sequence_length:
         raise UsageError(
             "wanted data.sequence_length that divides the dataset's "
@@ -107,29 +125,40 @@ def check_divides(manifest: Manifest, sequence_length: int) -> None:
         )
 
 
-def cut_rows(
-    tokens: np.ndarray, segment_lengths: np.ndarray, starts: np.ndarray, length: int
-) -> tuple[np.ndarray, np.ndarray]:
+def check_family(manifest: Manifest, family: str) -> None:
+    """Raises `UsageError` unless models of `family` can be trained on the dataset."""
+    if "prefix_lengths" in manifest.features and family != "decoder":
+        raise UsageError(
+            f"wanted model.family decoder for a prefix objective, found {family}, "
+            "which reads ids one after another. Use the decoder, or prepare the "
+            "dataset with another --objective"
+        )
+
+
+def cut_rows(features: Features, starts: np.ndarray, length: int) -> Features:
     """Cuts one window of `length` + 1 ids out of each row, clipping its segments.
 
     Args:
-        tokens: [n, stored length + 1].
-        segment_lengths: [n, max_segments], zero padded.
+        features: tokens [n, stored length + 1], segment_lengths [n, max_segments],
+            zero padded, and sources likewise, where there are any.
         starts: first id of each window, [n].
         length: inputs of a window.
 
     Returns:
-        int32 [n, length + 1] and int32 [n, max_segments].
+        The same features of the windows: int32, tokens [n, length + 1].
     """
     columns = starts[:, None] + np.arange(length + 1)
-    cut = np.take_along_axis(tokens, columns, axis=1).astype(np.int32)
-    ends = np.cumsum(segment_lengths, axis=1, dtype=np.int64)
-    begins = ends - segment_lengths
+    cut = {"tokens": np.take_along_axis(features["tokens"], columns, axis=1)}
+    ends = np.cumsum(features["segment_lengths"], axis=1, dtype=np.int64)
+    begins = ends - features["segment_lengths"]
     first, last = starts[:, None], starts[:, None] + length + 1
     kept = np.clip(np.minimum(ends, last) - np.maximum(begins, first), 0, None)
     # Segments before the window are empty now: move them behind the ones that remain.
     order = np.argsort(kept == 0, axis=1, kind="stable")
-    return cut, np.take_along_axis(kept, order, axis=1).astype(np.int32)
+    cut["segment_lengths"] = np.take_along_axis(kept, order, axis=1)
+    if "sources" in features:
+        cut["sources"] = np.take_along_axis(features["sources"], order, axis=1)
+    return {name: array.astype(np.int32) for name, array in cut.items()}
 
 
 @dataclass(frozen=True)
@@ -137,15 +166,14 @@ class Block:
     """The rows of one inner loop.
 
     Attributes:
-        tokens: int32 [steps, batch, sequence_length + 1]; `batch` is this worker's.
-        segment_lengths: int32 [steps, batch, max_segments].
+        features: what `SubRows.read` gives, each int32 [steps, batch, count]; `batch`
+            is this worker's.
         first_row: stream position of the block's first row.
         end_row: stream position after its last one, over all workers.
         wait_seconds: how long the caller was kept waiting for it.
     """
 
-    tokens: np.ndarray
-    segment_lengths: np.ndarray
+    features: Features
     first_row: int
     end_row: int
     wait_seconds: float
@@ -153,7 +181,7 @@ class Block:
     @property
     def num_steps(self) -> int:
         """Steps the block feeds."""
-        return len(self.tokens)
+        return len(self.features["tokens"])
 
     @property
     def num_rows(self) -> int:
@@ -219,11 +247,10 @@ class TrainingRows:
         mine = rows.reshape(steps, self._batch)[
             :, self._offset : self._offset + self._share
         ]
-        tokens, lengths = self._rows.read(mine.ravel())
+        features = self._rows.read(mine.ravel())
         shape = (steps, self._share, -1)
         return Block(
-            tokens.reshape(shape),
-            lengths.reshape(shape),
+            {name: array.reshape(shape) for name, array in features.items()},
             first_row,
             end_row=first_row + count,
             wait_seconds=0.0,

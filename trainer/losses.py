@@ -24,9 +24,19 @@ def cross_entropy(
         scalars. Their quotient over a whole batch, whatever it was split into, is the
         loss; the mean of quotients is not.
     """
-    logits = model.logits(tf.reshape(hidden, [-1, hidden.shape[-1]]))
-    nats = token_nats(logits, tf.reshape(targets, [-1]))
+    nats = target_nats(model, hidden, targets)
     return tf.reduce_sum(nats * tf.reshape(weights, [-1])), tf.reduce_sum(weights)
+
+
+def target_nats(
+    model: LanguageModel, hidden: tf.Tensor, targets: tf.Tensor
+) -> tf.Tensor:
+    """Returns the cross-entropy of each target, float32 `[batch x length]`.
+
+    Arguments are those of `cross_entropy`.
+    """
+    logits = model.logits(tf.reshape(hidden, [-1, hidden.shape[-1]]))
+    return token_nats(logits, tf.reshape(targets, [-1]))
 
 
 @tf.custom_gradient

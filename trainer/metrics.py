@@ -3,7 +3,8 @@
 
     {"step", "loss", "learning_rate", "gradient_norm", "tokens_per_second", "mfu",
      "data_wait"}                                      per logged step
-    {"step", "validation_loss", "bits_per_byte"}       per evaluation
+    {"step", "validation_loss", "bits_per_byte"}       per evaluation, and of a mixture
+        "sources": {name: {"loss", "bits_per_byte", "tokens"}}
 
 Resuming removes whatever lies past the restored step from both. A run in a bucket is
 kept in a local directory and uploaded whenever a checkpoint is written.
@@ -17,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -54,12 +55,26 @@ class TrainingLine:
 
 
 @dataclass(frozen=True)
+class SourceLine:
+    """One source of a mixture in a line of evaluation metrics; `tokens` are targets."""
+
+    loss: float
+    bits_per_byte: float | None
+    tokens: int
+
+
+@dataclass(frozen=True)
 class EvaluationLine:
-    """One line of evaluation metrics: nats per target, and bits per byte of text."""
+    """One line of evaluation metrics: nats per target, and bits per byte of text.
+
+    `sources` has the same of each source of a mixture by name; a line of any other
+    dataset is written without it.
+    """
 
     step: int
     validation_loss: float
     bits_per_byte: float | None
+    sources: Mapping[str, SourceLine] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,11 +127,16 @@ class MetricsFiles:
     def append(self, line: TrainingLine | EvaluationLine) -> None:
         """Writes one line to both files."""
         values = dataclasses.asdict(line)
+        sources = values.pop("sources", {})
         with open(os.path.join(self._directory, METRICS_NAME), "a") as file:
-            file.write(json.dumps(values) + "\n")
+            written = {**values, "sources": sources} if sources else values
+            file.write(json.dumps(written) + "\n")
+        curves = {name: value for name, value in values.items() if name != "step"}
+        for source, numbers in sources.items():
+            curves[f"validation/{source}/bits_per_byte"] = numbers["bits_per_byte"]
         with self._writer.as_default(step=line.step):
-            for name, value in values.items():
-                if name != "step" and value is not None:
+            for name, value in curves.items():
+                if value is not None:
                     tf.summary.scalar(name, value)
         self._writer.flush()
 

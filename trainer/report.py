@@ -3,7 +3,13 @@
 
 from trainer.evaluation import Evaluation
 from trainer.loop import Interval
-from trainer.metrics import EvaluationLine, MetricsFiles, Speed, training_line
+from trainer.metrics import (
+    EvaluationLine,
+    MetricsFiles,
+    SourceLine,
+    Speed,
+    training_line,
+)
 from trainer.progress import ProgressLine
 
 
@@ -33,7 +39,11 @@ class Report:
 
     def evaluation(self, step: int, result: Evaluation) -> None:
         """Tells the result of an evaluation."""
-        line = EvaluationLine(step, result.loss, result.bits_per_byte)
+        sources = {
+            name: SourceLine(source.loss, source.bits_per_byte, source.targets)
+            for name, source in result.sources.items()
+        }
+        line = EvaluationLine(step, result.loss, result.bits_per_byte, sources)
         self._files.append(line)
         self._progress.evaluation(line)
 

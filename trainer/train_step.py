@@ -11,7 +11,7 @@ batch of B rows, and its micro-batch i the i-th contiguous slice of those. A pro
 holds the rows of its own replicas, which are contiguous too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ class Batch(NamedTuple):
         weights: float32, 1 where the target counts.
         segment_ids: int32, from 1 in each row; 0 is padding.
         positions: int32, from 0 in each segment; 0 in padding.
+        prefix: bool, where an input is seen by its whole segment; None where none is.
     """
 
     inputs: tf.Tensor
@@ -40,6 +41,7 @@ class Batch(NamedTuple):
     weights: tf.Tensor
     segment_ids: tf.Tensor
     positions: tf.Tensor
+    prefix: tf.Tensor | None
 
 
 class StepMetrics(NamedTuple):
@@ -60,7 +62,7 @@ class StepMetrics(NamedTuple):
     skipped: tf.Tensor
 
 
-def unpack_rows(tokens: tf.Tensor, segment_lengths: tf.Tensor) -> Batch:
+def unpack_rows(features: Mapping[str, tf.Tensor]) -> Batch:
     """Shifts packed rows by one: the only place where inputs meet targets.
 
         tokens           a b c d e f 0 0     segment_lengths  3 3 0
@@ -69,11 +71,15 @@ def unpack_rows(tokens: tf.Tensor, segment_lengths: tf.Tensor) -> Batch:
         weights          1 1 0 1 1 0 0
 
     The first id of a segment is no target of the segment before it, nor is padding.
+    With prefix_lengths, the ids of a prefix are no targets either; with loss_mask,
+    only ids whose bit is set are.
 
     Args:
-        tokens: int32 `[batch, length + 1]`.
-        segment_lengths: int32 `[batch, max_segments]`, zero padded.
+        features: int32: tokens `[batch, length + 1]`, segment_lengths
+            `[batch, max_segments]`, zero padded; prefix_lengths likewise, and
+            loss_mask `[batch, ceil((length + 1) / 8)]`, where the dataset has them.
     """
+    tokens, segment_lengths = features["tokens"], features["segment_lengths"]
     columns = tf.range(tf.shape(tokens)[1])
     ends = tf.cumsum(segment_lengths, axis=1)
     starts = ends - segment_lengths
@@ -81,17 +87,31 @@ def unpack_rows(tokens: tf.Tensor, segment_lengths: tf.Tensor) -> Batch:
     closed = tf.searchsorted(ends, queries, side="right")
     real = columns[None, :] < ends[:, -1:]
     segment_ids = tf.where(real, closed + 1, 0)
-    last = tf.shape(starts)[1] - 1
-    start = tf.gather(starts, tf.minimum(closed, last), batch_dims=1)
+    place = tf.minimum(closed, tf.shape(starts)[1] - 1)
+    start = tf.gather(starts, place, batch_dims=1)
     positions = tf.where(real, columns[None, :] - start, 0)
     counts = real[:, 1:] & (segment_ids[:, 1:] == segment_ids[:, :-1])
+    prefix = None
+    if "prefix_lengths" in features:
+        lengths = tf.gather(features["prefix_lengths"], place, batch_dims=1)
+        prefix = real & (positions < lengths)
+        counts &= ~prefix[:, 1:]
+    if "loss_mask" in features:
+        counts &= _unpacked(features["loss_mask"], columns)[:, 1:]
     return Batch(
         inputs=tokens[:, :-1],
         targets=tokens[:, 1:],
         weights=tf.cast(counts, tf.float32),
         segment_ids=segment_ids[:, :-1],
         positions=positions[:, :-1],
+        prefix=None if prefix is None else prefix[:, :-1],
     )
+
+
+def _unpacked(mask: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Returns bit c of each row's bytes, lowest first, bool `[batch, columns]`."""
+    bytes_of_columns = tf.gather(mask, columns // 8, axis=1)
+    return tf.bitwise.right_shift(bytes_of_columns, columns[None, :] % 8) % 2 == 1
 
 
 @dataclass(frozen=True)
@@ -130,7 +150,7 @@ def make_train_loop(
     global_batch_size: int,
     micro_batch_size: int,
     seed: int,
-) -> Callable[[np.ndarray, np.ndarray, int], StepMetrics]:
+) -> Callable[[Mapping[str, np.ndarray], int], StepMetrics]:
     """Returns a function that runs many steps in one compiled call.
 
     Args:
@@ -143,20 +163,20 @@ def make_train_loop(
         seed: of dropout.
 
     Returns:
-        `train(rows, segment_lengths, num_steps)`, with rows `[steps, local batch,
-        length + 1]` and segment_lengths `[steps, local batch, max_segments]`, of which
-        the first num_steps are used: the rows of this process's replicas. It returns
-        at once; reading its `StepMetrics` waits for the steps.
+        `train(features, num_steps)`, with the features of rows as `unpack_rows` takes
+        them, each `[steps, local batch, count]`, of which the first num_steps are
+        used: the rows of this process's replicas. It returns at once; reading its
+        `StepMetrics` waits for the steps.
     """
     layout = Layout(global_batch_size, micro_batch_size, strategy.num_replicas_in_sync)
     step = _make_replica_step(model, optimizer, strategy, layout, seed)
 
     @tf.function(autograph=False)
-    def run(rows: tf.Tensor, lengths: tf.Tensor, num_steps: tf.Tensor) -> StepMetrics:
+    def run(features: Mapping[str, tf.Tensor], num_steps: tf.Tensor) -> StepMetrics:
         arrays = [tf.TensorArray(tf.float32, num_steps) for _ in StepMetrics._fields]
 
         def body(index: tf.Tensor, *arrays: tf.TensorArray) -> list:
-            result = strategy.run(step, args=(rows, lengths, index))
+            result = strategy.run(step, args=(features, index))
             values = [strategy.experimental_local_results(x)[0] for x in result]
             written = [a.write(index, x) for a, x in zip(arrays, values, strict=True)]
             return [index + 1, *written]
@@ -168,15 +188,15 @@ def make_train_loop(
 
     longest = 0
 
-    def train(
-        rows: np.ndarray, segment_lengths: np.ndarray, num_steps: int
-    ) -> StepMetrics:
+    def train(features: Mapping[str, np.ndarray], num_steps: int) -> StepMetrics:
         nonlocal longest
-        longest = max(longest, len(rows))
+        longest = max(longest, len(features["tokens"]))
         # A shorter block than the longest is padded, so that it is not traced anew.
-        blocks = [_lengthen(block, longest) for block in (rows, segment_lengths)]
-        placed = [spread_rows(strategy, block, axis=1) for block in blocks]
-        return run(*placed, tf.constant(num_steps))
+        placed = {
+            name: spread_rows(strategy, _lengthen(values, longest), axis=1)
+            for name, values in features.items()
+        }
+        return run(placed, tf.constant(num_steps))
 
     return train
 
@@ -205,20 +225,19 @@ def _make_replica_step(
     strategy: tf.distribute.Strategy,
     layout: Layout,
     seed: int,
-) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], StepMetrics]:
+) -> Callable[[Mapping[str, tf.Tensor], tf.Tensor], StepMetrics]:
     """Returns one replica's part of one step; `index` picks the step in the block."""
     variables = list(model.trainable_variables)
     clip_norm = optimizer.config.clip_norm
 
-    def step(rows: tf.Tensor, lengths: tf.Tensor, index: tf.Tensor) -> StepMetrics:
+    def step(features: Mapping[str, tf.Tensor], index: tf.Tensor) -> StepMetrics:
         context = tf.distribute.get_replica_context()
         rate, dropout_seed = optimizer.learning_rate(), None
         if model.config.dropout:
             now = tf.cast(tf.convert_to_tensor(optimizer.step), tf.int32)
             dropout_seed = tf.stack([tf.constant(seed % 2**31, tf.int32), now])
-        sums = global_sums(
-            model, variables, layout, rows[index], lengths[index], dropout_seed
-        )
+        rows = {name: values[index] for name, values in features.items()}
+        sums = global_sums(model, variables, layout, rows, dropout_seed)
         weight_sum, loss_sum, *gradients = sums
         norm, accepted, gradients = _mean_and_clip(
             weight_sum, loss_sum, gradients, clip_norm
@@ -242,8 +261,7 @@ def global_sums(
     model: LanguageModel,
     variables: Sequence[tf.Variable],
     layout: Layout,
-    rows: tf.Tensor,
-    lengths: tf.Tensor,
+    features: Mapping[str, tf.Tensor],
     dropout_seed: tf.Tensor | None,
 ) -> list[tf.Tensor]:
     """Returns [weight, loss, *gradients] summed over the global batch.
@@ -255,13 +273,12 @@ def global_sums(
         model: the model.
         variables: what gradients are taken for.
         layout: how the global batch is spread.
-        rows: int32 `[replica_rows, length + 1]`.
-        lengths: int32 `[replica_rows, max_segments]`.
+        features: of `replica_rows` rows, as `unpack_rows` takes them.
         dropout_seed: int32 `[2]`, or None.
     """
     context = tf.distribute.get_replica_context()
     first_row = context.replica_id_in_sync_group * layout.replica_rows
-    sums = _accumulate(model, variables, layout, rows, lengths, first_row, dropout_seed)
+    sums = _accumulate(model, variables, layout, features, first_row, dropout_seed)
     if layout.num_replicas == 1:
         return sums
     return context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
@@ -271,8 +288,7 @@ def _accumulate(
     model: LanguageModel,
     variables: Sequence[tf.Variable],
     layout: Layout,
-    rows: tf.Tensor,
-    lengths: tf.Tensor,
+    features: Mapping[str, tf.Tensor],
     first_row: tf.Tensor,
     dropout_seed: tf.Tensor | None,
 ) -> list[tf.Tensor]:
@@ -285,7 +301,7 @@ def _accumulate(
         return sum_gradients(
             model,
             variables,
-            unpack_rows(rows[start : start + size], lengths[start : start + size]),
+            unpack_rows({n: x[start : start + size] for n, x in features.items()}),
             rows=first_row + part,
             dropout_seed=dropout_seed,
         )
@@ -319,6 +335,7 @@ def sum_gradients(
             batch.inputs,
             batch.segment_ids,
             batch.positions,
+            prefix=batch.prefix,
             dropout_seed=dropout_seed,
             rows=rows,
         )

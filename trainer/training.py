@@ -11,7 +11,7 @@ from preprocessing import byte_level, storage
 from preprocessing.commands import Interrupted
 from preprocessing.manifest import TOKENIZER_NAME
 from trainer import checkpoints, loop
-from trainer.evaluation import byte_counts, make_evaluate
+from trainer.evaluation import byte_counts, make_evaluate, source_names
 from trainer.input_pipeline import Block, SubRows, TrainingRows
 from trainer.interruption import StopRequest, stop_request
 from trainer.loop import InnerLoop, Interval, Parts, Position
@@ -164,6 +164,7 @@ class _Session:
             workers,
             byte_counts(storage.join(run, TOKENIZER_NAME), planned.manifest),
             planned.layout.micro_batch_size * planned.layout.num_replicas,
+            source_names(planned.manifest, "validation"),
         )
         self._report = _open_report(planned, run, start, self._model)
 
@@ -187,7 +188,7 @@ class _Session:
 
     def train(self, block: Block) -> InnerLoop:
         """Runs the steps of one block."""
-        metrics = self._train_loop(block.tokens, block.segment_lengths, block.num_steps)
+        metrics = self._train_loop(block.features, block.num_steps)
         return InnerLoop(
             nats=metrics.loss_sum.numpy(),
             weights=metrics.weight_sum.numpy(),

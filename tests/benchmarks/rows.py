@@ -34,7 +34,7 @@ def write_rows(directory: str, layout: RecordFormat, shards: int) -> list[Shard]
         tokens = rng.integers(0, layout.vocab_size, (ROWS_PER_SHARD, layout.row_tokens))
         lengths = np.zeros((ROWS_PER_SHARD, layout.max_segments), np.int64)
         lengths[:, :8] = layout.row_tokens // 8
-        frames = layout.encode(tokens, lengths)
+        frames = layout.encode({"tokens": tokens, "segment_lengths": lengths})
         written.append(
             write_shard(directory, shard_name("train", index, shards), [frames])
         )
@@ -70,7 +70,7 @@ def read_shards(shards: Shards, order: np.ndarray) -> int:
     """Reads all rows in `order`, 64 at a time; returns their tokens."""
     total = 0
     for start in range(0, len(order), ROWS_PER_READ):
-        tokens, _ = shards.read(order[start : start + ROWS_PER_READ])
+        tokens = shards.read(order[start : start + ROWS_PER_READ])["tokens"]
         total += len(tokens) * shards.layout.sequence_length
     return total
 
@@ -80,7 +80,7 @@ def read_stream(rows: SubRows, epoch: int) -> int:
     batches = rows.num_rows // ROWS_PER_READ
     stream = TrainingRows(rows, ROWS_PER_READ, seed=0)
     blocks = stream.blocks(epoch * rows.num_rows, [1] * batches)
-    return sum(block.tokens[..., 1:].size for block in blocks)
+    return sum(block.features["tokens"][..., 1:].size for block in blocks)
 
 
 def report(ids: str, name: str, read: Callable[[], int]) -> None:

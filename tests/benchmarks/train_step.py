@@ -112,9 +112,10 @@ def build_ours(precision: str, steps: int) -> tuple[Any, float]:
     )
     lengths = np.zeros([steps, batch, 64], np.int32)
     lengths[:, :, 0] = SHAPE["length"] + 1
+    features = {"tokens": rows, "segment_lengths": lengths}
 
     def train() -> None:
-        loop(rows, lengths, steps).loss_sum.numpy()
+        loop(features, steps).loss_sum.numpy()
 
     train()
     return train, model.flops_per_token(SHAPE["length"])

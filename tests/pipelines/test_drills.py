@@ -32,8 +32,11 @@ COMMAND = (
 LIFE_SECONDS = 1.0
 
 
-def start(corpus: Path, tokenizer_file: Path, output: Path) -> subprocess.Popen[str]:
-    flags = arguments(corpus, tokenizer_file, output, "--max_reject_fraction", "0.5")
+def start(
+    corpus: Path, tokenizer_file: Path, output: Path, *more: str
+) -> subprocess.Popen[str]:
+    lenient = ("--max_reject_fraction", "0.5")
+    flags = arguments(corpus, tokenizer_file, output, *lenient, *more)
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *flags, "--workers", "2"],
         cwd=ROOT,
@@ -65,10 +68,15 @@ def wait_for_work(job: subprocess.Popen[str], output: Path) -> None:
 
 
 def drill(
-    corpus: Path, tokenizer_file: Path, output: Path, dataset: Path, seed: int
+    corpus: Path,
+    tokenizer_file: Path,
+    output: Path,
+    dataset: Path,
+    seed: int,
+    *more: str,
 ) -> None:
     """Kills the driver (even seeds) or a worker (odd ones), then runs again."""
-    job = start(corpus, tokenizer_file, output)
+    job = start(corpus, tokenizer_file, output, *more)
     wait_for_work(job, output)
     time.sleep(random.Random(seed).uniform(0, LIFE_SECONDS))
     targets = workers_of(job.pid)
@@ -82,7 +90,7 @@ def drill(
             assert job.returncode == 1
             assert errors.splitlines()[-1].startswith("error: wanted every worker")
             assert not (output / "manifest.json").exists()
-    again = start(corpus, tokenizer_file, output)
+    again = start(corpus, tokenizer_file, output, *more)
     said, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
     assert "going on in" in said or "already the finished" in said

@@ -10,18 +10,27 @@ from hypothesis import strategies as st
 
 from pipelines import duplicates, plan, workspace
 from pipelines.blobs import from_bytes
+from pipelines.buckets import by_bucket
 from pipelines.shuffle import receive
-from pipelines.tokenize_task import by_bucket
 from preprocessing.fingerprints import split_hash
+from preprocessing.near_config import NearConfig
 
+NEAR = NearConfig()
 FIELDS = st.tuples(st.integers(0, 6), st.integers(0, 5))  # key, content
 
 
-def job(output: Path, fraction: float = 0.01) -> plan.Job:
+def job(
+    output: Path,
+    fraction: float = 0.01,
+    deduplicate: tuple[str, ...] = ("exact",),
+    near: NearConfig = NEAR,
+) -> plan.Job:
     tokenizer = plan.TokenizerConfig("", 300, None, 0, 0)
-    config = plan.PrepareConfig(tokenizer, validation_fraction=fraction)
+    config = plan.PrepareConfig(
+        tokenizer, validation_fraction=fraction, deduplicate=deduplicate, near=near
+    )
     made = plan.Job(str(output), config, 3, "files")
-    workspace.begin(made, plan.Plan(("a",), ()), [], b"")
+    workspace.begin(made, plan.Plan(("a",), (), (0,), ("",)), [], b"", {})
     return made
 
 
@@ -38,6 +47,7 @@ def fingerprints(rows: list[tuple[int, int]]) -> dict[str, np.ndarray]:
         "hashes": np.frombuffer(hashes, np.uint8).reshape(-1, 16),
         "offsets": np.arange(len(rows), dtype=np.int64) * 10,
         "files": np.zeros(len(rows), np.int32),
+        "sizes": np.array([content // 2 for _, content in rows], np.int64),
     }
 
 
@@ -55,10 +65,11 @@ def judged(made: plan.Job, rows: list[tuple[int, int]]) -> tuple[set[int], list[
     for bucket, values in grouped(sent).items():
         step = duplicates.drop_repeated_ids(made, bucket, values)
         survivors += step.survivors
+        candidates += [value for _, value in step.candidates]
         losers += step.losers
     for bucket, values in grouped(survivors).items():
         step = duplicates.drop_duplicates(made, bucket, values)
-        candidates += [value for _, value in step.survivors]
+        candidates += [value for _, value in step.candidates]
         losers += step.losers
     lost = set()
     for shard, value in losers:
@@ -67,7 +78,9 @@ def judged(made: plan.Job, rows: list[tuple[int, int]]) -> tuple[set[int], list[
         lost |= {int(offset) // 10 for offset in arrays["offsets"]}
     forced = [
         bytes(from_bytes(value)["keys"][0])
-        for _, value in duplicates.force_validation(made, candidates)
+        for _, value in duplicates.force_validation(
+            made, *duplicates.candidates_of(candidates)
+        )
     ]
     return lost, forced
 
@@ -86,6 +99,19 @@ def test_the_first_of_an_id_and_then_the_smallest_key_of_a_text_survive(
     with tempfile.TemporaryDirectory() as directory:
         lost, _ = judged(job(Path(directory)), rows)
     assert lost == set(range(len(rows))) - set(best.values())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(FIELDS, min_size=1, max_size=25))
+def test_without_exact_equal_texts_stay_and_repeated_ids_still_go(
+    rows: list[tuple[int, int]],
+) -> None:
+    first = {key: number for number, (key, _) in reversed(list(enumerate(rows)))}
+    with tempfile.TemporaryDirectory() as directory:
+        made = job(Path(directory), 1e-9, ())
+        lost, forced = judged(made, rows)
+    assert lost == set(range(len(rows))) - set(first.values())
+    assert len(forced) == (len(first) > 1)
 
 
 @settings(max_examples=40, deadline=None)

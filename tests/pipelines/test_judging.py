@@ -10,20 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import plan
+from pipelines.blobs import Arrays
+from pipelines.buckets import by_bucket
 from pipelines.judging import judge
-from pipelines.tokenize_task import by_bucket
 from tests.pipelines.test_duplicates import FIELDS, fingerprints, job
+
+RANKS = {"keys": ("offsets",), "hashes": ("-sizes", "keys")}
+
+
+def table_of(rows: list[tuple[int, int]]) -> Arrays:
+    return fingerprints(rows) | {"sizes": np.arange(len(rows)) % 3}
 
 
 def verdicts(
-    rows: list[tuple[int, int]], group: str, rank: str
+    rows: list[tuple[int, int]], group: str, rank: tuple[str, ...]
 ) -> dict[int, int | None]:
     """Maps each row to the row it lost to, or None; rows are known by offset."""
     owner_of: dict[int, int | None] = {}
     with tempfile.TemporaryDirectory() as directory:
         made = job(Path(directory))
         sent: list[tuple[int, bytes]] = []
-        table = fingerprints(rows)
+        table = table_of(rows)
         for row in range(len(rows)):  # a blob each: parts choose among blobs too
             one = {name: array[row : row + 1] for name, array in table.items()}
             sent += by_bucket(made, one, group)
@@ -42,36 +49,38 @@ def verdicts(
 @settings(max_examples=40, deadline=None)
 @given(st.lists(FIELDS, min_size=1, max_size=40))
 @pytest.mark.parametrize("limit", [100, 400, 48 << 20])
-@pytest.mark.parametrize(("group", "rank"), [("keys", "offsets"), ("hashes", "keys")])
-def test_every_row_is_kept_or_loses_to_the_smallest_of_its_group(
-    group: str, rank: str, limit: int, rows: list[tuple[int, int]]
+@pytest.mark.parametrize("group", RANKS)
+def test_every_row_is_kept_or_loses_to_the_first_of_its_group(
+    group: str, limit: int, rows: list[tuple[int, int]]
 ) -> None:
-    if rank == "keys":  # repeated keys are gone when contents are judged
+    if group == "hashes":  # repeated keys are gone when contents are judged
         rows = [(number, content) for number, (_, content) in enumerate(rows)]
-    table = fingerprints(rows)
+    table = table_of(rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "BUCKET_PART_BYTES", limit)
-        found = verdicts(rows, group, rank)
-    smallest: dict[bytes, tuple[bytes, int]] = {}
+        found = verdicts(rows, group, RANKS[group])
+    first: dict[bytes, tuple[tuple[int, bytes], int]] = {}
     for place, offset in enumerate(table["offsets"].tolist()):
-        key = table["keys"][place].tobytes() if rank == "keys" else b""
+        better = -int(table["sizes"][place]), table["keys"][place].tobytes()
+        rank = (offset, b"") if group == "keys" else better
         name = table[group][place].tobytes()
-        smallest[name] = min(smallest.get(name, (key, offset)), (key, offset))
+        first[name] = min(first.get(name, (rank, offset)), (rank, offset))
     wanted = {
-        offset: None if (winner := smallest[name.tobytes()][1]) == offset else winner
+        offset: None if (winner := first[name.tobytes()][1]) == offset else winner
         for name, offset in zip(table[group], table["offsets"].tolist(), strict=True)
     }
     assert found == wanted
 
 
+@pytest.mark.parametrize("rank", [("keys",), ("-files", "keys")])
 def test_many_equal_rows_are_judged_in_several_pieces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rank: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "BUCKET_PART_BYTES", 1000)
     made = job(tmp_path)
     table = fingerprints([(number, 1) for number in range(500)])
     ((_, blob),) = by_bucket(made, table, "hashes")
-    found = list(judge(made, [b"\0" + blob], "hashes", "keys"))
+    found = list(judge(made, [b"\0" + blob], "hashes", rank))
     assert len(found) > 10
     assert max(len(verdict.lost["keys"]) for verdict in found) < 100
     assert sum(len(verdict.lost["keys"]) for verdict in found) == 499

@@ -52,7 +52,8 @@ def rebuilt_documents(dataset: Path) -> dict[tuple[str, int], tuple[str, list[in
     keys = {}
     for split in manifest.splits:
         rows = Shards(str(dataset), manifest, split)
-        tokens, lengths = rows.read(np.arange(rows.num_rows))
+        read = rows.read(np.arange(rows.num_rows))
+        tokens, lengths = read["tokens"], read["segment_lengths"]
         tables = sorted(dataset.glob(f"provenance-{split}-*.parquet"))
         for line in pa.concat_tables(map(pq.read_table, tables)).to_pylist():
             row, segment = line["row"], line["segment"]

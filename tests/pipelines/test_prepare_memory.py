@@ -14,11 +14,11 @@ import pytest
 
 from pipelines import plan
 from pipelines.blobs import to_bytes
+from pipelines.buckets import by_bucket
 from pipelines.judging import judge
 from pipelines.plan import Job
 from pipelines.shard_documents import ShardDocuments, ShardInput
 from pipelines.shuffle import blob_bytes, send
-from pipelines.tokenize_task import by_bucket
 from tests.pipelines.test_duplicates import job
 
 PART = 1 << 20
@@ -94,7 +94,7 @@ def test_any_number_of_equal_documents_is_judged_in_parts(
     def work() -> int:
         return sum(
             len(verdict.kept["keys"]) + len(verdict.lost["keys"])
-            for verdict in judge(made, gathered, "hashes", "keys")
+            for verdict in judge(made, gathered, "hashes", ("keys",))
         )
 
     assert peak_of(work, BLOBS * BLOB_DOCUMENTS) < MOST

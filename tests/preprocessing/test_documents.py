@@ -49,6 +49,12 @@ def test_auto_goes_by_the_extension_under_the_compression():
         "a.json.gz": "jsonl",
         "A.NDJSON.zst": "jsonl",
         "a.parquet": "parquet",
+        "a.csv.gz": "csv",
+        "a.tsv": "tsv",
+        "a.arrow": "arrow",
+        "a.feather": "arrow",
+        "CC-MAIN-1.warc.gz": "warc",
+        "CC-MAIN-1.warc.wet.gz": "wet",
         "a.txt": "text",
         "README": "text",
     }
@@ -65,7 +71,9 @@ def test_keys_are_by_id_where_there_is_one_and_by_offset_elsewhere():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"format": "csv"}, "found csv"),
+        ({"format": "xml"}, "found xml"),
+        ({"format": "jsonlines"}, "found jsonlines. Did you mean"),
+        ({"target_field": "text"}, "--target_field"),
         ({"text_field": "id"}, "'id' and 'id'"),
         ({"text_field": ""}, "--text_field"),
         ({"max_document_bytes": 0}, "found 0"),

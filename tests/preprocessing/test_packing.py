@@ -21,8 +21,8 @@ def corpus(lengths):
 def packed(lengths, layout, planner, seed=0, pad_id=7):
     """Packs and returns (tokens, segment_lengths, pieces as tuples) of all rows."""
     blocks = list(pack(corpus(lengths), lengths, layout, planner, seed, pad_id))
-    tokens = [block.tokens for block in blocks]
-    segments = [block.segment_lengths for block in blocks]
+    tokens = [block.features["tokens"] for block in blocks]
+    segments = [block.features["segment_lengths"] for block in blocks]
     first = np.cumsum([0, *map(len, tokens)])
     pieces = [
         piece

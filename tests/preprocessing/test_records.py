@@ -12,59 +12,96 @@ SHAPES = st.sampled_from([1, 2, 31, 64, 127, 512, 2048, 65_534, 65_535])
 VOCABULARIES = st.sampled_from([1, 256, 65_536, 65_537, 1 << 20])
 
 
+KINDS = st.fixed_dictionaries(
+    {"sources": st.booleans()},
+    optional={
+        "prefix": st.booleans(),
+        "loss_mask": st.booleans(),
+        "target_length": st.sampled_from([1, 30, 65_536]),
+    },
+).filter(
+    # Rows of two sequences have no use for the marks of one.
+    lambda kind: (
+        "target_length" not in kind or set(kind) <= {"target_length", "sources"}
+    )
+)
+
+
 def rows_of(layout, count, seed):
     rng = np.random.default_rng(seed)
-    tokens = rng.integers(0, layout.vocab_size, (count, layout.row_tokens))
-    lengths = rng.integers(0, layout.row_tokens + 1, (count, layout.max_segments))
-    return tokens, lengths
+    most = {"tokens", "inputs", "targets"}
+    return {
+        name: rng.integers(
+            0,
+            layout.vocab_size if name in most else 1 + np.iinfo(feature["dtype"]).max,
+            (count, feature["count"]),
+        )
+        for name, feature in layout.features().items()
+    }
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     sequence_length=SHAPES,
     vocab_size=VOCABULARIES,
+    kind=KINDS,
     count=st.integers(0, 4),
     seed=st.integers(0, 99),
 )
-def test_rows_come_back_as_they_went(sequence_length, vocab_size, count, seed):
-    layout = RecordFormat(sequence_length, vocab_size)
-    tokens, lengths = rows_of(layout, count, seed)
-    frames = layout.encode(tokens, lengths)
+def test_rows_come_back_as_they_went(sequence_length, vocab_size, kind, count, seed):
+    layout = RecordFormat(sequence_length, vocab_size, **kind)
+    rows = rows_of(layout, count, seed)
+    frames = layout.encode(rows)
     assert frames.shape == (count, layout.frame_bytes)
-    found_tokens, found_lengths = layout.decode(frames)
-    assert found_tokens.dtype == layout.token_dtype
-    assert found_lengths.dtype == layout.length_dtype
-    np.testing.assert_array_equal(found_tokens, tokens)
-    np.testing.assert_array_equal(found_lengths, lengths)
+    found = layout.decode(frames)
+    assert list(found) == sorted(rows)
+    for name, values in rows.items():
+        assert found[name].dtype.name == layout.features()[name]["dtype"]
+        np.testing.assert_array_equal(found[name], values)
 
 
 @pytest.mark.parametrize(
-    ("sequence_length", "vocab_size"),
-    [(1, 2), (256, 1024), (2048, 50_257), (1024, 65_537), (65_535, 300)],
+    "layout",
+    [
+        RecordFormat(1, 2),
+        RecordFormat(256, 1024),
+        RecordFormat(2048, 50_257, sources=True),
+        RecordFormat(1024, 65_537, prefix=True),
+        RecordFormat(65_535, 300, loss_mask=True),
+        RecordFormat(512, 300, target_length=114),
+    ],
 )
 @pytest.mark.smoke
-def test_frames_are_the_tfrecords_tensorflow_writes(
-    sequence_length, vocab_size, tmp_path
-):
+def test_frames_are_the_tfrecords_tensorflow_writes_and_parses(layout, tmp_path):
     import tensorflow as tf
 
-    layout = RecordFormat(sequence_length, vocab_size)
-    tokens, lengths = rows_of(layout, 3, seed=1)
+    rows = rows_of(layout, 3, seed=1)
+    stored = {
+        name: values.astype(layout.features()[name]["dtype"])
+        for name, values in rows.items()
+    }
     path = str(tmp_path / "rows.tfrecord")
     with tf.io.TFRecordWriter(path) as writer:
-        for row_tokens, row_lengths in zip(tokens, lengths, strict=True):
-            values = {
-                "tokens": row_tokens.astype(layout.token_dtype).tobytes(),
-                "segment_lengths": row_lengths.astype(layout.length_dtype).tobytes(),
-            }
+        for row in range(3):
             features = {
-                name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-                for name, value in values.items()
+                name: tf.train.Feature(
+                    bytes_list=tf.train.BytesList(value=[values[row].tobytes()])
+                )
+                for name, values in stored.items()
             }
             example = tf.train.Example(features=tf.train.Features(feature=features))
             writer.write(example.SerializeToString(deterministic=True))
+    frames = layout.encode(rows).tobytes()
     with open(path, "rb") as file:
-        assert file.read() == layout.encode(tokens, lengths).tobytes()
+        # Python's protocol buffers sort "inputs" behind "inputs_segment_lengths".
+        assert file.read() == frames or layout.target_length is not None
+    with open(path, "wb") as file:
+        file.write(frames)
+    spec = {name: tf.io.FixedLenFeature([], tf.string) for name in rows}
+    parsed = tf.io.parse_example(list(tf.data.TFRecordDataset(path)), spec)
+    for name, values in stored.items():
+        found = tf.io.decode_raw(parsed[name], values.dtype.name)
+        np.testing.assert_array_equal(found, values)
 
 
 def test_dtypes_follow_the_vocabulary_and_the_length():
@@ -74,6 +111,8 @@ def test_dtypes_follow_the_vocabulary_and_the_length():
     assert RecordFormat(65_535, 9).length_dtype == np.dtype("<i4")
     assert RecordFormat(256, 9).max_segments == 64
     assert RecordFormat(2048, 9).max_segments == 256
+    assert RecordFormat(8, 9, target_length=65_536).length_dtype == np.dtype("<i4")
+    assert RecordFormat(8, 9, loss_mask=True).features()["loss_mask"]["count"] == 2
     assert RecordFormat(2048, 9).features() == {
         "segment_lengths": {"dtype": "uint16", "count": 256},
         "tokens": {"dtype": "uint16", "count": 2049},
@@ -84,7 +123,7 @@ def test_dtypes_follow_the_vocabulary_and_the_length():
 @settings(max_examples=100, deadline=None)
 def test_any_changed_byte_is_noticed_and_its_row_named(byte, flip, row):
     layout = RecordFormat(16, 300)
-    frames = layout.encode(*rows_of(layout, 3, seed=2))
+    frames = layout.encode(rows_of(layout, 3, seed=2))
     frames[row, byte % layout.frame_bytes] ^= flip
     with pytest.raises(ValueError, match=f"row {row} "):
         layout.decode(frames)
@@ -92,7 +131,12 @@ def test_any_changed_byte_is_noticed_and_its_row_named(byte, flip, row):
 
 def test_rows_of_another_shape_are_refused():
     layout = RecordFormat(16, 300)
-    with pytest.raises(ValueError, match="17 ids"):
-        layout.encode(np.zeros((2, 16), int), np.zeros((2, 64), int))
+    with pytest.raises(ValueError, match="17"):
+        layout.encode(
+            {
+                "tokens": np.zeros((2, 16), int),
+                "segment_lengths": np.zeros((2, 64), int),
+            }
+        )
     with pytest.raises(ValueError, match="vocab_size"):
         RecordFormat(16, 0)

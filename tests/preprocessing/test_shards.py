@@ -25,12 +25,12 @@ def rows_of_dataset():
     tokens = (rows * 17 + np.arange(17)) % 300
     lengths = np.zeros((NUM_ROWS, LAYOUT.max_segments), int)
     lengths[:, 0] = rows[:, 0] + 1
-    return tokens, lengths
+    return {"tokens": tokens, "segment_lengths": lengths}
 
 
 def write_dataset(directory):
     """Writes the rows as shards of unequal size; returns the manifest."""
-    frames = LAYOUT.encode(*rows_of_dataset())
+    frames = LAYOUT.encode(rows_of_dataset())
     written, start = [], 0
     for index, count in enumerate(SHARD_ROWS):
         name = shard_name("train", index, len(SHARD_ROWS))
@@ -49,21 +49,21 @@ def dataset(tmp_path_factory):
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(st.integers(0, NUM_ROWS - 1), max_size=30))
 def test_any_rows_come_in_the_order_asked_for(rows, dataset):
-    tokens, lengths = rows_of_dataset()
+    features = rows_of_dataset()
     shards = Shards(*dataset, "train")
     assert shards.num_rows == NUM_ROWS
-    found_tokens, found_lengths = shards.read(np.array(rows, np.int64))
-    np.testing.assert_array_equal(found_tokens, tokens[rows])
-    np.testing.assert_array_equal(found_lengths, lengths[rows])
-    assert found_tokens.dtype == LAYOUT.token_dtype
+    found = shards.read(np.array(rows, np.int64))
+    for name, values in features.items():
+        np.testing.assert_array_equal(found[name], values[rows])
+    assert found["tokens"].dtype == LAYOUT.token_dtype
 
 
 def test_consecutive_rows_within_a_shard_and_across_shards(dataset):
-    tokens, _ = rows_of_dataset()
+    tokens = rows_of_dataset()["tokens"]
     shards = Shards(*dataset, "train")
     for start in range(NUM_ROWS):
         for end in range(start, NUM_ROWS + 1):
-            found, _ = shards.read(np.arange(start, end))
+            found = shards.read(np.arange(start, end))["tokens"]
             np.testing.assert_array_equal(found, tokens[start:end])
     with pytest.raises(IndexError, match="12"):
         shards.read(np.array([NUM_ROWS]))
@@ -77,7 +77,7 @@ def test_tensorflow_reads_the_shards(dataset):
     directory, manifest = dataset
     names = [shard.name for shard in manifest.splits["train"].shards]
     records = tf.data.TFRecordDataset([os.path.join(directory, name) for name in names])
-    tokens, _ = rows_of_dataset()
+    tokens = rows_of_dataset()["tokens"]
     feature = tf.io.FixedLenFeature([], tf.string)
     count = 0
     for row, record in enumerate(records):
@@ -122,7 +122,7 @@ def test_unknown_splits_and_layouts_are_refused(dataset):
 
 
 def test_the_bytes_of_a_shard_do_not_depend_on_the_blocks(tmp_path):
-    frames = LAYOUT.encode(*rows_of_dataset())
+    frames = LAYOUT.encode(rows_of_dataset())
     one = write_shard(str(tmp_path), "one", [frames])
     many = write_shard(str(tmp_path), "many", np.array_split(frames, 5))
     assert (one.sha256, one.size, one.rows) == (many.sha256, many.size, many.rows)

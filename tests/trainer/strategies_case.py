@@ -41,7 +41,7 @@ OPTIMIZERS = {
 }
 
 
-def rows() -> tuple[np.ndarray, np.ndarray]:
+def rows() -> dict[str, np.ndarray]:
     """Returns counting sequences; the batch's first half has far fewer real tokens."""
     random = np.random.default_rng(0)
     start = random.integers(0, VOCAB, [STEPS, BATCH, 1])
@@ -51,14 +51,14 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
     lengths[:, :half, 0] = random.integers(2, 8, [STEPS, half])
     lengths[:, half:, 0] = random.integers(10, 16, [STEPS, half])
     lengths[:, half:, 1] = random.integers(5, 10, [STEPS, half])
-    return tokens.astype(np.int32), lengths
+    return {"tokens": tokens.astype(np.int32), "segment_lengths": lengths}
 
 
 def main() -> None:
     strategy_name, logical_cpus, *micro_sizes, output = sys.argv[1:]
     strategy = make_strategy(strategy_name, int(logical_cpus))
     first, count = local_rows()
-    tokens, lengths = (block[:, first : first + count] for block in rows())
+    features = {name: x[:, first : first + count] for name, x in rows().items()}
     results = {}
     for micro in map(int, micro_sizes):
         for name, config in OPTIMIZERS.items():
@@ -66,7 +66,7 @@ def main() -> None:
                 model = build_model(MODEL, VOCAB, PrecisionConfig(), seed=0)
                 optimizer = Optimizer(model.trainable_variables, config, STEPS)
             if name == "adamw":
-                gradient = first_gradients(strategy, model, micro, tokens, lengths)
+                gradient = first_gradients(strategy, model, micro, features)
                 results[f"gradient-{micro}"] = gradient
             train = make_train_loop(
                 model,
@@ -76,7 +76,7 @@ def main() -> None:
                 micro_batch_size=micro,
                 seed=0,
             )
-            metrics = train(tokens, lengths, STEPS)
+            metrics = train(features, STEPS)
             loss = metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
             results[f"loss-{name}-{micro}"] = loss
             results[f"norm-{name}-{micro}"] = metrics.gradient_norm.numpy()
@@ -96,22 +96,21 @@ def first_gradients(
     strategy: tf.distribute.Strategy,
     model: LanguageModel,
     micro: int,
-    tokens: np.ndarray,
-    lengths: np.ndarray,
+    features: dict[str, np.ndarray],
 ) -> np.ndarray:
     """Returns the mean gradients of the first global batch, one after another."""
     layout = Layout(BATCH, micro, strategy.num_replicas_in_sync)
     variables = list(model.trainable_variables)
-    placed = [spread_rows(strategy, block[0], axis=0) for block in (tokens, lengths)]
+    placed = {n: spread_rows(strategy, x[0], axis=0) for n, x in features.items()}
 
     @tf.function(autograph=False)
-    def run(rows: tf.Tensor, lengths: tf.Tensor) -> list[tf.Tensor]:
+    def run(rows: dict[str, tf.Tensor]) -> list[tf.Tensor]:
         return strategy.run(
-            lambda r, n: global_sums(model, variables, layout, r, n, None),
-            args=(rows, lengths),
+            lambda rows: global_sums(model, variables, layout, rows, None),
+            args=(rows,),
         )
 
-    sums = [strategy.experimental_local_results(x)[0].numpy() for x in run(*placed)]
+    sums = [strategy.experimental_local_results(x)[0].numpy() for x in run(placed)]
     return np.concatenate([g.ravel() for g in sums[2:]]) / sums[0]
 
 

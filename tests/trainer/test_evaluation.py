@@ -11,7 +11,12 @@ from preprocessing.commands import WorkError
 from preprocessing.manifest import read_manifest
 from preprocessing.tokenizer import Tokenizer
 from tests.datasets import write_dataset
-from trainer.evaluation import Evaluation, byte_counts, make_evaluate
+from trainer.evaluation import (
+    Evaluation,
+    byte_counts,
+    make_evaluate,
+    source_names,
+)
 from trainer.input_pipeline import SubRows
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
 from trainer.workers import workers_of
@@ -33,29 +38,30 @@ def evaluated(model, counts, rows, batch_rows):
     return make_evaluate(model, workers, counts, batch_rows)(rows, lambda: None)
 
 
-def by_hand(model, counts, tokens, segment_lengths):
+def by_hand(model, counts, features):
     """Sums nats, targets and bytes segment by segment, each in a batch of its own."""
     nats = targets = text_bytes = 0
-    for row, lengths in zip(tokens, segment_lengths, strict=True):
-        start = 0
-        for length in lengths[lengths > 1]:
-            segment = row[None, start : start + length]
-            positions = np.arange(length - 1, dtype=np.int32)[None]
+    rows = zip(features["tokens"], features["segment_lengths"], strict=True)
+    for row, lengths in rows:
+        ends = np.cumsum(lengths)
+        for start, end in zip(ends - lengths, ends, strict=True):
+            if end - start < 2:
+                continue  # no target
+            segment = row[None, start:end]
+            positions = np.arange(end - start - 1, dtype=np.int32)[None]
             hidden = model(segment[:, :-1], np.ones_like(positions), positions)
             logs = tf.nn.log_softmax(model.logits(hidden)[0]).numpy()
             wanted = segment[0, 1:]
-            nats -= float(logs[np.arange(length - 1), wanted].sum())
-            targets += length - 1
+            nats -= float(logs[np.arange(len(wanted)), wanted].sum())
+            targets += len(wanted)
             text_bytes += int(counts[wanted].sum())
-            start += length
     return nats, targets, text_bytes
 
 
 def test_the_sums_are_those_of_each_segment_alone(dataset, manifest, model, counts):
     rows = SubRows(str(dataset), manifest, "validation", 64)
-    nats, targets, text_bytes = by_hand(
-        model, counts, *rows.read(np.arange(rows.num_rows))
-    )
+    read = rows.read(np.arange(rows.num_rows))
+    nats, targets, text_bytes = by_hand(model, counts, read)
     result = evaluated(model, counts, rows, 8)
     assert (result.targets, result.text_bytes) == (targets, text_bytes)
     assert result.nats == pytest.approx(nats, rel=1e-6)
@@ -114,3 +120,47 @@ def test_a_stop_ends_an_evaluation_between_batches(dataset, manifest, model, cou
 
     with pytest.raises(InterruptedError):
         make_evaluate(model, workers, counts, 8)(rows, stop)
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("mixture") / "dataset"
+    return write_dataset(directory, sources=("books", "code", "web"))
+
+
+@pytest.mark.parametrize("length", [64, 16])
+def test_each_source_has_the_sums_of_its_own_rows(mixture, length):
+    manifest = read_manifest(str(mixture))
+    config = ModelConfig(num_layers=1, d_model=16, num_heads=2, ffn_dim=16)
+    model = build_model(config, manifest.vocab_size, PrecisionConfig(), seed=1)
+    counts = byte_counts(str(mixture / "tokenizer.json"), manifest)
+    rows = SubRows(str(mixture), manifest, "validation", length)
+    workers = workers_of(tf.distribute.OneDeviceStrategy("CPU:0"))
+    names = source_names(manifest, "validation")
+    result = make_evaluate(model, workers, counts, 7, names)(rows, lambda: None)
+    features = rows.read(np.arange(rows.num_rows))
+    for number, name in enumerate(("books", "code", "web")):
+        mine = features["sources"][:, 0] == number
+        own = {key: values[mine] for key, values in features.items()}
+        nats, targets, text_bytes = by_hand(model, counts, own)
+        found = result.sources[name]
+        assert (found.targets, found.text_bytes) == (targets, text_bytes)
+        assert found.nats == pytest.approx(nats, rel=1e-5)
+    assert sum(found.targets for found in result.sources.values()) == result.targets
+    whole = evaluated(model, counts, rows, 7)
+    assert (whole.targets, whole.text_bytes) == (result.targets, result.text_bytes)
+    assert whole.nats == pytest.approx(result.nats, rel=1e-6)
+    assert not whole.sources
+
+
+def test_a_source_without_targets_is_left_out(dataset, manifest, model, counts):
+    rows = SubRows(str(dataset), manifest, "validation", 64)
+    read = rows.read
+    rows.counts = {**rows.counts, "sources": 1}
+    rows.read = lambda wanted: {
+        **read(wanted),
+        "sources": np.full((len(wanted), 1), 1, np.int32),
+    }
+    workers = workers_of(tf.distribute.OneDeviceStrategy("CPU:0"))
+    evaluate = make_evaluate(model, workers, counts, 8, ("absent", "present"))
+    assert list(evaluate(rows, lambda: None).sources) == ["present"]

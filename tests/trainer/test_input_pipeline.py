@@ -14,10 +14,11 @@ from preprocessing.commands import UsageError, WorkError
 from trainer.input_pipeline import DataConfig, SubRows, TrainingRows, cut_rows
 
 
-def targets_of(tokens, segment_lengths):
+def targets_of(features):
     """Returns the (token before, token) pairs that are trained on, row by row."""
     pairs = []
-    for row, lengths in zip(tokens, segment_lengths, strict=True):
+    lengths_of = features["segment_lengths"]
+    for row, lengths in zip(features["tokens"], lengths_of, strict=True):
         start = 0
         for length in lengths:
             segment = row[start : start + length].tolist()
@@ -27,15 +28,19 @@ def targets_of(tokens, segment_lengths):
 
 
 def test_a_row_is_cut_as_the_docstring_draws_it():
-    tokens = np.array([[1, 2, 3, 4, 11, 12, 13]])
-    lengths = np.array([[4, 3, 0]])
-    for start, want_tokens, want_lengths in (
-        (0, [1, 2, 3, 4], [4, 0, 0]),
-        (3, [4, 11, 12, 13], [1, 3, 0]),
+    row = {
+        "tokens": np.array([[1, 2, 3, 4, 11, 12, 13]]),
+        "segment_lengths": np.array([[4, 3, 0]]),
+        "sources": np.array([[7, 9, 0]]),
+    }
+    for start, tokens, lengths, sources in (
+        (0, [1, 2, 3, 4], [4, 0, 0], [7]),
+        (3, [4, 11, 12, 13], [1, 3, 0], [7, 9]),
     ):
-        cut, segments = cut_rows(tokens, lengths, np.array([start]), 3)
-        assert cut.tolist() == [want_tokens]
-        assert segments.tolist() == [want_lengths]
+        cut = cut_rows(row, np.array([start]), 3)
+        assert cut["tokens"].tolist() == [tokens]
+        assert cut["segment_lengths"].tolist() == [lengths]
+        assert cut["sources"][0, : len(sources)].tolist() == sources
 
 
 @given(
@@ -52,20 +57,19 @@ def test_cutting_keeps_every_target_exactly_once(lengths, divisor):
     segment_lengths = np.zeros((1, 64), np.int64)
     segment_lengths[0, : len(kept)] = kept
     tokens = np.arange(100, 100 + stored + 1)[None]
+    row = {"tokens": tokens, "segment_lengths": segment_lengths}
     pieces = []
     for start in range(0, stored, divisor):
-        pieces += targets_of(
-            *cut_rows(tokens, segment_lengths, np.array([start]), divisor)
-        )
-    assert pieces == targets_of(tokens, segment_lengths)
+        pieces += targets_of(cut_rows(row, np.array([start]), divisor))
+    assert pieces == targets_of(row)
 
 
 def test_a_dataset_read_in_quarters_trains_on_the_same_pairs(dataset, manifest):
     whole = SubRows(str(dataset), manifest, "train", 64)
     quarters = SubRows(str(dataset), manifest, "train", 16)
     assert quarters.num_rows == 4 * whole.num_rows
-    assert targets_of(*quarters.read(np.arange(quarters.num_rows))) == targets_of(
-        *whole.read(np.arange(whole.num_rows))
+    assert targets_of(quarters.read(np.arange(quarters.num_rows))) == targets_of(
+        whole.read(np.arange(whole.num_rows))
     )
 
 
@@ -76,11 +80,12 @@ def training_rows(dataset, manifest, worker=0, num_workers=1):
 
 def test_the_stream_goes_on_the_same_from_any_step(dataset, manifest):
     rows = training_rows(dataset, manifest)
-    whole = next(rows.blocks(0, [60])).tokens
+    whole = next(rows.blocks(0, [60])).features["tokens"]
     assert len(np.unique(whole.reshape(-1, 33), axis=0)) > 100
     for step in (1, 7, 30, 59):
         blocks = list(rows.blocks(step * 8, [1] * (60 - step)))
-        assert np.array_equal(np.concatenate([b.tokens for b in blocks]), whole[step:])
+        tokens = [block.features["tokens"] for block in blocks]
+        assert np.array_equal(np.concatenate(tokens), whole[step:])
         assert blocks[0].first_row == step * 8
         assert blocks[-1].end_row == 60 * 8
 
@@ -101,8 +106,8 @@ def test_workers_together_read_what_one_reads(dataset, manifest, workers):
         next(training_rows(dataset, manifest, worker, workers).blocks(16, [20]))
         for worker in range(workers)
     ]
-    together = np.concatenate([share.tokens for share in shares], axis=1)
-    assert np.array_equal(together, one.tokens)
+    together = np.concatenate([share.features["tokens"] for share in shares], axis=1)
+    assert np.array_equal(together, one.features["tokens"])
     assert {share.first_row for share in shares} == {16}
 
 

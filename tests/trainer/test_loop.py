@@ -67,7 +67,7 @@ def blocks(config, position):
     row = position.rows_consumed
     for steps in inner_loops(config, position.step):
         rows = np.zeros((steps, BATCH, 1), np.int32)
-        yield Block(rows, rows, row, row + steps * BATCH, 0.0)
+        yield Block({"tokens": rows}, row, row + steps * BATCH, 0.0)
         row += steps * BATCH
 
 

@@ -11,6 +11,7 @@ from trainer.loop import Interval
 from trainer.metrics import (
     EvaluationLine,
     MetricsFiles,
+    SourceLine,
     Speed,
     is_evaluated,
     read_lines,
@@ -86,6 +87,23 @@ def test_lines_and_events_hold_the_same_numbers_under_the_contracts_names(tmp_pa
     }
     assert scalars(tmp_path) == pytest.approx(wanted)
     assert [step for step in (10, 19, 20) if is_evaluated(lines, step)] == [20]
+
+
+def test_a_mixtures_evaluation_has_a_curve_for_each_source(tmp_path):
+    files = MetricsFiles(str(tmp_path), 0)
+    sources = {"books": SourceLine(3.0, 1.5, 10), "code": SourceLine(2.0, None, 20)}
+    files.append(EvaluationLine(20, 2.5, 1.25, sources))
+    files.close()
+    (line,) = read_lines(str(tmp_path / "metrics.jsonl"))
+    assert line["sources"] == {
+        "books": {"loss": 3.0, "bits_per_byte": 1.5, "tokens": 10},
+        "code": {"loss": 2.0, "bits_per_byte": None, "tokens": 20},
+    }
+    assert scalars(tmp_path) == {
+        ("validation_loss", 20): 2.5,
+        ("bits_per_byte", 20): 1.25,
+        ("validation/books/bits_per_byte", 20): 1.5,
+    }
 
 
 def test_a_resume_cuts_back_so_that_no_step_appears_twice(tmp_path):

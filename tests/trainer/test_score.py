@@ -24,7 +24,7 @@ def test_scores_of_a_splits_documents_add_up_to_its_cross_entropy(
 
     shards = Shards(str(dataset), manifest, "validation")
     rows = shards.read(np.arange(shards.num_rows))
-    batch = unpack_rows(*(tf.constant(part.astype(np.int32)) for part in rows))
+    batch = unpack_rows({n: tf.constant(x.astype(np.int32)) for n, x in rows.items()})
     hidden = run.model(batch.inputs, batch.segment_ids, batch.positions)
     nats, targets = cross_entropy(run.model, hidden, batch.targets, batch.weights)
 

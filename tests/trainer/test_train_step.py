@@ -17,7 +17,10 @@ LENGTH, VOCAB, BATCH = 12, 20, 4
 
 def test_a_packed_row_is_shifted_by_one_and_nothing_crosses_a_segment() -> None:
     batch = unpack_rows(
-        tf.constant([[10, 11, 12, 20, 21, 22, 0, 0]]), tf.constant([[3, 3, 0]])
+        {
+            "tokens": tf.constant([[10, 11, 12, 20, 21, 22, 0, 0]]),
+            "segment_lengths": tf.constant([[3, 3, 0]]),
+        }
     )
     assert batch.inputs.numpy().tolist() == [[10, 11, 12, 20, 21, 22, 0]]
     assert batch.targets.numpy().tolist() == [[11, 12, 20, 21, 22, 0, 0]]
@@ -35,7 +38,9 @@ def test_every_token_but_a_segments_first_is_a_target_once(
     for row, segments in zip(lengths, rows, strict=True):
         row[: len(segments)] = segments
     tokens = np.arange(len(rows) * 21, dtype=np.int32).reshape(-1, 21)
-    batch = unpack_rows(tf.constant(tokens), tf.constant(lengths))
+    batch = unpack_rows(
+        {"tokens": tf.constant(tokens), "segment_lengths": tf.constant(lengths)}
+    )
     for index, segments in enumerate(rows):
         pairs, start = [], 0
         for size in segments:
@@ -78,13 +83,17 @@ def setup(
     return loop, model, state
 
 
-def block(steps: int) -> tuple[np.ndarray, np.ndarray]:
+def block(steps: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(1)
     tokens = random.integers(0, VOCAB, [steps, BATCH, LENGTH + 1], np.int32)
     lengths = np.zeros([steps, BATCH, 3], np.int32)
     lengths[..., 0] = random.integers(2, 7, [steps, BATCH])
     lengths[..., 1] = random.integers(0, 6, [steps, BATCH])
-    return tokens, lengths
+    return {"tokens": tokens, "segment_lengths": lengths}
+
+
+def part(features: dict[str, np.ndarray], steps: slice) -> dict[str, np.ndarray]:
+    return {name: values[steps] for name, values in features.items()}
 
 
 def weights(model: tf.Module) -> list[np.ndarray]:
@@ -94,12 +103,12 @@ def weights(model: tf.Module) -> list[np.ndarray]:
 @pytest.mark.smoke
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
 def test_a_loop_cut_anywhere_trains_the_same_model_bit_for_bit(family: str) -> None:
-    tokens, lengths = block(6)
+    features = block(6)
     whole, model, _ = setup(family, dropout=0.2)
-    losses = whole(tokens, lengths, 6).loss_sum.numpy()
+    losses = whole(features, 6).loss_sum.numpy()
     cut, other, optimizer = setup(family, dropout=0.2)
-    first = cut(tokens[:4], lengths[:4], 4).loss_sum.numpy()
-    second = cut(tokens[4:], lengths[4:], 2).loss_sum.numpy()
+    first = cut(part(features, np.s_[:4]), 4).loss_sum.numpy()
+    second = cut(part(features, np.s_[4:]), 2).loss_sum.numpy()
     np.testing.assert_array_equal(losses, np.concatenate([first, second]))
     for one, two in zip(weights(model), weights(other), strict=True):
         np.testing.assert_array_equal(one, two)
@@ -108,25 +117,25 @@ def test_a_loop_cut_anywhere_trains_the_same_model_bit_for_bit(family: str) -> N
 
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
 def test_accumulation_changes_nothing_dropout_included(family: str) -> None:
-    tokens, lengths = block(3)
+    features = block(3)
     results: list[StepMetrics] = []
     for micro in (4, 2, 1):
         loop, _, _ = setup(family, micro=micro, dropout=0.2)
-        results.append(loop(tokens, lengths, 3))
+        results.append(loop(features, 3))
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
-    tokens, lengths = block(3)
+    features = block(3)
     loop, model, optimizer = setup()
-    loop(tokens[:1], lengths[:1], 1)
+    loop(part(features, np.s_[:1]), 1)
     before = weights(model)
     embedding = model.vocabulary.embedding
     embedding.assign(tf.tensor_scatter_nd_update(embedding, [[3, 0]], [np.nan]))
-    tokens[1, 0, 0] = 3
-    metrics = loop(tokens[1:2], lengths[1:2], 1)
+    features["tokens"][1, 0, 0] = 3
+    metrics = loop(part(features, np.s_[1:2]), 1)
     assert metrics.skipped.numpy().tolist() == [1.0]
     assert not np.isfinite(metrics.gradient_norm.numpy()).any()
     embedding.assign(before[_index_of(model, embedding)])
@@ -135,7 +144,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
     assert np.isfinite(
         np.concatenate([m.numpy().ravel() for m in _moments(optimizer)])
     ).all()
-    metrics = loop(tokens[2:], lengths[2:], 1)
+    metrics = loop(part(features, np.s_[2:]), 1)
     assert metrics.skipped.numpy().tolist() == [0.0]
     assert (int(optimizer.step), int(optimizer.skipped)) == (3, 1)
 
@@ -149,10 +158,12 @@ def _moments(optimizer: Optimizer) -> list[tf.Variable]:
 
 
 def test_a_batch_without_targets_is_skipped() -> None:
-    tokens, lengths = block(1)
+    features = block(1)
     loop, model, _ = setup()
     before = weights(model)
-    metrics = loop(tokens, np.zeros_like(lengths), 1)
+    metrics = loop(
+        {**features, "segment_lengths": np.zeros([1, BATCH, 3], np.int32)}, 1
+    )
     assert metrics.skipped.numpy().tolist() == [1.0]
     assert metrics.weight_sum.numpy().tolist() == [0.0]
     for old, new in zip(before, weights(model), strict=True):
@@ -160,12 +171,12 @@ def test_a_batch_without_targets_is_skipped() -> None:
 
 
 def test_clipping_scales_the_whole_gradient_to_the_norm() -> None:
-    tokens, lengths = block(1)
+    features = block(1)
     changes = []
     for clip in (0.0, 0.01):
         loop, model, _ = setup(name="sgd", peak_learning_rate=1.0, clip_norm=clip)
         before = weights(model)
-        norm = float(loop(tokens, lengths, 1).gradient_norm[0])
+        norm = float(loop(features, 1).gradient_norm[0])
         pairs = zip(before, weights(model), strict=True)
         changes.append(np.concatenate([(a - b).ravel() for a, b in pairs]))
     assert norm > 0.01
@@ -175,12 +186,12 @@ def test_clipping_scales_the_whole_gradient_to_the_norm() -> None:
 
 
 def test_metrics_hold_one_number_per_step_asked_for() -> None:
-    tokens, lengths = block(5)
+    features = block(5)
     loop, _, optimizer = setup(peak_learning_rate=1.0, schedule="constant")
-    metrics = loop(tokens, lengths, 3)
+    metrics = loop(features, 3)
     assert {x.shape.as_list()[0] for x in metrics} == {3}
     assert metrics.learning_rate.numpy().tolist() == [0.5, 1.0, 1.0]
-    expected = np.maximum(lengths[:3] - 1, 0).sum(axis=(1, 2))
+    expected = np.maximum(features["segment_lengths"][:3] - 1, 0).sum(axis=(1, 2))
     assert metrics.weight_sum.numpy().tolist() == expected.tolist()
     assert int(optimizer.step) == 3
 

@@ -131,15 +131,20 @@ def rotate(x_BTXH: tf.Tensor, rotation: tuple[tf.Tensor, tf.Tensor]) -> tf.Tenso
     return tf.concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def segment_mask(segment_ids_BT: tf.Tensor) -> tf.Tensor:
+def segment_mask(
+    segment_ids_BT: tf.Tensor, prefix_BT: tf.Tensor | None = None
+) -> tf.Tensor:
     """Returns `[B, 1, 1, T, T]`: 0 where a query may see a key, else `HIDDEN`.
 
-    A query sees the keys of its own segment up to itself.
+    A query sees the keys of its own segment up to itself, and all keys of the
+    segment's prefix: the prefix LM of Raffel et al. 2020, arXiv 1910.10683, figure 4.
     """
     length = dimensions(segment_ids_BT)[1]
     same = segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :]
-    causal = tf.linalg.band_part(tf.ones([length, length], tf.bool), -1, 0)
-    return tf.where(same & causal, 0.0, HIDDEN)[:, None, None]
+    seen = tf.linalg.band_part(tf.ones([length, length], tf.bool), -1, 0)
+    if prefix_BT is not None:
+        seen |= prefix_BT[:, None, :]
+    return tf.where(same & seen, 0.0, HIDDEN)[:, None, None]
 
 
 def cache_mask(

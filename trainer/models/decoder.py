@@ -97,11 +97,12 @@ class Decoder(tf.Module):
         segment_ids: tf.Tensor,
         positions: tf.Tensor,
         *,
+        prefix: tf.Tensor | None = None,
         dropout_seed: tf.Tensor | None = None,
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes hidden states of packed rows: `[batch, length, d_model]`."""
-        mask, rotation = segment_mask(segment_ids), self._rotation(positions)
+        mask, rotation = segment_mask(segment_ids, prefix), self._rotation(positions)
         x_ND = self._embed(tokens)
         x_ND = dropout(x_ND, self.config.dropout, _site(dropout_seed, 0), rows)
         for number, block in enumerate(self.layers, 1):

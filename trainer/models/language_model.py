@@ -119,7 +119,7 @@ class PrecisionConfig:
 
 
 class LanguageModel(Protocol):
-    """A causal language model: a `tf.Module` with these methods and properties.
+    """A language model: a `tf.Module` with these methods and properties.
 
     Segment ids count from 1 within a row; 0 is padding. Attention and recurrent state
     never cross from one segment into another.
@@ -135,6 +135,7 @@ class LanguageModel(Protocol):
         segment_ids: tf.Tensor,
         positions: tf.Tensor,
         *,
+        prefix: tf.Tensor | None = None,
         dropout_seed: tf.Tensor | None = None,
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:
@@ -144,6 +145,8 @@ class LanguageModel(Protocol):
             tokens: ids, int32 `[batch, length]`.
             segment_ids: int32 `[batch, length]`, 0 for padding.
             positions: int32 `[batch, length]`, from 0 in each segment.
+            prefix: bool `[batch, length]`, tokens that their whole segment may see;
+                None without any. The decoder's alone.
             dropout_seed: int32 `[2]` naming (seed, step); None turns dropout off.
             rows: int32 `[batch]`, the row's number in the global batch, so that a
                 row's dropout does not depend on the replica it falls to. Required

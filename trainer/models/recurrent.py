@@ -110,11 +110,14 @@ class Recurrent(tf.Module):
         segment_ids: tf.Tensor,
         positions: tf.Tensor,
         *,
+        prefix: tf.Tensor | None = None,
         dropout_seed: tf.Tensor | None = None,
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes hidden states of packed rows: `[batch, length, d_model]`."""
         del segment_ids  # position 0 says where a segment starts
+        if prefix is not None:
+            raise ValueError("wanted no prefix, found one: a GRU never looks ahead")
         state = self.initial_state(dimensions(tokens)[0], 1)
         hidden, _ = self._run(tokens, state, positions <= 0, dropout_seed, rows)
         return hidden

@@ -44,9 +44,10 @@ def read(model: LanguageModel, ids: tf.Tensor) -> np.ndarray:
     return model.logits(hidden).numpy()
 
 
-def packed() -> tuple[tf.Tensor, tf.Tensor]:
+def packed() -> dict[str, tf.Tensor]:
     """Returns two rows of several segments and padding."""
-    return tokens(2, LENGTH + 1), tf.constant([[5, 7, 0], [9, 3, 2]])
+    lengths = tf.constant([[5, 7, 0], [9, 3, 2]])
+    return {"tokens": tokens(2, LENGTH + 1), "segment_lengths": lengths}
 
 
 @each_family
@@ -111,18 +112,18 @@ def test_xla_computes_what_the_graph_computes(name: str) -> None:
     model, rows = build(name), packed()
     variables = list(model.trainable_variables)
 
-    def sums(ids: tf.Tensor, lengths: tf.Tensor) -> list[tf.Tensor]:
-        return sum_gradients(model, variables, unpack_rows(ids, lengths))
+    def sums(rows: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        return sum_gradients(model, variables, unpack_rows(rows))
 
-    plain = tf.function(sums, autograph=False)(*rows)
-    compiled = tf.function(sums, autograph=False, jit_compile=True)(*rows)
+    plain = tf.function(sums, autograph=False)(rows)
+    compiled = tf.function(sums, autograph=False, jit_compile=True)(rows)
     for one, other in zip(plain, compiled, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @each_family
 def test_bfloat16_stays_close_to_float32(name: str) -> None:
-    batch = unpack_rows(*packed())
+    batch = unpack_rows(packed())
     losses, kinds = [], set()
     for compute in ("float32", "bfloat16"):
         model = build(name, compute)
@@ -157,7 +158,7 @@ def test_a_saved_model_answers_like_the_model(name: str, tmp_path: str) -> None:
 @each_family
 def test_gradients_equal_finite_differences(name: str) -> None:
     model = build_model(CONFIGS[name], VOCAB, PrecisionConfig(), seed=0)
-    batch = unpack_rows(*packed())
+    batch = unpack_rows(packed())
     # Small embeddings bend the loss too sharply for differences in float32.
     model.vocabulary.embedding.assign(model.vocabulary.embedding * 10.0)
     variables = list(model.trainable_variables)

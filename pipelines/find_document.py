@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a document of the input went: its rows, or why it has none."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.rejects import DIRECTORY
+from preprocessing import storage
+from preprocessing.commands import UsageError
+from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
+from preprocessing.manifest import Manifest
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+_PLACE = re.compile(r"(.+):(\d+)")
+_MOST_LINES = 200
+
+
+def find_document(dataset: str, manifest: Manifest, name: str) -> Iterator[str]:
+    """Yields a line for each row that holds the document, or for each reject of it.
+
+    Args:
+        dataset: the dataset's directory.
+        manifest: its manifest.
+        name: the document's id in any of the sources, its key in hex, or PATH:OFFSET
+            as rejects and provenance give them.
+
+    Raises:
+        UsageError: no document of the dataset is called so.
+    """
+    keys = _keys(manifest, name)
+    found = 0
+    for line in (*_rows(dataset, manifest, keys), *_rejects(dataset, name, keys)):
+        found += 1
+        if found <= _MOST_LINES:
+            yield line
+    if found > _MOST_LINES:
+        yield f"and {found - _MOST_LINES} more"
+    if not found:
+        raise UsageError(
+            f"wanted a document of {dataset}, found none called '{name}' among the "
+            f"{manifest.counts.read:,} read. Give its id, its key in hex, or "
+            "PATH:OFFSET with the path as quern-inspect prints it"
+        )
+
+
+def _keys(manifest: Manifest, name: str) -> set[str]:
+    """Returns the keys that a name may stand for, in hex."""
+    keys = {name} if _KEY.fullmatch(name) else set()
+    for source in manifest.sources:
+        keys.add(_hex(keys_of_ids(source.path, [name])))
+    place = _PLACE.fullmatch(name)
+    if place is not None:
+        keys.add(_hex(keys_of_offsets(place[1], [int(place[2])])))
+    return keys
+
+
+def _hex(keys: np.ndarray) -> str:
+    return keys[0].tobytes().hex()
+
+
+def _rows(dataset: str, manifest: Manifest, keys: set[str]) -> Iterator[str]:
+    wanted = pa.array(sorted(keys), pa.string())
+    for split, line in manifest.splits.items():
+        for shard in line.shards:
+            name = f"provenance-{shard.name.removesuffix('.tfrecord')}.parquet"
+            data = storage.read_bytes(storage.join(dataset, name))
+            table = pq.read_table(io.BytesIO(data))
+            for hit in table.filter(
+                pc.is_in(table["document"], value_set=wanted)
+            ).to_pylist():
+                yield (
+                    f"kept: {split} row {hit['row']} segment {hit['segment']} holds "
+                    f"its ids from {hit['start']} on (document {hit['document']}, "
+                    f"{hit['path']} at offset {hit['offset']})"
+                )
+
+
+def _rejects(dataset: str, name: str, keys: set[str]) -> Iterator[str]:
+    directory = storage.join(dataset, DIRECTORY)
+    for file in storage.list_names(directory):
+        if file.startswith(".") or not file.endswith(".jsonl"):
+            continue
+        for line in storage.read_bytes(storage.join(directory, file)).splitlines():
+            reject: dict[str, Any] = json.loads(line)
+            place = f"{reject['path']}:{reject['offset']}"
+            if reject.get("document") in keys or place == name:
+                check = f" {reject['check']}" if "check" in reject else ""
+                yield (
+                    f"rejected: {reject['reason']}{check}: {reject['detail']} "
+                    f"({reject['path']} at offset {reject['offset']})"
+                )

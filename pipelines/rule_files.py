@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that rules read besides the input: address lists and evaluation files.
+
+The driver reads them once and puts what workers need into the work directory.
+"""
+
+import argparse
+import hashlib
+from dataclasses import dataclass
+from typing import Self
+
+import pyarrow as pa
+
+from pipelines.plan import ListFile
+from preprocessing import storage
+from preprocessing.commands import UsageError
+from preprocessing.evaluation_texts import evaluation_texts
+from preprocessing.rules.addresses import read_list
+
+BLOCKED, ALLOWED = "block_addresses", "allow_addresses"
+CONTAMINATION = "decontamination.npz"
+
+
+@dataclass(frozen=True)
+class RuleFiles:
+    """What the files hold.
+
+    Attributes:
+        block: contents of `--block_addresses`, by file name.
+        allow: of `--allow_addresses`.
+        evaluation: texts of `--decontaminate`.
+        ngram: words in a run that counts as contamination.
+    """
+
+    block: dict[str, bytes]
+    allow: dict[str, bytes]
+    evaluation: dict[str, tuple[bytes, pa.LargeStringArray]]
+    ngram: int
+
+    @classmethod
+    def read(cls, flags: argparse.Namespace) -> Self:
+        """Reads the files that the flags name.
+
+        Raises:
+            UsageError: one is not there or not what it should be, or two share a name.
+        """
+        for paths in filter(None, (flags.block_addresses, flags.allow_addresses)):
+            read_list(paths)  # refuses what is no list, by its own name
+        evaluation = _contents("--decontaminate", flags.decontaminate)
+        texts = {path.rsplit("/", 1)[-1]: path for path in flags.decontaminate}
+        return cls(
+            _contents("--block_addresses", flags.block_addresses),
+            _contents("--allow_addresses", flags.allow_addresses),
+            {
+                name: (data, evaluation_texts(texts[name]))
+                for name, data in evaluation.items()
+            },
+            flags.decontaminate_ngram,
+        )
+
+    def names(self) -> dict[str, tuple[ListFile, ...]]:
+        """Returns what the configuration keeps: names and digests."""
+        evaluation = {name: data for name, (data, _) in self.evaluation.items()}
+        return {
+            "block": _listed(self.block),
+            "allow": _listed(self.allow),
+            "decontaminate": _listed(evaluation),
+        }
+
+    def contents(self) -> dict[str, bytes]:
+        """Returns what lies in the work directory for workers, by name."""
+        contents = {
+            name: b"\n".join(lists[file] for file in sorted(lists))
+            for name, lists in ((BLOCKED, self.block), (ALLOWED, self.allow))
+            if lists
+        }
+        if self.evaluation:
+            # Imported here: a compiler comes with it.
+            from preprocessing.decontamination import Thresholds, build_index
+
+            texts = {name: texts for name, (_, texts) in self.evaluation.items()}
+            index = build_index(texts, Thresholds(ngram=self.ngram))
+            contents[CONTAMINATION] = index.to_bytes()
+        return contents
+
+
+def _contents(flag: str, paths: list[str]) -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    for path in paths:
+        name = path.rsplit("/", 1)[-1]
+        if name in contents:
+            raise UsageError(
+                f"wanted files of different names for {flag}, found {name} twice. "
+                "Reports go by the name: rename one"
+            )
+        try:
+            contents[name] = storage.read_bytes(path)
+        except OSError as error:
+            raise UsageError(
+                f"wanted a file for {flag} at {path}, found: "
+                f"{error.strerror or 'no such file'}. Check the path"
+            ) from None
+    return contents
+
+
+def _listed(contents: dict[str, bytes]) -> tuple[ListFile, ...]:
+    return tuple(
+        ListFile(name, hashlib.sha256(data).hexdigest())
+        for name, data in sorted(contents.items())
+    )

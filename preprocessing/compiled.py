@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles loops over arrays to machine code, once per machine and version of Quern.
+
+Judging text asks for loops that no columnar engine has (words of a character class,
+repeated n-grams, minima of hashes). Written in numpy they make a dozen passes over
+memory: 6 MB/s for the repetition rules, where one compiled loop reads hundreds.
+numba compiles on first use, some seconds for a rule, and keeps the result in the user's
+cache directory. It decides by one file's date whether a result is still good, and would
+miss a change in a function that this one calls from another file; so the directory is
+named after the contents of every source that can hold one.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def compiled(function: _Function) -> _Function:
+    """Returns the function compiled; without fast math, so the same on any machine.
+
+    Arguments are numpy arrays and numbers. Indices are not checked and the interpreter
+    is not held, as in C.
+    """
+    made: Any = numba.njit(cache=True, nogil=True)(function)
+    return made
+
+
+def _cache_directory() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        source = path.read_bytes()
+        if b"@compiled" in source:
+            digest.update(source)
+    name = f"quern/{digest.hexdigest()[:16]}"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    directory = os.path.join(home, name)
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError:
+        # A home that cannot be written, as in some containers.
+        directory = os.path.join(tempfile.gettempdir(), f"{os.getuid()}-{name}")
+        os.makedirs(directory, exist_ok=True)
+    return directory
+
+
+# An address that the user set for numba itself comes first.
+if not os.environ.get("NUMBA_CACHE_DIR"):
+    # Set by name: numba makes its settings when it is imported.
+    setattr(numba.config, "CACHE_DIR", _cache_directory())  # noqa: B010

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents out of columnar files: Parquet, and Arrow's own file and stream formats.
+
+A document's offset is its row's number in the file. One row group, or one record batch,
+is decoded at a time, so memory follows how the file was written: writers make row
+groups of 10 to 500 MB and batches of 64k rows or fewer. A plain local Arrow file is
+mapped and costs no memory of its own.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from preprocessing import storage
+from preprocessing.columns import Columns, not_utf8, only_troubles, without_bad
+from preprocessing.documents import TO_THE_END, Piece, ReaderConfig
+
+# The texts of one batch; rows are counted by their mean size.
+_BATCH_BYTES = 4 << 20
+_ARROW_FILE_MAGIC = b"ARROW1"
+
+
+def read_parquet(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig
+) -> Iterator[Columns]:
+    """Yields the rows of the piece's row groups; damage is a reject."""
+    row = 0
+    try:
+        table = pq.ParquetFile(file, pre_buffer=True)
+        groups = [table.metadata.row_group(at) for at in range(table.num_row_groups)]
+        row = sum(group.num_rows for group in groups[: piece.start])
+        end = len(groups) if piece.end == TO_THE_END else piece.end
+        mine = groups[piece.start : end]
+        rows = max(1, sum(group.num_rows for group in mine))
+        size = max(1, sum(group.total_byte_size for group in mine) // rows)
+        present = set(table.schema_arrow.names)
+        for batch in table.iter_batches(
+            batch_size=max(1, min(65_536, _BATCH_BYTES // size)),
+            row_groups=range(piece.start, end),
+            columns=[name for name in _wanted(reader) if name in present],
+        ):
+            yield _columns(batch, row, reader)
+            row += batch.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        yield _damage(error, row)
+
+
+def read_arrow(file: BinaryIO, piece: Piece, reader: ReaderConfig) -> Iterator[Columns]:
+    """Yields the rows of an Arrow file or stream, told apart by how it begins."""
+    row = 0
+    try:
+        for whole in _record_batches(file, piece, reader):
+            size = max(1, whole.get_total_buffer_size() // max(1, whole.num_rows))
+            rows = max(1, min(65_536, _BATCH_BYTES // size))
+            for first in range(0, whole.num_rows, rows):
+                batch = whole.slice(first, rows)
+                yield _columns(batch, row, reader)
+                row += batch.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        yield _damage(error, row)
+
+
+def _record_batches(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig
+) -> Iterator[pa.RecordBatch]:
+    """Yields an Arrow file's record batches, with the columns that are wanted alone."""
+    source = file if storage.is_cloud(piece.path) else pa.memory_map(piece.path)
+    is_file = source.read(len(_ARROW_FILE_MAGIC)) == _ARROW_FILE_MAGIC
+    source.seek(0)
+    opened = pa.ipc.open_file if is_file else pa.ipc.open_stream
+    names = opened(source).schema.names
+    source.seek(0)
+    fields = [at for at, name in enumerate(names) if name in _wanted(reader)]
+    if not fields:
+        fields = [0]  # no list at all would mean every column; one counts the rows
+    batches = opened(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+    if not is_file:
+        yield from batches
+        return
+    for place in range(batches.num_record_batches):
+        yield batches.get_batch(place)
+
+
+def _damage(error: Exception, row: int) -> Columns:
+    """Returns the reject for a file that cannot be read on from a row."""
+    if isinstance(error, OSError) and error.errno:
+        raise error  # the disk or the network, not the file's contents
+    return only_troubles([(row, "damaged_input", " ".join(str(error).split()))])
+
+
+def _wanted(reader: ReaderConfig) -> list[str]:
+    names = (reader.text_field, reader.id_field, reader.url_field, reader.target_field)
+    return [name for name in names if name]
+
+
+def _columns(batch: pa.RecordBatch, row: int, reader: ReaderConfig) -> Columns:
+    """Turns a record batch whose first row is `row` into documents and rejects."""
+    offsets = np.arange(row, row + batch.num_rows)
+    reasons = np.full(batch.num_rows, None, object)
+    texts = _text_column(batch, reader.text_field, reasons, reader)
+    targets = None
+    if reader.target_field:
+        targets = _text_column(batch, reader.target_field, reasons, reader)
+    names = _id_column(batch, reader.id_field)
+    if names is None and reader.id_field in batch.schema.names:
+        reasons[reasons == None] = "wrong_type"  # noqa: E711 (an array of objects)
+    keep = np.array([reason is None for reason in reasons], bool)
+    troubles = [
+        (int(at), reason, f"row {at}")
+        for at, reason in zip(offsets[~keep], reasons[~keep], strict=True)
+    ]
+    mask = pa.array(keep)
+    urls = _string_column(batch, reader.url_field)
+    return Columns(
+        texts.filter(mask),
+        names.filter(mask).to_pylist() if names is not None else None,
+        offsets[keep],
+        troubles,
+        without_bad(urls.filter(mask)) if urls is not None else None,
+        targets.filter(mask) if targets is not None else None,
+    )
+
+
+def _text_column(
+    batch: pa.RecordBatch, name: str, reasons: np.ndarray, reader: ReaderConfig
+) -> pa.LargeStringArray:
+    """Returns a column of texts; `reasons` says which rows have none, and why."""
+    texts = _string_column(batch, name)
+    if texts is None:
+        reasons[:] = "wrong_type" if name in batch.schema.names else "missing_field"
+        return pa.nulls(batch.num_rows, pa.large_string())
+    sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
+    reasons[not_utf8(texts)] = "invalid_utf8"
+    reasons[sizes > reader.max_document_bytes] = "too_large"
+    reasons[texts.is_null().to_numpy(zero_copy_only=False)] = "missing_field"
+    return texts
+
+
+def _string_column(batch: pa.RecordBatch, name: str) -> pa.LargeStringArray | None:
+    """Returns a column of strings, or None where there is none of that name."""
+    if name not in batch.schema.names:
+        return None
+    column = batch.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_null(column.type) or _is_string(column.type):
+        return column.cast(pa.large_string(), safe=False)
+    return None
+
+
+def _id_column(batch: pa.RecordBatch, name: str) -> pa.LargeStringArray | None:
+    """Returns a column of ids spelled out, or None where it cannot name anything."""
+    column = _string_column(batch, name)
+    if column is not None or name not in batch.schema.names:
+        return column
+    column = batch.column(name)
+    kind = column.type
+    spelled = (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_temporal(kind)
+    )
+    return column.cast(pa.large_string()) if spelled else None
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+    )

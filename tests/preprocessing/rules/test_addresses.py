@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists of addresses match domains, the domains under them, and beginnings of URLs."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preprocessing.commands import UsageError
+from preprocessing.rules.addresses import (
+    AddressLists,
+    count_without,
+    judge,
+    read_list,
+)
+
+LIST = """
+# news
+example.com
+https://www.Example.org/forum/   # threads
+bücher.de
+"""
+LISTED = [
+    ("http://example.com", "example.com"),
+    ("https://news.example.com/a?b", "example.com"),
+    ("HTTP://user:pw@WWW.EXAMPLE.COM:8080/", "example.com"),
+    ("example.com./x", "example.com"),
+    ("//example.com/x", "example.com"),
+    ("http://example.org/forum", "example.org/forum"),
+    ("https://www.example.org/forum/9#top", "example.org/forum"),
+    ("http://example.org/forum?page=2", "example.org/forum"),
+    ("https://www.bücher.de/x", "xn--bcher-kva.de"),
+    ("https://xn--bcher-kva.de", "xn--bcher-kva.de"),
+]
+UNLISTED = [
+    "http://badexample.com",
+    "http://example.com.evil.net/",
+    "http://evil.net/?u=http://example.com/",
+    "http://evil.net/@example.com",
+    "http://example.org",
+    "http://example.org/forums",
+    "http://news.example.org/forum",
+    "not an address",
+]
+
+
+@pytest.fixture
+def listed(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(LIST)
+    return read_list([str(path)])
+
+
+def column(urls):
+    return pa.array(urls, pa.large_string())
+
+
+def test_blocked_addresses_are_rejected_by_the_entry_that_holds_them(listed):
+    urls = [url for url, _ in LISTED] + UNLISTED
+    failures = judge(column(urls), AddressLists(block=listed))
+    assert [
+        (each.place, each.check, each.value, each.threshold) for each in failures
+    ] == [(place, "block", url, entry) for place, (url, entry) in enumerate(LISTED)]
+
+
+def test_an_allow_list_rejects_what_it_does_not_hold(listed):
+    urls = column([url for url, _ in LISTED] + UNLISTED)
+    failures = judge(urls, AddressLists(allow=listed))
+    assert [each.value for each in failures] == UNLISTED
+    both = judge(urls, AddressLists(block=listed, allow=listed))
+    assert [each.place for each in both] == list(range(len(urls)))
+
+
+def test_documents_without_an_address_pass_and_are_counted(listed):
+    urls = column([None, "", "http://example.com", "http://a.de"])
+    for lists in (AddressLists(block=listed), AddressLists(allow=listed)):
+        assert all(each.place > 1 for each in judge(urls, lists))
+    assert count_without(urls, 4) == 2
+    assert count_without(None, 4) == 4
+
+
+LABEL = st.text("abz09-", min_size=1, max_size=5)
+
+
+@given(
+    labels=st.lists(LABEL, min_size=2, max_size=5),
+    above=st.integers(0, 3),
+    path=st.text("ab/?#", max_size=8),
+)
+def test_a_domain_holds_every_address_under_it(labels, above, path, tmp_path_factory):
+    host = ".".join(labels)
+    entry = ".".join(labels[min(above, len(labels) - 1) :])
+    file = tmp_path_factory.getbasetemp() / "domains.txt"
+    file.write_text(entry)
+    lists = AddressLists(block=read_list([str(file)]))
+    assert judge(column([f"https://{host}/{path}"]), lists)
+    assert not judge(column([f"https://x{host}x/{path}"]), lists)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"# nothing\n", "found none"),
+        (b"a.com\na.com b.com\n", "line 2"),
+        (b"/path\n", "line 1"),
+        (b"\xff", "found"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(content, message, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_list([str(path)])
+    with pytest.raises(UsageError, match="No such file"):
+        read_list([str(tmp_path / "absent.txt")])
