@@ -330,5 +330,9 @@ _built: dict[str, dict[str, Rule]] = {}
 def _rules(config: str, rules: Sequence[named.RuleConfig]) -> dict[str, Rule]:
     if config not in _built:
         _built.clear()
-        _built[config] = {rule.name: named.build(rule) for rule in rules}
+        _built[config] = {
+            rule.name: named.build(rule)
+            for rule in rules
+            if rule.name not in (named.LANGUAGE, named.PERSONAL_DATA)
+        }
     return _built[config]

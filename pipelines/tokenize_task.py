@@ -196,6 +196,8 @@ def encoded(work: Work, documents: Documents) -> Chunk:
             job.config.seed,
         )
     sizes = sizes_of(documents.texts)
+    if documents.targets is not None:
+        sizes = sizes + sizes_of(documents.targets)
     if len(examples.too_long):
         kept = reject(
             "too_long",

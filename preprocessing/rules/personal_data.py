@@ -27,7 +27,6 @@ import pyarrow as pa
 
 from preprocessing.compiled import compiled
 from preprocessing.rules.networks import is_public_v4, is_public_v6
-from preprocessing.rules.verdicts import Judged
 from preprocessing.utf8_space import array_of, views
 
 REPLACEMENTS = {
@@ -139,11 +138,6 @@ def replace(texts: pa.LargeStringArray, switches: Switches) -> Replaced:
             counts[kind] = len(found)
             data, edges = _rebuilt(data, edges, found, REPLACEMENTS[kind])
     return Replaced(array_of(data, edges) if counts else texts, counts)
-
-
-def judge(texts: pa.LargeStringArray, switches: Switches) -> Judged:
-    """Returns the texts with their personal data replaced; rejects none."""
-    return Judged(replace(texts, switches).texts, [])
 
 
 def _emails(data: np.ndarray, edges: np.ndarray) -> Iterator[Match]:
