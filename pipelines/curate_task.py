@@ -7,6 +7,7 @@ Each stage leaves its count of documents and bytes, the waterfall of the report.
 """
 
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -117,9 +118,13 @@ def curated(
     """
     for batch in _batches(job, task, clock):
         rejects.write(batch.rejects)
-        documents = _cleaned(job, batch, rejects, clock, books)
-        documents = _by_address(job, documents, rejects, clock, books)
-        yield _ruled(job, documents, rejects, clock, books), batch.bytes_read
+        bytes_read = batch.bytes_read
+        # Texts may be huge: a list is emptied where a name would hold on to what was
+        # before a step, or while others work with what is yielded.
+        held = [_cleaned(job, batch, rejects, clock, books)]
+        del batch
+        held.append(_by_address(job, held.pop(), rejects, clock, books))
+        yield _ruled(job, held.pop(), rejects, clock, books), bytes_read
 
 
 def _ruled(
@@ -225,10 +230,10 @@ def _batches(job: Job, task: Task, clock: Clock) -> Iterator[DocumentBatch]:
         batches = read_piece(piece, job.config.reader)
         while True:
             with clock.part("read"):
-                batch = next(batches, None)
-            if batch is None:
+                held = [*itertools.islice(batches, 1)]
+            if not held:
                 break
-            yield batch
+            yield held.pop()
         # Once more: what was read must be what was there.
         _check_unchanged(job, piece)
 

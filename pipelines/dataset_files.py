@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.provenance import SCHEMA
+from pipelines.rejects import DIRECTORY
 from preprocessing import storage
 from preprocessing.commands import WorkError
 from preprocessing.manifest import Shard
@@ -23,6 +24,16 @@ def read_file(dataset: str, name: str) -> bytes:
         return storage.read_bytes(storage.join(dataset, name))
     except FileNotFoundError:
         raise fault(f"{name} in {dataset}", "no such file") from None
+
+
+def reject_files(dataset: str) -> list[str]:
+    """Returns the names of the files of rejects, in order."""
+    names = storage.list_names(storage.join(dataset, DIRECTORY))
+    return [
+        f"{DIRECTORY}/{name}"
+        for name in names
+        if name.endswith(".jsonl") and not name.startswith(".")
+    ]
 
 
 def provenance_of(shard: Shard) -> str:

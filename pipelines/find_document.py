@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a document of the input went: its rows, or why it has none."""
 
-import io
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipelines.rejects import DIRECTORY
-from preprocessing import storage
+from pipelines.dataset_files import fault, read_file, read_provenance, reject_files
 from preprocessing.commands import UsageError
 from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.manifest import Manifest
 
 _KEY = re.compile(r"[0-9a-f]{32}")
-_PLACE = re.compile(r"(.+):(\d+)")
+_PLACE = re.compile(r"(.+):(\d{1,18})")
 _MOST_LINES = 200
 
 
@@ -34,10 +32,13 @@ def find_document(dataset: str, manifest: Manifest, name: str) -> Iterator[str]:
 
     Raises:
         UsageError: no document of the dataset is called so.
+        WorkError: a file of the dataset is missing or damaged.
     """
     keys = _keys(manifest, name)
     found = 0
-    for line in (*_rows(dataset, manifest, keys), *_rejects(dataset, name, keys)):
+    for line in itertools.chain(
+        _rows(dataset, manifest, name, keys), _rejects(dataset, name, keys)
+    ):
         found += 1
         if found <= _MOST_LINES:
             yield line
@@ -66,16 +67,19 @@ def _hex(keys: np.ndarray) -> str:
     return keys[0].tobytes().hex()
 
 
-def _rows(dataset: str, manifest: Manifest, keys: set[str]) -> Iterator[str]:
+def _rows(dataset: str, manifest: Manifest, name: str, keys: set[str]) -> Iterator[str]:
     wanted = pa.array(sorted(keys), pa.string())
+    place = _PLACE.fullmatch(name)
     for split, line in manifest.splits.items():
         for shard in line.shards:
-            name = f"provenance-{shard.name.removesuffix('.tfrecord')}.parquet"
-            data = storage.read_bytes(storage.join(dataset, name))
-            table = pq.read_table(io.BytesIO(data))
-            for hit in table.filter(
-                pc.is_in(table["document"], value_set=wanted)
-            ).to_pylist():
+            table = read_provenance(dataset, shard)
+            chosen = pc.is_in(table["document"], value_set=wanted)
+            if place is not None:
+                # A document with an id has a key that its place does not tell.
+                at = pc.equal(table["offset"], int(place[2]))
+                there = pc.and_(pc.equal(table["path"], place[1]), at)
+                chosen = pc.or_(chosen, there)
+            for hit in table.filter(chosen).to_pylist():
                 yield (
                     f"kept: {split} row {hit['row']} segment {hit['segment']} holds "
                     f"its ids from {hit['start']} on (document {hit['document']}, "
@@ -84,16 +88,16 @@ def _rows(dataset: str, manifest: Manifest, keys: set[str]) -> Iterator[str]:
 
 
 def _rejects(dataset: str, name: str, keys: set[str]) -> Iterator[str]:
-    directory = storage.join(dataset, DIRECTORY)
-    for file in storage.list_names(directory):
-        if file.startswith(".") or not file.endswith(".jsonl"):
-            continue
-        for line in storage.read_bytes(storage.join(directory, file)).splitlines():
-            reject: dict[str, Any] = json.loads(line)
-            place = f"{reject['path']}:{reject['offset']}"
-            if reject.get("document") in keys or place == name:
-                check = f" {reject['check']}" if "check" in reject else ""
+    for file in reject_files(dataset):
+        for line in read_file(dataset, file).splitlines():
+            try:
+                reject: dict[str, Any] = json.loads(line)
+                place = f"{reject['path']}:{reject['offset']}"
+                if reject.get("document") not in keys and place != name:
+                    continue
                 yield (
-                    f"rejected: {reject['reason']}{check}: {reject['detail']} "
+                    f"rejected: {reject['reason']}: {reject['detail']} "
                     f"({reject['path']} at offset {reject['offset']})"
                 )
+            except (ValueError, KeyError, AttributeError) as error:
+                raise fault(f"rejects in {file}", f"a damaged line: {error}") from None

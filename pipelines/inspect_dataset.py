@@ -5,15 +5,14 @@ It also estimates what a preparation will take before one is made.
 """
 
 import argparse
-import io
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.compare_datasets import compare_datasets
+from pipelines.dataset_files import read_provenance
 from pipelines.find_document import find_document
 from pipelines.verify import verify
 from preprocessing import storage
@@ -202,9 +201,7 @@ def _origins(
     shards = manifest.splits[split].shards
     ends = np.cumsum([shard.rows for shard in shards])
     shard = int(np.searchsorted(ends, number, side="right"))
-    name = f"provenance-{shards[shard].name.removesuffix('.tfrecord')}.parquet"
-    data = storage.read_bytes(storage.join(dataset, name))
-    table = pq.read_table(io.BytesIO(data))
+    table = read_provenance(dataset, shards[shard])
     return table.filter(pc.equal(table["row"], number)).to_pylist()
 
 

@@ -60,11 +60,17 @@ def find_lines(job: Job, task: Task) -> Elements:
     # What is rejected here is rejected again, and written down, where it is tokenized.
     for documents, _ in curated(job, task, RejectBooks(), clock, CurationBooks()):
         with clock.part("lines"):
-            rows.append(_rows(job, task, documents))
-        count += len(rows[-1]["lines"])
-        size += len(rows[-1]["lines"]) * row_bytes(rows[-1])
-        if size > _CHUNK_BYTES:
-            flush()
+            found = _rows(job, task, documents)
+        del documents  # a huge one is not held beside the rows of its lines
+        lines = len(found["lines"])
+        step = _CHUNK_BYTES // row_bytes(found)
+        count += lines
+        for first in range(0, lines, step):
+            part = {name: each[first : first + step] for name, each in found.items()}
+            rows.append(part)
+            size += len(part["lines"]) * row_bytes(part)
+            if size > _CHUNK_BYTES:
+                flush()
     if size:
         flush()
     record = {

@@ -29,9 +29,7 @@ def record_path(job: Job, kind: str, index: int) -> str:
 def write_record(job: Job, kind: str, index: int, record: Record) -> None:
     """Publishes a record; the last act of a step. Adds the process's peak memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
-    write_checked(
-        record_path(job, kind, index), {**record, "peak_memory": peak * 1024}
-    )
+    write_checked(record_path(job, kind, index), {**record, "peak_memory": peak * 1024})
 
 
 def write_checked(path: str, record: Record) -> None:

@@ -12,6 +12,7 @@ the fingerprints and applied where the shards are packed.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -108,9 +109,11 @@ def tokenize_task(job: Job, task: Task, line_losers: Sequence[bytes] = ()) -> Sc
     losers = LineLosers(job, line_losers) if "lines" in job.config.deduplicate else None
     with RejectFile(job.output, f"task-{task.index:05d}") as rejects:
         work = Work(job, task, rejects, losers)
-        for number, (chunk, bytes_done) in enumerate(_chunks(work)):
+        numbers = itertools.count()  # `enumerate` holds a chunk until the next is made
+        for chunk, bytes_done in _chunks(work):
             with work.clock.part("scatter"):
-                _scatter(job, task, number, chunk, scattered)
+                _scatter(job, task, next(numbers), chunk, scattered)
+            del chunk
             write_record(job, PARTS, task.index, {"done": bytes_done})
     write_record(job, KIND, task.index, _record(work, scattered))
     return scattered
@@ -152,7 +155,9 @@ def _chunks(work: Work) -> Iterator[tuple[Chunk, int]]:
     size = documents = bytes_read = 0
     batches = curated(work.job, work.task, work.rejects, work.clock, work.books)
     for batch, batch_bytes in batches:
-        chunk = encoded(work, batch)
+        held = [batch]
+        del batch  # its texts go, however large, with what is made of them
+        chunk = encoded(work, held.pop())
         text_bytes = int(chunk.fingerprints["sizes"].sum())
         count = len(chunk.fingerprints["sizes"])
         if chunks and (
@@ -213,12 +218,17 @@ def encoded(work: Work, documents: Documents) -> Chunk:
         # Of a document in several examples, the first stands for its bytes.
         "text_bytes": np.where(examples.first, sizes[examples.document], 0),
         "lengths": examples.lengths.astype(np.int64),
-        "ids": examples.ids.astype(job.config.layout.token_dtype, copy=False),
+        "ids": _stored(examples.ids, job.config.layout.token_dtype),
     }
     if job.config.objective.name != "causal":
         rows |= {"start": examples.start, "prefix": examples.prefix}
     _count(work, fingerprints, len(rows["ids"]))
     return Chunk(rows, fingerprints)
+
+
+def _stored(ids: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Returns ids as rows store them, without a copy where only the sign differs."""
+    return ids.view(dtype) if ids.itemsize == dtype.itemsize else ids.astype(dtype)
 
 
 def _count(work: Work, fingerprints: Arrays, tokens: int) -> None:

@@ -2,20 +2,31 @@
 """Reads a whole dataset again and compares it with what its manifest says."""
 
 import hashlib
-import io
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from pipelines.checksums import SUMS_NAME, read_sums
+from pipelines.dataset_files import (
+    fault,
+    parse_provenance,
+    provenance_of,
+    read_file,
+    read_provenance,
+    reject_files,
+)
+from pipelines.rejects import DIRECTORY
 from pipelines.verify_mixture import MixtureRows
-from preprocessing import storage
-from preprocessing.commands import WorkError
-from preprocessing.manifest import Manifest, Shard
+from preprocessing.manifest import (
+    MANIFEST_NAME,
+    TOKENIZER_NAME,
+    Manifest,
+    Shard,
+    config_hash,
+)
 from preprocessing.shards import record_format
 
 BLOCK_ROWS = 4096
@@ -37,20 +48,22 @@ def verify(dataset: str, manifest: Manifest) -> Iterator[str]:
 
     Checked are each shard's size and SHA-256, each record's layout and checksum, that
     segment lengths fit their row and ids their vocabulary, provenance segment by
-    segment, totals, conservation, and the tokenizer's hash.
+    segment, totals, conservation, and every file against SHA256SUMS; a dataset of
+    an earlier Quern has none, and then one line says so.
 
     Raises:
         WorkError: the first fault, by file and row.
     """
-    data = _read(dataset, "tokenizer.json")
-    if hashlib.sha256(data).hexdigest() != manifest.tokenizer_sha256:
-        raise _fault("tokenizer.json with the manifest's tokenizer_sha256", "another")
+    sums = read_sums(dataset)
+    _check_identity(dataset, manifest, sums)
+    if not sums:
+        yield f"no {SUMS_NAME}: rejects and origins are checked by their counts alone"
     total = _Totals()
     for split, line in manifest.splits.items():
         mixture = MixtureRows(sorted(line.sources)) if line.sources else None
         found = _Totals(mixture)
         for shard in line.shards:
-            _check_shard(dataset, manifest, shard, found)
+            _check_shard(dataset, manifest, shard, sums, found)
         if mixture is not None:
             started = (_started(dataset, shard) for shard in line.shards)
             found.documents += mixture.without_start(started)
@@ -63,17 +76,44 @@ def verify(dataset: str, manifest: Manifest) -> Iterator[str]:
     _equal("documents kept", total.documents, counts.kept)
     _equal("tokens_written", total.tokens, counts.tokens_written)
     _equal("overlap_tokens", total.overlaps, counts.overlap_tokens)
-    _check_rejects(dataset, manifest)
+    _check_rejects(dataset, manifest, sums)
     yield f"{counts.read:,} documents read = {counts.kept:,} kept + the rejects listed"
 
 
+def _check_identity(dataset: str, manifest: Manifest, sums: Mapping[str, str]) -> None:
+    """Checks what says what the dataset is: manifest, configuration, tokenizer."""
+    _check_sum(MANIFEST_NAME, manifest.dataset_hash, sums)
+    if config_hash(manifest.config) != manifest.config_hash:
+        raise fault(f"{MANIFEST_NAME} with the config of its config_hash", "another")
+    sha256 = hashlib.sha256(read_file(dataset, TOKENIZER_NAME)).hexdigest()
+    if sha256 != manifest.tokenizer_sha256:
+        raise fault(f"{TOKENIZER_NAME} with the manifest's tokenizer_sha256", "another")
+    _check_sum(TOKENIZER_NAME, sha256, sums)
+
+
+def _check_sum(name: str, sha256: str, sums: Mapping[str, str]) -> None:
+    if sums and sums.get(name) != sha256:
+        raise fault(f"{name} with its sha256 in {SUMS_NAME}", sha256)
+
+
+def _summed(dataset: str, name: str, sums: Mapping[str, str]) -> bytes:
+    """Returns a file's bytes, which are those that were written."""
+    data = read_file(dataset, name)
+    _check_sum(name, hashlib.sha256(data).hexdigest(), sums)
+    return data
+
+
 def _check_shard(
-    dataset: str, manifest: Manifest, shard: Shard, found: _Totals
+    dataset: str,
+    manifest: Manifest,
+    shard: Shard,
+    sums: Mapping[str, str],
+    found: _Totals,
 ) -> None:
-    data = _read(dataset, shard.name)
+    data = read_file(dataset, shard.name)
     frame_bytes = record_format(manifest).frame_bytes
     if len(data) != shard.size or len(data) != shard.rows * frame_bytes:
-        raise _fault(f"{shard.name} of {shard.size} bytes", f"{len(data)} bytes")
+        raise fault(f"{shard.name} of {shard.size} bytes", f"{len(data)} bytes")
     lengths = [np.zeros((0, manifest.max_segments), np.int64)]
     sources = [np.zeros(0, np.uint8)]
     for start in range(0, shard.rows, BLOCK_ROWS):
@@ -85,9 +125,10 @@ def _check_shard(
         sources.append(source)
     # Last, so that a damaged row is named by its number where it can be.
     if hashlib.sha256(data).hexdigest() != shard.sha256:
-        raise _fault(f"{shard.name} with sha256 {shard.sha256}", "another one")
+        raise fault(f"{shard.name} with sha256 {shard.sha256}", "another one")
+    _check_sum(shard.name, shard.sha256, sums)
     segments = np.concatenate(lengths)
-    table = _check_provenance(dataset, shard, segments, found)
+    table = _check_provenance(dataset, shard, segments, sums, found)
     _count(manifest, shard, segments, np.concatenate(sources), table, found)
     found.rows += shard.rows
 
@@ -104,7 +145,7 @@ def _check_rows(
     try:
         features = record_format(manifest).decode(frames)
     except ValueError as error:
-        raise _fault(
+        raise fault(
             f"whole rows in {shard.name}",
             f"a damaged one, counted from row {start}: {error}",
         ) from error
@@ -154,22 +195,26 @@ def _check_marks(shard: Shard, start: int, features: Mapping[str, np.ndarray]) -
 
 def _refuse_rows(bad: np.ndarray, wanted: str, start: int) -> None:
     if bad.any():
-        raise _fault(wanted, f"others in row {start + int(np.argmax(bad))}")
+        raise fault(wanted, f"others in row {start + int(np.argmax(bad))}")
 
 
 def _check_provenance(
-    dataset: str, shard: Shard, lengths: np.ndarray, found: _Totals
+    dataset: str,
+    shard: Shard,
+    lengths: np.ndarray,
+    sums: Mapping[str, str],
+    found: _Totals,
 ) -> pa.Table:
     """Compares the provenance with the segments that the rows hold, and returns it."""
-    name = _provenance_name(shard)
-    table = pq.read_table(io.BytesIO(_read(dataset, name)))
+    name = provenance_of(shard)
+    table = parse_provenance(_summed(dataset, name, sums), name)
     rows, segments = np.nonzero(lengths)
     if not (
         len(table) == len(rows)
         and np.array_equal(table["row"].to_numpy(), rows + found.rows)
         and np.array_equal(table["segment"].to_numpy(), segments)
     ):
-        raise _fault(f"a line of {name} for each segment of {shard.name}", "others")
+        raise fault(f"a line of {name} for each segment of {shard.name}", "others")
     return table
 
 
@@ -198,38 +243,20 @@ def _count(
 
 def _started(dataset: str, shard: Shard) -> pa.ChunkedArray:
     """Returns the documents of a shard's segments that start one."""
-    data = io.BytesIO(_read(dataset, _provenance_name(shard)))
-    table = pq.read_table(data, columns=["document", "start"])
+    table = read_provenance(dataset, shard, ["document", "start"])
     return table["document"].filter(pc.equal(table["start"], 0))
 
 
-def _provenance_name(shard: Shard) -> str:
-    return f"provenance-{shard.name.removesuffix('.tfrecord')}.parquet"
-
-
-def _check_rejects(dataset: str, manifest: Manifest) -> None:
-    directory = storage.join(dataset, "rejects")
-    lines = sum(
-        _read(directory, name).count(b"\n")
-        for name in storage.list_names(directory)
-        if re.fullmatch(r"[^.].*\.jsonl", name)
-    )
+def _check_rejects(dataset: str, manifest: Manifest, sums: Mapping[str, str]) -> None:
+    there = reject_files(dataset)
+    listed = {name for name in sums if name.startswith(f"{DIRECTORY}/")}
+    missing = listed.difference(there)
+    if missing:
+        raise fault(f"{min(missing)}, listed in {SUMS_NAME}", "no such file")
+    lines = sum(_summed(dataset, name, sums).count(b"\n") for name in there)
     _equal("lines in rejects/", lines, sum(manifest.counts.rejected.values()))
-
-
-def _read(dataset: str, name: str) -> bytes:
-    try:
-        return storage.read_bytes(storage.join(dataset, name))
-    except FileNotFoundError:
-        raise _fault(f"{name} in {dataset}", "no such file") from None
 
 
 def _equal(what: str, found: int, wanted: int) -> None:
     if found != wanted:
-        raise _fault(f"{what} to be the manifest's {wanted}", str(found))
-
-
-def _fault(wanted: str, found: str) -> WorkError:
-    return WorkError(
-        f"wanted {wanted}, found {found}. Copy the dataset again, or prepare it again"
-    )
+        raise fault(f"{what} to be the manifest's {wanted}", str(found))

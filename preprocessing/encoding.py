@@ -4,7 +4,8 @@
     texts -> NUL removed -> NFC where the file asks for it -> gigatoken -> ids
                                   contested documents -> tokenizers ---^
 
-A huge text is cut where that changes no id, and encoded piece by piece.
+A huge text is cut where that changes no id, and encoded piece by piece: `tokenizers`
+holds 130 bytes for each byte of a text, and gigatoken 3 (6 in non-Latin scripts).
 
 gigatoken encodes some 500 MB/s of English a core against 2 for `tokenizers`. It is
 used where it is known to agree: for the pre-tokenizers it was measured on, for
@@ -12,10 +13,10 @@ documents without contested code points, after a check on loading. Everything el
 goes to `tokenizers`, the reference, and a line in the log says so.
 """
 
-import itertools
 import json
 import logging
 import os
+from dataclasses import dataclass
 
 # One process per core is Quern's way; read by `tokenizers` at each call. A thread pool
 # in every worker would oversubscribe the cores, and hangs in a forked child.
@@ -25,20 +26,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tokenizers
+from numpy.typing import DTypeLike
 from tokenizers import normalizers
 
 from preprocessing import contested, contested_ranges
 from preprocessing.byte_level import ByteLevelBPE
 from preprocessing.commands import UsageError
 from preprocessing.gigatoken_engine import GigatokenEngine
-from preprocessing.long_texts import pretoken_cuts
+from preprocessing.long_texts import has_long, in_pieces
 
 _log = logging.getLogger(__name__)
-
-# Longer texts are encoded in pieces of this, for `tokenizers` holds 130 bytes for each
-# byte of a text, and gigatoken 3 (6 in scripts other than Latin). Pieces of 16 MiB are
-# no faster.
-_LONG_BYTES = 1 << 20
 
 _PROBES = (
     "",
@@ -50,6 +47,57 @@ _PROBES = (
     "日本語 한국어 हिन्दी ภาษาไทย עברית العربية Ελληνικά русский 🙂👨‍👩‍👧",
     "{'k': [1, 2.50], \"s\": 'ab''cd'} // == != >= <= :: -> \\n <|im_start|>",
 )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is put around a document's ids, and the type they are kept as.
+
+    Narrow ids with all around them from the start spare a huge document's second copy.
+    """
+
+    begin: int | None = None
+    end: int | None = None
+    dtype: DTypeLike = np.uint32
+
+    def around(
+        self,
+        ids: np.ndarray,
+        lengths: np.ndarray,
+        opens: np.ndarray,
+        closes: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Puts `begin` and `end` around the ids of pieces of documents.
+
+        Args:
+          ids: of all pieces, one after the other.
+          lengths: ids of each piece, int64 [pieces].
+          opens: which pieces begin their document, bool [pieces].
+          closes: which end it, bool [pieces].
+
+        Returns:
+          ids and lengths with them.
+        """
+        before = opens & (self.begin is not None)
+        after = closes & (self.end is not None)
+        if not (before.any() or after.any()):
+            return ids.astype(self.dtype, copy=False), lengths
+        lengths = lengths + before + after
+        ends = np.cumsum(lengths)
+        out = np.empty(int(lengths.sum()), self.dtype)
+        plain = np.ones(len(out), bool)
+        for value, places in (
+            (self.begin, (ends - lengths)[before]),
+            (self.end, ends[after] - 1),
+        ):
+            if value is not None:
+                plain[places] = False
+                out[places] = value
+        out[plain] = ids
+        return out, lengths
+
+
+PLAIN = Frame()
 
 
 class Encoder:
@@ -85,45 +133,40 @@ class Encoder:
                 self.fallback_reason,
             )
 
-    def encode(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    def encode(
+        self, texts: pa.Array, frame: Frame = PLAIN
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Encodes texts.
 
         Args:
           texts: large_string [documents], none null.
+          frame: what is put around each, and the type of its ids.
 
         Returns:
-          ids of all documents one after the other, uint32 [tokens], and how many each
-          document has, int64 [documents].
+          ids of all documents one after the other, [tokens], and how many each document
+          has, int64 [documents].
         """
-        _, offsets = _buffers(texts)
-        if self._divides and np.diff(offsets).max(initial=0) > _LONG_BYTES:
-            return self._encode_in_pieces(texts)
-        return self._encode_whole(texts)
+        if self._divides and has_long(texts):
+            return self._encode_in_pieces(texts, frame)
+        every = np.ones(len(texts), bool)
+        return frame.around(*self._encode_whole(texts), every, every)
 
-    def _encode_in_pieces(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Encodes texts of which some are huge, some `_LONG_BYTES` at a time."""
-        data, offsets = _buffers(texts)
-        cuts = [
-            pretoken_cuts(data[start:end], _LONG_BYTES) + start
-            for start, end in itertools.pairwise(offsets.tolist())
-        ]
-        edges = np.sort(np.concatenate([offsets, *cuts]))
-        owners = np.repeat(np.arange(len(texts)), [len(part) + 1 for part in cuts])
-        buffers = [None, pa.py_buffer(edges), texts.buffers()[2]]
+    def _encode_in_pieces(
+        self, texts: pa.Array, frame: Frame
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes texts of which some are huge, about a megabyte at a time."""
+        _, offsets = _buffers(texts)
         # Never more ids than bytes; memory that no id is written to stays untouched.
-        ids = np.empty(offsets[-1] - offsets[0], np.uint32)
+        most = int(offsets[-1] - offsets[0]) + 2 * len(texts)
+        ids = np.empty(most, frame.dtype)
         lengths = np.zeros(len(texts), np.int64)
-        first, written = 0, 0
-        while first < len(owners):
-            fits = np.searchsorted(edges, edges[first] + _LONG_BYTES, side="right") - 1
-            last = max(first + 1, int(fits))
-            part = pa.Array.from_buffers(
-                pa.large_string(), last - first, buffers, offset=first
-            )
-            found, counts = self._encode_whole(part)
-            np.add.at(lengths, owners[first:last], counts)
+        written = 0
+        for part in in_pieces(texts):
+            plain = self._encode_whole(part.texts)
+            found, counts = frame.around(*plain, part.opens, part.closes)
+            np.add.at(lengths, part.owners, counts)
             ids[written : written + len(found)] = found
-            first, written = last, written + len(found)
+            written += len(found)
         return ids[:written], lengths
 
     def _encode_whole(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:

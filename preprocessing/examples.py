@@ -16,7 +16,7 @@ class Examples:
     """What documents became; examples of a document follow one another.
 
     Attributes:
-        ids: ids of all examples one after another, uint32 [sum of lengths].
+        ids: ids of all examples one after another, unsigned [sum of lengths].
         lengths: ids of each example, int64 [n].
         document: index of its document, int64 [n].
         start: index of its first id among the document's ids, [BOS] and EOS counted,

@@ -9,6 +9,7 @@ al. 2022, arXiv 2207.14255, sections 3 and 4.
 """
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,9 @@ from preprocessing.tokenizer import Tokenizer
 # A cut within a word may give it more ids than it had: 1 or 2 a cut, as a rule.
 SLACK = 8
 _LONGEST_CHARACTER = 4
+# Pieces are worked on so many ids at a time, that is 20 bytes for each; a huge document
+# of 80 million took 3.3 GB at once.
+_GROUP_IDS = 1 << 20
 _MOVE, _FORM, _ONE, _OTHER = 0, 1, 2, 3  # what each draw is for
 
 
@@ -54,13 +58,76 @@ def fill_in_middle(
         sequence_length: S, 16 or more; a row holds S + 1 ids.
         seed: of the draws.
     """
-    ids, lengths = tokenizer.encode_batch(texts)
+    ids, lengths = tokenizer.encode_batch(texts, tokenizer.id_dtype)
     bos = int(tokenizer.bos_id is not None)
     room = sequence_length + 1 - bos - 1 - 3 - min(SLACK, sequence_length // 8)
     document, start = _cut(ids, lengths, room, _spelling(tokenizer).begins_character)
     origin = (np.cumsum(lengths) - lengths)[document] + start
     length = np.diff(np.append(origin, len(ids)))
-    words = example_words(seed, keys[document], start)
+    pieces = _Pieces(
+        length=length,
+        begin=np.where(start > 0, 0, bos),
+        last=start + length == lengths[document],
+        words=example_words(seed, keys[document], start),
+    )
+    made = []
+    for group in _groups(length):
+        first = int(origin[group.start]) if len(origin) else 0
+        of_group = ids[first : first + int(length[group].sum())]
+        made.append(
+            _made(
+                tokenizer, of_group, pieces.at(group), special, rates, sequence_length
+            )
+        )
+    return Examples(
+        ids=np.concatenate([each for each, _ in made]),
+        lengths=np.concatenate([sizes for _, sizes in made]),
+        document=document,
+        start=np.where(start > 0, start + bos, 0),
+        prefix=np.zeros(len(start), np.int64),
+    )
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Pieces that follow one another, [n] each.
+
+    Attributes:
+        length: ids of a piece.
+        begin: BOS ids of a piece that is not moved.
+        last: whether its document ends with it.
+        words: what it draws from.
+    """
+
+    length: np.ndarray
+    begin: np.ndarray
+    last: np.ndarray
+    words: np.ndarray
+
+    def at(self, group: slice) -> "_Pieces":
+        return _Pieces(
+            self.length[group], self.begin[group], self.last[group], self.words[group]
+        )
+
+
+def _groups(lengths: np.ndarray) -> list[slice]:
+    """Cuts pieces into groups of about `_GROUP_IDS` ids; of none there is one group."""
+    numbers = np.cumsum(lengths) // _GROUP_IDS
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(lengths)]
+    return [slice(*pair) for pair in itertools.pairwise(edges)]
+
+
+def _made(
+    tokenizer: Tokenizer,
+    ids: np.ndarray,
+    pieces: _Pieces,
+    special: np.ndarray,
+    rates: tuple[float, float],
+    sequence_length: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ids of the pieces' examples, and of each how many, int64 [n]."""
+    bos, length, words = int(tokenizer.bos_id is not None), pieces.length, pieces.words
+    origin = np.cumsum(length) - length
     chosen = np.flatnonzero(share(draw(words, _MOVE)) < rates[0])
     part_ids, parts = _parts(
         tokenizer,
@@ -69,25 +136,22 @@ def fill_in_middle(
         words[chosen],
     )
     fits = bos + 3 + parts.sum(axis=1) + 1 <= sequence_length + 1
-    moved = np.zeros(len(start), bool)
+    moved = np.zeros(len(length), bool)
     moved[chosen[fits]] = True
-    sizes, begins = (np.zeros((len(start), 3), np.int64) for _ in range(2))
+    sizes, begins = (np.zeros((len(length), 3), np.int64) for _ in range(2))
     sizes[chosen[fits]] = parts[fits]
     begins[chosen] = (np.cumsum(parts) - parts.ravel()).reshape(-1, 3)
     runs = _runs(
         (moved, moved & (share(draw(words, _FORM)) < rates[1])),
-        (np.where(start > 0, 0, bos), start + length == lengths[document]),
+        (pieces.begin, pieces.last),
         (5 + origin, np.where(moved, 0, length)),
         (5 + len(ids) + begins, sizes),
         bos,
     )
-    marks = np.array([tokenizer.bos_id or 0, tokenizer.eos_id, *special], np.uint32)
-    return Examples(
-        ids=joined(np.concatenate([marks, ids, part_ids]), runs),
-        lengths=np.sum([size for _, size in runs], axis=0),
-        document=document,
-        start=np.where(start > 0, start + bos, 0),
-        prefix=np.zeros(len(start), np.int64),
+    marks = np.array([tokenizer.bos_id or 0, tokenizer.eos_id, *special], ids.dtype)
+    return (
+        joined(np.concatenate([marks, ids, part_ids]), runs),
+        np.sum([size for _, size in runs], axis=0),
     )
 
 
@@ -179,7 +243,7 @@ def _parts(
     texts = pa.LargeStringArray.from_buffers(
         3 * len(lengths), pa.py_buffer(borders.astype(np.int64)), data
     )
-    part_ids, part_lengths = tokenizer.encode_batch(texts)
+    part_ids, part_lengths = tokenizer.encode_batch(texts, tokenizer.id_dtype)
     return part_ids, part_lengths.reshape(-1, 3)
 
 

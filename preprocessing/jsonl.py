@@ -9,8 +9,8 @@ parsers accept it they agree, and where one does it is kept.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +19,14 @@ import pyarrow.json as pj
 
 from preprocessing.documents import ReaderConfig
 
+if TYPE_CHECKING:
+    from preprocessing.long_json import LongStrings
+
 _SPACE = b" \t\r\n"
 # Below this, Arrow's fixed cost of 150 us a call exceeds json's 5 us a line.
 _FEW_LINES = 32
+# A line that is larger comes alone, and is looked into for long strings first.
+_HUGE_LINE = 8 << 20
 _OPEN, _CLOSE = ord("{"), ord("}")
 
 
@@ -70,20 +75,58 @@ class JsonLines:
         self._rejected: list[tuple[int, str, str]] = []
 
     def parse(
-        self, data: bytes, starts: np.ndarray, ends: np.ndarray
+        self, data: bytes | bytearray, starts: np.ndarray, ends: np.ndarray
     ) -> tuple[Parsed, list[tuple[int, str, str]]]:
         """Parses the lines data[starts:ends], none of them blank.
 
         Returns:
             The documents, and (line, reason, detail) of each rejected line.
         """
+        if len(starts) == 1 and ends[0] - starts[0] > _HUGE_LINE:
+            line = np.frombuffer(data, np.uint8)[starts[0] : ends[0]]
+            found = self._parse_huge(line)
+            if found is not None:
+                return found
         self._parsed, self._rejected = [], []
         self._data, self._buffer = data, pa.py_buffer(data)
         self._starts, self._ends = starts, ends
         self._wrapped = _wrapped(data, starts, ends)
         if len(starts):
             self._read(0, len(starts))
-        return _joined(self._parsed), self._rejected
+        parsed, rejected = _joined(self._parsed), self._rejected
+        # Nothing is held on to: a line may have some hundred MB.
+        self._data, self._buffer = b"", pa.py_buffer(b"")
+        self._parsed, self._rejected = [], []
+        return parsed, rejected
+
+    def _parse_huge(
+        self, line: np.ndarray
+    ) -> tuple[Parsed, list[tuple[int, str, str]]] | None:
+        """Parses a line without its long strings; None where that does not tell all."""
+        # Imported here: a compiler comes with it.
+        from preprocessing.long_json import LongStrings
+
+        if not is_utf8(pa.py_buffer(line)):
+            return None
+        strings = LongStrings(line)
+        short = strings.line
+        if len(short) > _HUGE_LINE or not strings.valid():
+            return None
+        parsed, rejected = self.parse(short, np.array([0]), np.array([len(short)]))
+        if any(reason == "malformed_json" for _, reason, _ in rejected):
+            return None  # its detail names a place in the whole line
+        ids = parsed.ids
+        if ids is not None:
+            ids = _restored(pa.array(ids, pa.large_string()), strings).to_pylist()
+        urls, targets = parsed.urls, parsed.targets
+        parsed = replace(
+            parsed,
+            texts=_restored(parsed.texts, strings),
+            ids=ids,
+            urls=urls and _restored(urls, strings),
+            targets=targets and _restored(targets, strings),
+        )
+        return parsed, rejected
 
     def _read(self, first: int, last: int) -> None:
         table = None
@@ -226,6 +269,16 @@ def _joined(parts: list[Parsed]) -> Parsed:
     )
 
 
+def _restored(values: pa.Array, strings: "LongStrings") -> pa.Array:
+    """Returns one line's value, or none, with the long string that it stands for."""
+    from preprocessing.utf8_space import array_of
+
+    if values.null_count == len(values):
+        return values
+    text = strings.behind(memoryview(values[0].as_buffer()))
+    return values if text is None else array_of(text, np.array([0, len(text)]))
+
+
 def _addresses(urls: pa.Array) -> pa.LargeStringArray | None:
     """Returns a column of URLs; None where no row has one, an integer being none."""
     if urls.null_count == len(urls) or pa.types.is_integer(urls.type):
@@ -252,7 +305,9 @@ def is_utf8(data: pa.Buffer) -> bool:
     return True
 
 
-def _wrapped(data: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _wrapped(
+    data: bytes | bytearray, starts: np.ndarray, ends: np.ndarray
+) -> np.ndarray:
     """Tells which lines open with { and close with }, white space aside, bool [n]."""
     view = np.frombuffer(data, np.uint8)
     wrapped = (view[starts] == _OPEN) & (view[ends - 1] == _CLOSE)

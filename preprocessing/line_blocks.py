@@ -6,10 +6,12 @@ r"""Lines and paragraphs of a byte stream as spans of large blocks.
     its lines          those that start in [start, end), the last one read past `end`
 
 Positions come from numpy over whole blocks. A line or paragraph above the limit is
-skipped as it streams past, so memory stays near the block and the limit.
+skipped as it streams past, so memory stays near the block and the limit. A line larger
+than a block comes alone, held once: blocks are given away, not kept here too.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,7 +46,7 @@ class Spans:
     """
 
     offset: int
-    data: bytes
+    data: bytes | bytearray
     starts: np.ndarray
     ends: np.ndarray
     troubles: list[Trouble] = field(default_factory=list)
@@ -55,7 +57,7 @@ class _Block:
     """Whole lines; or one line too large to hold; or where the stream broke."""
 
     offset: int
-    data: bytes
+    data: bytes | bytearray
     oversized: int = 0
     damage: DamagedInput | None = None
 
@@ -113,17 +115,14 @@ def _joined(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def whole_file(file: BinaryIO, piece: Piece, limit: int) -> Spans:
     """Returns a whole file as one span, or why it is not one."""
-    held: list[bytes] = []
-    left = limit + len(_BYTE_ORDER_MARK)
+    data = bytearray()
     try:
         for chunk in read_chunks(file, piece):
-            held.append(chunk)
-            left -= len(chunk)
-            if left < 0:
+            data += chunk
+            if len(data) > limit + len(_BYTE_ORDER_MARK):
                 break
     except DamagedInput as damage:
         return _nothing(0, [(0, damage.reason, damage.detail)])
-    data = b"".join(held)
     start = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
     return _within(Spans(0, data, np.array([start]), np.array([len(data)])), limit)
 
@@ -131,12 +130,18 @@ def whole_file(file: BinaryIO, piece: Piece, limit: int) -> Spans:
 def lines(file: BinaryIO, piece: Piece, limit: int) -> Iterator[Spans]:
     """Yields the lines that start in the piece, without their ends; blank ones go."""
     offset, chunks = _from_line_start(read_chunks(file, piece), piece)
-    for block in _whole_lines(chunks, offset, _end(piece, offset), limit):
-        starts, ends = _line_spans(block.data)
-        keep = ~_blank(block.data, starts, ends)
-        troubles = block.troubles(block.offset)
-        spans = Spans(block.offset, block.data, starts[keep], ends[keep], troubles)
-        yield _within(spans, limit)
+    blocks = _whole_lines(chunks, offset, _end(piece, offset), limit)
+    # A loop's variable would hold on to the block while others work with it.
+    yield from map(functools.partial(_spans_of, limit=limit), blocks)
+
+
+def _spans_of(block: _Block, limit: int) -> Spans:
+    """Returns the lines of a block, blank ones left out."""
+    starts, ends = _line_spans(block.data)
+    keep = ~_blank(block.data, starts, ends)
+    troubles = block.troubles(block.offset)
+    spans = Spans(block.offset, block.data, starts[keep], ends[keep], troubles)
+    return _within(spans, limit)
 
 
 def paragraphs(file: BinaryIO, piece: Piece, limit: int) -> Iterator[Spans]:
@@ -182,9 +187,9 @@ def _whole_lines(
     chunks: Iterator[bytes], offset: int, end: int, limit: int
 ) -> Iterator[_Block]:
     """Yields blocks of whole lines that start before `end`; `offset` starts a line."""
-    held, at, skipped = b"", offset, 0
+    held, at, skipped = bytearray(), offset, 0  # a line's beginning, where it is, or 0
     try:
-        for chunk in chunks:
+        for chunk in _large_lines_apart(chunks):
             if skipped:
                 cut = chunk.find(b"\n") + 1
                 skipped += cut or len(chunk)
@@ -194,25 +199,44 @@ def _whole_lines(
                 at, skipped, chunk = at + skipped, 0, chunk[cut:]
             if not _starts_inside(at, end):
                 return
+            known = len(held)  # no line ends in what was held already
             held += chunk
-            last = end != TO_THE_END and at + len(held) >= end
-            cut = held.find(b"\n", max(0, end - 1 - at)) + 1 if last else 0
+            final = end != TO_THE_END and at + len(held) >= end
+            cut = held.find(b"\n", max(known, end - 1 - at)) + 1 if final else 0
+            final = cut > 0
+            cut = cut or held.rfind(b"\n", known) + 1
             if cut:
-                yield _Block(at, held[:cut])
+                # Cut and handed over in place: a line may be as large as the limit.
+                filled, held = [held], held[cut:]
+                del filled[0][cut:]
+                yield _Block(at, filled.pop())
+                at += cut
+            if final:
                 return
-            cut = held.rfind(b"\n") + 1
-            if cut:
-                yield _Block(at, held[:cut])
-                at, held = at + cut, held[cut:]
             if len(held) > limit + _LINE_END_BYTES:
-                held, skipped = b"", len(held)
+                held, skipped = bytearray(), len(held)
     except DamagedInput as damage:
         yield _Block(at, b"", damage=damage)
         return
     if skipped:
         yield _Block(at, b"", oversized=skipped)
     elif held:
-        yield _Block(at, held)
+        filled, held = [held], bytearray()
+        yield _Block(at, filled.pop())
+
+
+def _large_lines_apart(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Cuts chunks behind each line that is larger than a block."""
+    size = 0  # of the line that is open
+    for chunk in chunks:
+        cut = chunk.find(b"\n") + 1 if size > BLOCK_BYTES else 0
+        if cut:
+            yield chunk[:cut]
+            chunk, size = chunk[cut:], 0
+        if chunk:
+            yield chunk
+        last = chunk.rfind(b"\n") + 1
+        size = len(chunk) - last if last else size + len(chunk)
 
 
 def _from_line_start(
@@ -245,7 +269,7 @@ def _blank_before(file: BinaryIO, at: int) -> bool:
     return True
 
 
-def _line_spans(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _line_spans(data: bytes | bytearray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the starts and ends of lines, line ends left out, int64 [n]."""
     view = np.frombuffer(data, np.uint8)
     found = [
@@ -272,7 +296,7 @@ def _paragraph_spans(data: bytes) -> tuple[np.ndarray, np.ndarray, bool]:
     return starts[opens], ends[closes], bool(inside[-2])
 
 
-def _blank(data: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _blank(data: bytes | bytearray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Tells which lines hold nothing but ASCII white space, bool [n]."""
     blank = starts == ends
     view = np.frombuffer(data, np.uint8)

@@ -21,8 +21,15 @@ reordered or composed across a space or a line feed. White space is what any of 
 engines may take for it: U+180E, U+200B and U+FEFF are avoided too.
 """
 
-import numpy as np
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+
+# A longer text is worked on in pieces of this. Pieces of 16 MiB are no faster.
+LONG_BYTES = 1 << 20
 _SPACE, _TAB, _NEWLINE, _SLASH, _DELETE = 32, 9, 10, 47, 127
 _WINDOW = 1 << 12  # bytes looked at first; text with spaces has hundreds of places
 _REACH = 4  # bytes before a place that decide, the line feed and three before it
@@ -31,6 +38,58 @@ _REACH = 4  # bytes before a place that decide, the line feed and three before i
 _DOUBTFUL_LEADS = (0xC2, 0xE1, 0xE2, 0xE3, 0xEF)
 _DOUBTFUL_HEADS = ((0xE1, 0x9A), (0xE1, 0xA0), (0xE2, 0x80), (0xE2, 0x81), (0xEF, 0xBB))
 _IDEOGRAPHIC_SPACE = (0xE3, 0x80, 0x80)
+
+
+def has_long(texts: pa.LargeStringArray) -> bool:
+    """Tells whether a text is longer than a piece."""
+    return bool(np.diff(_views(texts)[1]).max(initial=0) > LONG_BYTES)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Some consecutive pieces of texts; one that is not cut is a piece by itself.
+
+    Attributes:
+        texts: [n], uncopied.
+        owners: the index of the text that each is of, int64 [n].
+        opens: which pieces begin their text, bool [n].
+        closes: which end it, bool [n].
+    """
+
+    texts: pa.LargeStringArray
+    owners: np.ndarray
+    opens: np.ndarray
+    closes: np.ndarray
+
+
+def in_pieces(texts: pa.LargeStringArray) -> Iterator[Pieces]:
+    """Yields all pieces of texts, about `LONG_BYTES` of them at a time."""
+    data, offsets = _views(texts)
+    cuts = [
+        pretoken_cuts(data[start:end], LONG_BYTES) + start
+        for start, end in itertools.pairwise(offsets.tolist())
+    ]
+    edges = np.sort(np.concatenate([offsets, *cuts]))
+    owners = np.repeat(np.arange(len(texts)), [len(part) + 1 for part in cuts])
+    borders = np.diff(owners, prepend=-1, append=len(texts)) > 0
+    buffers = [None, pa.py_buffer(edges), texts.buffers()[2]]
+    first = 0
+    while first < len(owners):
+        fits = np.searchsorted(edges, edges[first] + LONG_BYTES, side="right") - 1
+        last = max(first + 1, int(fits))
+        yield Pieces(
+            pa.LargeStringArray.from_buffers(last - first, *buffers[1:], offset=first),
+            owners[first:last],
+            borders[first:last],
+            borders[first + 1 : last + 1],
+        )
+        first = last
+
+
+def _views(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    _, offsets, data = texts.buffers()
+    edges = np.frombuffer(offsets, np.int64)[texts.offset :][: len(texts) + 1]
+    return np.frombuffer(data or b"", np.uint8), edges
 
 
 def pretoken_cuts(text: np.ndarray, most: int) -> np.ndarray:

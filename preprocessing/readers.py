@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads one piece of a file as batches of documents, whatever its format."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -34,15 +35,19 @@ def read_piece(piece: Piece, reader: ReaderConfig) -> Iterator[DocumentBatch]:
         UsageError: a user's reader cannot be imported.
         WorkError: a user's reader failed.
     """
-    left = piece.size
+    read = 0
+
+    def batch(columns: Columns) -> DocumentBatch:
+        nonlocal read
+        before, read = read, max(read, min(piece.size, _position(file, piece)))
+        return _batch(piece, columns, read - before)
+
     read_columns = _reader_of(piece.format)
     with storage.open_input(piece.path) as file:
-        for columns in read_columns(file, piece, reader):
-            read = min(left, _position(file, piece) - (piece.size - left))
-            left -= read
-            yield _batch(piece, columns, read)
-    if left:
-        yield _batch(piece, only_troubles([]), left)
+        # No loop, whose variable would hold on to texts while others work with them.
+        yield from map(batch, read_columns(file, piece, reader))
+    if read < piece.size:
+        yield _batch(piece, only_troubles([]), piece.size - read)
 
 
 def _position(file: BinaryIO, piece: Piece) -> int:
@@ -87,24 +92,22 @@ def _reader_of(kind: str) -> Read:
 
 def _read_text(file: BinaryIO, piece: Piece, reader: ReaderConfig) -> Iterator[Columns]:
     """One document per file."""
-    spans = line_blocks.whole_file(file, piece, reader.max_document_bytes)
-    yield _texts(spans)
+    yield _texts(line_blocks.whole_file(file, piece, reader.max_document_bytes))
 
 
 def _read_lines(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
 ) -> Iterator[Columns]:
     """One document per line that is not blank."""
-    for spans in line_blocks.lines(file, piece, reader.max_document_bytes):
-        yield _texts(spans)
+    yield from map(_texts, line_blocks.lines(file, piece, reader.max_document_bytes))
 
 
 def _read_paragraphs(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
 ) -> Iterator[Columns]:
     """One document per run of lines between blank ones."""
-    for spans in line_blocks.paragraphs(file, piece, reader.max_document_bytes):
-        yield _texts(spans)
+    limit = reader.max_document_bytes
+    yield from map(_texts, line_blocks.paragraphs(file, piece, limit))
 
 
 def _texts(spans: Spans) -> Columns:
@@ -123,6 +126,11 @@ def _texts(spans: Spans) -> Columns:
                 detail = f"byte {at + error.start} of the file"
                 troubles.append((at, "invalid_utf8", detail))
         keep = keep[good]
+    if len(keep) == 1 and 2 * (spans.ends - spans.starts)[keep[0]] > len(spans.data):
+        # One document that fills the block, huge perhaps, stays where it is.
+        edges = np.array([spans.starts[keep[0]], spans.ends[keep[0]]])
+        texts = pa.LargeStringArray.from_buffers(1, pa.py_buffer(edges), data)
+        return Columns(texts, None, spans.offset + spans.starts[keep], troubles)
     # Documents and the gaps between them in turn, over the block itself: the offsets
     # need no copy of the text, and `take` copies only what is kept.
     edges = np.empty(2 * len(spans.starts), np.int64)
@@ -139,21 +147,25 @@ def _read_jsonl(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
 ) -> Iterator[Columns]:
     """One document per line: an object with a text, and perhaps an id and the like."""
-    parser = JsonLines(reader)
-    for spans in line_blocks.lines(file, piece, reader.max_document_bytes):
-        parsed, rejected = parser.parse(spans.data, spans.starts, spans.ends)
-        at = spans.offset + spans.starts
-        troubles = spans.troubles + [
-            (int(at[line]), reason, detail) for line, reason, detail in rejected
-        ]
-        yield Columns(
-            parsed.texts,
-            parsed.ids,
-            at[parsed.lines],
-            troubles,
-            parsed.urls,
-            parsed.targets,
-        )
+    spans = line_blocks.lines(file, piece, reader.max_document_bytes)
+    yield from map(functools.partial(_parsed, JsonLines(reader)), spans)
+
+
+def _parsed(parser: JsonLines, spans: Spans) -> Columns:
+    """Returns the documents of lines of JSON."""
+    parsed, rejected = parser.parse(spans.data, spans.starts, spans.ends)
+    at = spans.offset + spans.starts
+    troubles = spans.troubles + [
+        (int(at[line]), reason, detail) for line, reason, detail in rejected
+    ]
+    return Columns(
+        parsed.texts,
+        parsed.ids,
+        at[parsed.lines],
+        troubles,
+        parsed.urls,
+        parsed.targets,
+    )
 
 
 _READERS: dict[str, Read] = {

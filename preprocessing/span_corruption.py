@@ -45,7 +45,7 @@ def corrupt(
         room: what an example fits into; longer documents are cut into pieces.
         seed: of the draws.
     """
-    ids, lengths = tokenizer.encode_batch(texts)
+    ids, lengths = tokenizer.encode_batch(texts, tokenizer.id_dtype)
     bos, apart = int(tokenizer.bos_id is not None), int(room.targets is not None)
     longest = noise.longest_piece(room, bool(bos), len(sentinels))
     document, start, length = pieces(lengths, longest)
@@ -53,7 +53,7 @@ def corrupt(
     prefix = bos + length - taken + holes + apart
     made = prefix + taken + holes + 1
     begins = np.cumsum(made) - made
-    out = np.full(int(made.sum()), tokenizer.eos_id, np.uint32)
+    out = np.full(int(made.sum()), tokenizer.eos_id, ids.dtype)
     if tokenizer.bos_id is not None:
         out[begins] = tokenizer.bos_id
     words = draw(example_words(seed, keys[document], start), 0)
@@ -63,7 +63,7 @@ def corrupt(
         ids,
         np.stack([origins, length, taken, holes, begins + bos, begins + prefix], 1),
         words,
-        sentinels.astype(np.uint32),
+        sentinels.astype(ids.dtype),
         out,
     )
     start = np.where(start > 0, start + bos, 0)
@@ -81,12 +81,12 @@ def _write(
     """Writes inputs and targets of each piece where they belong in `out`.
 
     Args:
-        ids: of all texts, uint32.
+        ids: of all texts, unsigned.
         pieces_of_text: of each piece where it begins in `ids`, its length, ids to take
             out, holes, and where inputs and targets begin in `out`, int64 [n, 6].
         words: what each piece draws from, uint64 [n].
-        sentinels: their ids, uint32.
-        out: uint32; BOS and EOS are there already.
+        sentinels: their ids, of the same type.
+        out: of the same type; BOS and EOS are there already.
     """
     most = 1
     for number in range(len(pieces_of_text)):

@@ -43,8 +43,10 @@ def read_parquet(
             row_groups=range(piece.start, end),
             columns=[name for name in _wanted(reader) if name in present],
         ):
-            yield _columns(batch, row, reader)
+            held = [_columns(batch, row, reader)]
             row += batch.num_rows
+            del batch  # its texts go, however large, with what is made of them
+            yield held.pop()
     except (pa.ArrowInvalid, OSError) as error:
         yield _damage(error, row)
 
@@ -113,15 +115,20 @@ def _columns(batch: pa.RecordBatch, row: int, reader: ReaderConfig) -> Columns:
         (int(at), reason, f"row {at}")
         for at, reason in zip(offsets[~keep], reasons[~keep], strict=True)
     ]
-    mask = pa.array(keep)
     urls = _string_column(batch, reader.url_field)
+    if not keep.all():  # as a rule all are kept, and a text may be huge
+        mask = pa.array(keep)
+        texts, names, urls, targets = (
+            column if column is None else column.filter(mask)
+            for column in (texts, names, urls, targets)
+        )
     return Columns(
-        texts.filter(mask),
-        names.filter(mask).to_pylist() if names is not None else None,
+        texts,
+        None if names is None else names.to_pylist(),
         offsets[keep],
         troubles,
-        without_bad(urls.filter(mask)) if urls is not None else None,
-        targets.filter(mask) if targets is not None else None,
+        None if urls is None else without_bad(urls),
+        targets,
     )
 
 

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 import tokenizers
+from numpy.typing import DTypeLike
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from preprocessing import byte_level, storage
 from preprocessing.commands import UsageError
-from preprocessing.encoding import Encoder
+from preprocessing.encoding import Encoder, Frame
 from preprocessing.special_tokens import (
     BOS_TOKEN,
     EOS_TOKEN,
@@ -99,18 +100,27 @@ class Tokenizer:
             self._encoder = Encoder(self.bpe, self.name)
         return self._encoder
 
+    @property
+    def id_dtype(self) -> np.dtype:
+        """The type that documents' ids are held as: uint16 where all fit, or uint32."""
+        narrow = self.vocab_size <= np.iinfo(np.uint16).max + 1
+        return np.dtype(np.uint16 if narrow else np.uint32)
+
     def encode_batch(
-        self, texts: Sequence[str] | pa.Array | pa.ChunkedArray
+        self,
+        texts: Sequence[str] | pa.Array | pa.ChunkedArray,
+        dtype: DTypeLike = np.uint32,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Encodes texts, without BOS and EOS.
 
         Args:
           texts: strings, or an Arrow array of them (large_string is not copied).
+          dtype: of the ids.
 
         Returns:
-          uint32 ids of all texts one after the other, and int64 [texts] lengths.
+          ids of all texts one after the other, and int64 [texts] lengths.
         """
-        return self.encoder.encode(_as_arrow(texts))
+        return self.encoder.encode(_as_arrow(texts), Frame(dtype=dtype))
 
     def encode_documents(
         self, texts: Sequence[str] | pa.Array | pa.ChunkedArray
@@ -118,19 +128,11 @@ class Tokenizer:
         """Encodes documents as rows hold them: [BOS] ids EOS.
 
         Returns:
-          As `encode_batch`; the lengths count BOS and EOS.
+          ids of all documents one after the other, as `id_dtype`, and int64 [texts]
+          lengths, which count BOS and EOS.
         """
-        ids, lengths = self.encode_batch(texts)
-        lengths = lengths + (1 if self.bos_id is None else 2)
-        ends = np.cumsum(lengths)
-        out = np.full(int(lengths.sum()), self.eos_id, np.uint32)
-        plain = np.ones(len(out), bool)
-        plain[ends - 1] = False
-        if self.bos_id is not None:
-            plain[ends - lengths] = False
-            out[ends - lengths] = self.bos_id
-        out[plain] = ids
-        return out, lengths
+        frame = Frame(self.bos_id, self.eos_id, self.id_dtype)
+        return self.encoder.encode(_as_arrow(texts), frame)
 
     def token_bytes(self) -> list[bytes]:
         """Returns the bytes of each id [vocab_size]; b"" for special and unused ids."""

@@ -34,6 +34,8 @@ _OPENING = "%=+§"
 _STAY = "-./\\@^|~$+=%"
 _HYPHENS = "-~–—"
 _JOINTS = ":<>=/"
+# Marks of scripts without spaces, where nothing else separates: cut anywhere.
+_CLAUSE_MARKS = "、。，！？；：「」『』（）【】《》〈〉"
 # Unicode's Sentence_Terminal, version 15, and the Khmer signs that datatrove 0.10
 # counts as terminal punctuation too: first and last of each run. `unicodedata` has
 # no such property.
@@ -93,7 +95,7 @@ def _flags(character: str) -> int:
         return DOT
     if character in _OPENING or category == "Sc":
         return OPENING
-    if character == "…" or category == "So":
+    if category == "So" or character in "…" + _CLAUSE_MARKS:
         return SYMBOL | MARK
     stays = character in _STAY
     marks = category[0] == "P" or character in "<>`´"

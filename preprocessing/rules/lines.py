@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lines and paragraphs of documents, as each published rule cuts them."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from preprocessing.compiled import compiled
@@ -31,12 +33,11 @@ def paragraphs(seen: View) -> Spans:
     return _spans(seen, _paragraphs)
 
 
-def _spans(seen: View, kernel: object) -> Spans:
+def _spans(seen: View, kernel: Callable[..., int]) -> Spans:
     # A line a byte and one more at most; what stays unwritten takes no memory.
     most = int((seen.ends - seen.starts).sum()) + len(seen.starts)
     starts, ends = np.empty(most, np.int64), np.empty(most, np.int64)
     first = np.zeros(len(seen.starts) + 1, np.int64)
-    assert callable(kernel)
     count = kernel(seen.data, seen.starts, seen.ends, starts, ends, first)
     return Spans(starts[:count], ends[:count], first)
 

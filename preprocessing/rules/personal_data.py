@@ -241,16 +241,17 @@ def _rebuilt(
     data: np.ndarray, edges: np.ndarray, matches: list[Match], replacement: bytes
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns (data, edges) of the texts with the matches, in order, replaced."""
-    parts: list[bytes] = []
+    rebuilt = bytearray()  # grows in place: a text may be huge
     done = int(edges[0])
     for start, end in matches:
-        parts += [data[done:start].tobytes(), replacement]
+        rebuilt += data[done:start].data
+        rebuilt += replacement
         done = end
-    parts.append(data[done : edges[-1]].tobytes())
+    rebuilt += data[done : edges[-1]].data
     starts, ends = np.array(matches, np.int64).T
     grown = np.concatenate([[0], np.cumsum(len(replacement) - (ends - starts))])
     moved = edges - edges[0] + grown[np.searchsorted(ends, edges, side="right")]
-    return np.frombuffer(b"".join(parts), np.uint8), moved
+    return np.frombuffer(rebuilt, np.uint8), moved
 
 
 def _finders(switches: Switches) -> list[tuple[str, Find]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rule says of a batch of documents: which it leaves how, which it rejects why."""
+"""What a rule says of a batch of documents: how it leaves them, and whom it rejects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a word is, for every rule that counts words; found once for a batch.
 
-White space separates. From both ends of what stands between, brackets, quotes and
-other marks are cut, each a word of its own; so are a row of dots, a full stop (unless
-it follows a letter that stands alone, as in "J." and "U.S."), a currency or percent
-sign at a number, and an English contraction ("'s", "n't", "'ll"). What is left is cut
-again, the mark between being a word: at symbols and rows of dots; at a comma between
-letters; at a hyphen, colon, slash, "<", ">" or "=" between a letter or digit and a
-letter; at a hyphen between digits; at a full stop between a small and a capital
-letter. An address ("https://a.b/c", "x@y.z", "a.com/b") stays whole. A script without
-spaces gives one word for what stands between two spaces.
+White space separates. From both ends of what stands between, brackets, quotes and other
+marks are cut, each a word of its own; so are a row of dots, a full stop (unless it
+follows a letter that stands alone, as in "J." and "U.S."), a currency or percent sign
+at a number, and an English contraction ("'s", "n't", "'ll"). What is left is cut again,
+the mark between being a word: at symbols, rows of dots, and the full-width marks of
+Chinese and Japanese; at a comma between letters; at a hyphen, colon, slash, "<", ">" or
+"=" between a letter or digit and a letter; at a hyphen between digits; at a full stop
+between a small and a capital letter. An address ("https://a.b/c", "x@y.z", "a.com/b")
+stays whole. A script without spaces gives one word for what stands between two spaces
+or marks.
 
 This follows what spaCy's blank English tokenizer does, which datatrove's Gopher and
 FineWeb rules count by, without its thousand exceptions ("cannot" is one word here,

@@ -7,8 +7,8 @@
 Same JSONL (tests.benchmarks.web_corpus), same rules (`web_en`: language, Gopher
 repetition and quality, C4, FineWeb, personal data), exact and MinHash deduplication
 (14 bands of 8), same tokenizer, the same cores, start-up included on both sides.
-The second speed of a part is megabytes of the whole input per second that the part took
-on one core, so the reciprocals add up to the whole.
+A part's speed is megabytes of the whole input for each second that it took on one core,
+so that the reciprocals of all parts add up to that of the whole.
 """
 
 import argparse
@@ -193,7 +193,8 @@ def show(run: Measured) -> None:
         f"{run.kept:,} kept\n{'part':<48}{'core s':>10}{'MB/s per core':>15}"
     )
     for part, seconds in [*run.parts.items(), ("start and waiting", other)]:
-        print(f"{part:<48}{seconds:>10.1f}{run.megabytes / max(seconds, 1e-9):>15.1f}")
+        speed = f"{run.megabytes / seconds:.1f}" if seconds >= 0.05 else ""
+        print(f"{part:<48}{seconds:>10.1f}{speed:>15}")
     print(
         f"{'all':<48}{run.core_seconds:>10.1f}"
         f"{run.megabytes / run.core_seconds:>15.2f}\n"

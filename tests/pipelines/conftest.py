@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One small corpus and its dataset, prepared once for the tests that only read it."""
+"""Small corpora and their datasets, prepared once for the tests that only read them."""
 
 from pathlib import Path
 
 import pytest
 
+from pipelines import workspace
+from pipelines.plan import Job
 from tests.pipelines import prepared
 
 
@@ -32,3 +34,24 @@ def dataset(
         "--max_reject_fraction",
         "0.5",
     )
+
+
+@pytest.fixture(scope="session")
+def curated_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared.write_curated_corpus(tmp_path_factory.mktemp("curated") / "input")
+
+
+@pytest.fixture(scope="session")
+def curated(
+    curated_corpus: Path, tokenizer_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A dataset of rules and every kind of deduplication; its work stays beside it."""
+    output = tmp_path_factory.mktemp("prepared") / "curated"
+    flags = (*prepared.CURATED, "--workers", "1")
+
+    def end(job: Job) -> None:
+        Path(job.work).rename(output.parent / "work")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workspace, "end", end)
+        return prepared.prepare(curated_corpus, tokenizer_file, output, *flags)

@@ -57,6 +57,27 @@ def write_corpus(directory: Path) -> Path:
     return directory
 
 
+CURATED = (
+    *("--rules", "gopher_quality@1:min_words=1,min_stop_words=0"),
+    *("--deduplicate", "exact", "lines", "near"),
+    *("--max_reject_fraction", "0.5"),
+)
+
+
+def write_curated_corpus(directory: Path) -> Path:
+    """Writes `write_corpus` and a file with near duplicates, a footer and a reject."""
+    write_corpus(directory)
+    lines = []
+    for number in range(60):
+        words = some_text(random.Random(1000 + number - number % 6 // 5), 60)
+        text = f"{words}{' more' * (number % 6 == 5)}\nall rights are reserved here"
+        lines.append({"id": f"near-{number}", "text": text})
+    lines.append({"id": "symbols", "text": "# one # two # three # four # five"})
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (directory / "c.jsonl").write_text(text, encoding="utf-8")
+    return directory
+
+
 def write_tokenizer(path: Path) -> Path:
     texts = [str(document["text"]) for document in documents()]
     path.write_bytes(tokenizer.train(texts, 400))

@@ -179,6 +179,7 @@ def test_the_finished_directory_holds_what_is_promised_and_nothing_else(
         name for name in names if name.split("-")[0] not in ("train", "validation")
     }
     assert {name for name in beside if not name.startswith("provenance-")} == {
+        "SHA256SUMS",
         "manifest.json",
         "rejects",
         "report.html",
@@ -232,7 +233,7 @@ def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         prepare_corpus.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "duplicates do not count" in text and "default: 0.01" in text
+    assert "what rules reject do not count" in text and "default: 0.01" in text
     assert runners.LOCAL in text
 
 

@@ -12,7 +12,6 @@ from preprocessing.manifest import read_manifest
 from preprocessing.shards import Shards
 from preprocessing.tokenizer import Tokenizer
 from tests.pipelines.prepared import fingerprint, prepare, some_text
-from tests.pipelines.test_drills import drill
 
 FLAGS = ("--deduplicate", "exact", "lines", "near", "--max_reject_fraction", "0.5")
 # No document is cut, so that a segment is a document.
@@ -127,10 +126,3 @@ def test_near_duplicates_are_found_without_exact_ones_and_checked_exactly(
         output = prepare(similar, tokenizer_file, tmp_path / wanted, *flags)
         counts = read_manifest(str(output)).counts
         assert counts.rejected.get("near_duplicate", 0) == found
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_killed_job_that_looks_for_them_writes_the_same_bytes(
-    similar: Path, tokenizer_file: Path, judged: Path, tmp_path: Path, seed: int
-) -> None:
-    drill(similar, tokenizer_file, tmp_path / "out", judged, seed, *FLAGS, *WHOLE)

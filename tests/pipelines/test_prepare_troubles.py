@@ -2,6 +2,7 @@
 """What a preparation answers to bad input and flags, a full disk, a taken output."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -15,7 +16,13 @@ import pytest
 from pipelines import pack_shard, prepare_corpus, provenance, shuffle
 from preprocessing.commands import Interrupted, UsageError, WorkError
 from preprocessing.manifest import read_manifest
-from tests.pipelines.prepared import arguments, fingerprint, prepare, small_sizes
+from tests.pipelines.prepared import (
+    CURATED,
+    arguments,
+    fingerprint,
+    prepare,
+    small_sizes,
+)
 
 LENIENT = ("--max_reject_fraction", "0.5")
 
@@ -212,6 +219,42 @@ def test_a_disk_that_fills_up_on_the_way_is_gone_on_from(
     assert fingerprint(output) == fingerprint(dataset)
 
 
+def test_a_disk_that_fills_up_in_every_stage_is_gone_on_from_each_time(
+    curated_corpus: Path,
+    tokenizer_file: Path,
+    curated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rules, lines and near duplicates; the disk is full 20 files later each time."""
+    output, works = tmp_path / "out", shuffle.storage.atomic_file
+    flags, stages = (*CURATED, "--workers", "1"), set()
+
+    def full_after(most: int) -> Any:
+        files = iter(range(most))
+
+        def atomic_file(path: str) -> Any:
+            if next(files, None) is None:
+                stages.add(Path(path).parent.name)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return works(path)
+
+        return atomic_file
+
+    for most in itertools.count(20, 20):
+        with monkeypatch.context() as patch:
+            # The first files are the plan and the tokenizer, before the work starts.
+            patch.setattr(shuffle.storage, "atomic_file", full_after(most))
+            try:
+                prepare(curated_corpus, tokenizer_file, output, *flags)
+                break
+            except WorkError as error:
+                assert "disk is full" in str(error)
+                assert not (output / "manifest.json").exists()
+    assert len(stages) > 3
+    assert fingerprint(output) == fingerprint(curated)
+
+
 @pytest.mark.parametrize("moment", ["make_plan", "run_pipeline", "collect", "_publish"])
 def test_a_job_asked_to_stop_outside_its_graph_is_gone_on_with(
     corpus: Path,
@@ -255,11 +298,14 @@ def test_unfinished_work_is_gone_on_with_but_never_under_another_plan(
             prepare(source, tokenizer_file, output, *flags)
     with pytest.raises(UsageError, match="seed 0 then, 5 now"):
         prepare(source, tokenizer_file, output, *flags, "--seed", "5")
-    original = (source / "a.jsonl").read_bytes()
+    original, stat = (source / "a.jsonl").read_bytes(), (source / "a.jsonl").stat()
     (source / "a.jsonl").write_bytes(original + b'{"text": "more"}\n')
     with pytest.raises(UsageError, match=r"input a\.jsonl: \d+ bytes then"):
         prepare(source, tokenizer_file, output, *flags)
     (source / "a.jsonl").write_bytes(original)
+    with pytest.raises(UsageError, match=r"input a\.jsonl was changed since then"):
+        prepare(source, tokenizer_file, output, *flags)
+    os.utime(source / "a.jsonl", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     capsys.readouterr()
     prepare(source, tokenizer_file, output, *flags)
     assert "tasks are done" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws of blobs and of the two ways in which they travel."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,36 @@ def test_both_transports_carry_the_same_blobs(tmp_path: Path) -> None:
     assert max(len(value) for _, value in by_file) < 100
 
 
-def test_a_shuffle_file_that_was_cut_short_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [(b"abc", "found 3"), (b"abcdeg", "checksum differs"), (None, "no such file")],
+)
+def test_a_shuffle_file_that_is_not_as_it_was_written_is_named(
+    data: bytes | None, complaint: str, tmp_path: Path
+) -> None:
     ((_, value),) = shuffle.send("files", str(tmp_path), "x", [(0, b"abcdef")])
-    (tmp_path / "x").write_bytes(b"abc")
-    with pytest.raises(WorkError, match="found 3"):
+    if data is None:
+        (tmp_path / "x").unlink()
+    else:
+        (tmp_path / "x").write_bytes(data)
+    with pytest.raises(WorkError, match=f"{tmp_path}/x as .*{complaint}"):
         shuffle.receive(str(tmp_path), [value])
+
+
+@given(st.binary(max_size=40), st.data())
+def test_a_file_of_arrays_is_read_as_written_or_not_at_all(
+    data: bytes, draw: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "arrays"
+        blobs.write_blob(str(path), {"data": np.frombuffer(data, np.uint8)})
+        assert blobs.read_blob(str(path))["data"].tobytes() == data
+        whole = path.read_bytes()
+        place = draw.draw(st.integers(0, len(whole) - 1))
+        for damaged in (
+            whole[:place],
+            whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :],
+        ):
+            path.write_bytes(damaged)
+            with pytest.raises(WorkError, match="arrays as it was written"):
+                blobs.read_blob(str(path))

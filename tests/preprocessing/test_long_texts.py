@@ -10,7 +10,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import byte_level, contested, encoding
+from preprocessing import byte_level, contested, encoding, long_texts
 from preprocessing.byte_level import GPT2_PATTERN, QWEN2_PATTERN
 from preprocessing.long_texts import pretoken_cuts
 from tests.scripts_corpus import (
@@ -130,7 +130,7 @@ def test_ids_of_huge_texts_are_those_of_tokenizers(pattern, monkeypatch):
     encoder = encoding.Encoder(byte_level.parse(file, "a test"), "a test")
     texts = [*documents(seed=7, count=20), *hostile_strings(seed=7, count=60), ""]
     wanted = [reference(file).encode(text.replace("\0", "")).ids for text in texts]
-    monkeypatch.setattr(encoding, "_LONG_BYTES", 100)
+    monkeypatch.setattr(long_texts, "LONG_BYTES", 100)
     for fast in (True, False):
         if not fast:
             encoder._fast = None
@@ -142,7 +142,7 @@ def test_ids_of_huge_texts_are_those_of_tokenizers(pattern, monkeypatch):
 def test_a_pattern_that_is_not_known_is_never_cut_by(monkeypatch):
     file = split_style_tokenizer(r"[a-z]+ [a-z]+|.")
     encoder = encoding.Encoder(byte_level.parse(file, "a test"), "a test")
-    monkeypatch.setattr(encoding, "_LONG_BYTES", 1)
+    monkeypatch.setattr(long_texts, "LONG_BYTES", 1)
     text = "all the kings men and all"
     ids, _ = encoder.encode(pa.array([text], pa.large_string()))
     assert ids.tolist() == reference(file).encode(text).ids

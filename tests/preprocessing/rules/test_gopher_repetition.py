@@ -33,6 +33,7 @@ def repeated_run(n, times):
 # Twenty lines of 55 characters, and one of 90.
 LONG = "x" * 90
 CHARACTERS = "max_duplicate_paragraph_characters"
+LINE_CHARACTERS = "max_duplicate_line_characters"
 LINES = [" ".join(distinct(8, 8 * line)) for line in range(20)]
 
 
@@ -43,7 +44,7 @@ LINES = [" ".join(distinct(8, 8 * line)) for line in range(20)]
         ("\n\n".join(LINES[:13] + LINES[:6]), "max_duplicate_paragraphs", 6 / 19),
         ("\n\n".join([LONG, *LINES[:4], LONG]), CHARACTERS, 90 / 410),
         ("\n".join(LINES[:13] + LINES[:6]), "max_duplicate_lines", 6 / 19),
-        ("\n".join([LONG, *LINES[:4], LONG]), "max_duplicate_line_characters", 90 / 405),
+        ("\n".join([LONG, *LINES[:4], LONG]), LINE_CHARACTERS, 90 / 405),
         ("on " + " ".join(["to be"] * 9 + distinct(10)), "max_top_2_gram", None),
         ("a", None, None),
         ("a b", "max_top_2_gram", 1),

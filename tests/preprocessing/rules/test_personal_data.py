@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from preprocessing.rules.networks import is_public_v4, is_public_v6
-from preprocessing.rules.personal_data import Switches, judge, replace
+from preprocessing.rules.personal_data import Switches, replace
 
 ALL = Switches()
 PIECE = st.sampled_from(
@@ -83,7 +83,6 @@ def test_what_is_somebodys_is_replaced(text, wanted):
 def test_what_is_nobodys_stays_and_costs_no_copy(text):
     texts = strings([text])
     assert replace(texts, ALL).texts is texts
-    assert judge(texts, ALL).failures == []
 
 
 def test_each_kind_has_its_switch_and_its_count():
