@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A huge text is cut only where its pieces encode to the ids of the whole."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -146,3 +147,30 @@ def test_a_pattern_that_is_not_known_is_never_cut_by(monkeypatch):
     text = "all the kings men and all"
     ids, _ = encoder.encode(pa.array([text], pa.large_string()))
     assert ids.tolist() == reference(file).encode(text).ids
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    texts=st.lists(st.lists(PIECES, max_size=20).map(" ".join), max_size=5),
+    most=st.integers(1, 30),
+    bos=st.sampled_from([None, 1]),
+)
+def test_what_is_around_a_document_is_around_a_huge_one_once(texts, most, bos):
+    frame, plain = encoding.Frame(bos, 2, np.uint16), own_encoder().encode
+    array = pa.array(["x", *texts], pa.large_string())[1:]
+    wanted = [
+        [*([] if bos is None else [bos]), *plain(array[at : at + 1])[0].tolist(), 2]
+        for at in range(len(texts))
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_texts, "LONG_BYTES", most)
+        ids, lengths = own_encoder().encode(array, frame)
+    assert ids.dtype == np.uint16
+    assert lengths.tolist() == [len(each) for each in wanted]
+    assert ids.tolist() == [id_ for each in wanted for id_ in each]
+
+
+@functools.cache
+def own_encoder():
+    bpe = byte_level.parse(gpt2_style_tokenizer(), "a test")
+    return encoding.Encoder(bpe, "a test")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import normalize
+from preprocessing import long_texts, normalize
 from preprocessing.commands import UsageError
 from preprocessing.normalize import CleaningConfig, clean, clean_text, is_empty
 
@@ -38,6 +38,23 @@ def test_cleaning_a_batch_is_cleaning_each_text_and_is_idempotent(
         cleaned = clean(array, config)
     assert cleaned.to_pylist() == [clean_text(text, config) for text in texts]
     assert clean(cleaned, config).to_pylist() == cleaned.to_pylist()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    texts=st.lists(st.lists(PIECES, max_size=30).map("".join), max_size=4),
+    config=CONFIGS,
+    most=st.integers(1, 20),
+    skip=st.integers(0, 2),
+)
+def test_pieces_of_a_huge_text_are_cleaned_to_what_the_whole_is(
+    texts, config, most, skip
+):
+    array = pa.array(["x\ny "] * skip + texts, pa.large_string())[skip:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_texts, "LONG_BYTES", most)
+        cleaned = clean(array, config)
+    assert cleaned.to_pylist() == [clean_text(text, config) for text in texts]
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cc", "Cs"])))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import tokenizer
+from preprocessing import fill_in_middle, tokenizer
 from preprocessing.commands import UsageError
 from preprocessing.examples import pieces
 from preprocessing.fingerprints import keys_of_offsets
@@ -194,6 +194,17 @@ def test_holes_are_numbered_in_order_and_fall_everywhere_alike():
     middle = taken[len(taken) // 4 : -len(taken) // 4] / 4000
     assert abs(middle.mean() - 0.15) < 0.02
     assert middle.std() < 0.03
+
+
+def test_pieces_are_moved_alike_however_many_are_worked_on_at_once(monkeypatch):
+    config = ObjectiveConfig("fill_in_middle", None)
+    made = []
+    for group in (1 << 20, 100, 1):
+        monkeypatch.setattr(fill_in_middle, "_GROUP_IDS", group)
+        made.append(examples_of(config, some_texts(60, 3), [], 64))
+    for other in made[1:]:
+        for name in ("ids", "lengths", "document", "start"):
+            np.testing.assert_array_equal(getattr(made[0], name), getattr(other, name))
 
 
 def test_half_of_the_pieces_are_moved_and_half_of_those_have_the_suffix_first():
