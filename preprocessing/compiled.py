@@ -35,9 +35,7 @@ def compiled(function: _Function) -> _Function:
 def _cache_directory() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
-        source = path.read_bytes()
-        if b"@compiled" in source:
-            digest.update(source)
+        digest.update(path.read_bytes())
     name = f"quern/{digest.hexdigest()[:16]}"
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     directory = os.path.join(home, name)
