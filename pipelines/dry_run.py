@@ -6,6 +6,16 @@ from pipelines.results import Results
 _MOST_CHECKS = 20
 
 
+def contamination_lines(results: Results) -> list[str]:
+    """Returns a line for each evaluation file: what of it was found in the corpus."""
+    return [
+        f"{task.name}: {task.documents:,} documents rejected, which share "
+        f"{task.ngrams:,} runs with {task.touched:,} of its {task.texts:,} texts; "
+        f"{task.short:,} are too short to be found"
+        for task in results.contamination
+    ]
+
+
 def dry_run_table(results: Results) -> str:
     """Returns the waterfall of documents and bytes, then the reasons by frequency."""
     lines = [f"{'after':<24}{'documents':>12}{'dropped':>10}{'text bytes':>16}"]
@@ -24,11 +34,6 @@ def dry_run_table(results: Results) -> str:
         lines += [f"{count:>12,}  {name}" for name, count in ranked[:_MOST_CHECKS]]
         rest = sum(count for _, count in ranked[_MOST_CHECKS:])
         lines += [f"{rest:>12,}  others"] if rest else []
-    for task in results.contamination:
-        lines.append(
-            f"{task.name}: {task.documents:,} documents share {task.ngrams:,} of its "
-            f"runs; {task.touched:,} of {task.texts:,} texts touched, {task.short:,} "
-            "too short to be found"
-        )
+    lines += contamination_lines(results)
     lines.append("nothing was written (--dry_run)")
     return "\n".join(lines)

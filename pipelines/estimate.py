@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pipelines import prepare_flags, workspace
 from pipelines.curate_task import curated
 from pipelines.pack_shard import pack_blocks
-from pipelines.plan import PLANNERS, Job, Plan, Task, count_shards, make_plan
-from pipelines.prepare_input import input_files, tokenizer_of
+from pipelines.plan import Job, Plan, Task, count_shards
+from pipelines.prepare_input import asked_for
 from pipelines.progress import amount
 from pipelines.rejects import RejectBooks
-from pipelines.rule_files import RuleFiles
 from pipelines.runners import available_workers, parse_with_beam_flags
 from pipelines.tokenize_task import Work, encoded
-from preprocessing.objectives import check_objective
 
 SAMPLE_SHARE = 1 / 1000
 _LEAST_BYTES = 4 << 20
@@ -52,19 +50,14 @@ def estimate(argv: Sequence[str]) -> str:
     flags, _ = parse_with_beam_flags(
         prepare_flags.parser(), [*argv, "--dry_run", "--debug"]
     )
-    prepare_flags.check(flags)
-    mixture, files = input_files(flags)
-    tokenizer = tokenizer_of(flags)
-    lists = RuleFiles.read(flags)
-    config = prepare_flags.config(flags, tokenizer, mixture, lists.names())
-    planner = PLANNERS[config.packing]
-    check_objective(config.objective, tokenizer, config.sequence_length, planner)
-    plan = make_plan(files, config.reader)
+    asked = asked_for(flags)
     with tempfile.TemporaryDirectory(prefix="quern-estimate-") as place:
-        job = Job(f"{place}/sample", config, count_shards(plan), "files")
-        workspace.begin(job, plan, files, tokenizer.json_bytes, lists.contents())
-        sample = _sample(job, plan)
-    return _table(job, plan, sample, flags.workers or available_workers())
+        shards = count_shards(asked.plan)
+        job = Job(f"{place}/sample", asked.config, shards, "files")
+        tokenizer = asked.tokenizer.json_bytes
+        workspace.begin(job, asked.plan, asked.files, tokenizer, asked.rule_files)
+        sample = _sample(job, asked.plan)
+    return _table(job, asked.plan, sample, flags.workers or available_workers())
 
 
 def _sample(job: Job, plan: Plan) -> _Sample:

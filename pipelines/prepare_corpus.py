@@ -23,14 +23,13 @@ from pipelines import (
     workspace,
 )
 from pipelines.checksums import check_sizes, write_sums
-from pipelines.dry_run import dry_run_table
+from pipelines.dry_run import contamination_lines, dry_run_table
 from pipelines.execution import stopping_on_request
-from pipelines.plan import PLANNERS, Job, Plan, count_shards, make_plan
-from pipelines.prepare_input import input_files, tokenizer_of
+from pipelines.plan import Job, Plan, count_shards
+from pipelines.prepare_input import Asked, asked_for
 from pipelines.progress import Progress, amount, watch
 from pipelines.report import write_report
 from pipelines.results import Results, check_reject_fraction, collect, manifest_of
-from pipelines.rule_files import RuleFiles
 from pipelines.runners import (
     LOCAL,
     STOCK,
@@ -49,9 +48,6 @@ from preprocessing.manifest import (
     read_manifest,
     write_manifest,
 )
-from preprocessing.objectives import check_objective
-from preprocessing.storage import InputFile
-from preprocessing.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -71,40 +67,39 @@ def main(argv: Sequence[str]) -> None:
 def _prepare(argv: Sequence[str]) -> None:
     start = time.monotonic()
     flags, beam_args = parse_with_beam_flags(prepare_flags.parser(), argv)
-    prepare_flags.check(flags)
-    mixture, files = input_files(flags)
-    tokenizer = tokenizer_of(flags)
-    lists = RuleFiles.read(flags)
-    config = prepare_flags.config(flags, tokenizer, mixture, lists.names())
-    planner = PLANNERS[config.packing]
-    check_objective(config.objective, tokenizer, config.sequence_length, planner)
-    plan = make_plan(files, config.reader)
+    asked = asked_for(flags)
+    plan, shards = asked.plan, count_shards(asked.plan)
     workers = flags.workers or available_workers()
     if flags.dry_run:
         with tempfile.TemporaryDirectory(prefix="quern-dry-run-") as place:
-            job = Job(f"{place}/dry", config, count_shards(plan), "files", True)
-            workspace.begin(job, plan, files, tokenizer.json_bytes, lists.contents())
+            job = Job(f"{place}/dry", asked.config, shards, "files", True)
+            _begin(job, asked)
             _run(job, plan, flags.runner, workers, beam_args)
             print(dry_run_table(collect(job)))
         return
-    job = Job(flags.output, config, count_shards(plan), _transport(flags))
-    state = workspace.claim(job, files)
+    job = Job(flags.output, asked.config, shards, _transport(flags))
+    state = workspace.claim(job, asked.files)
     if state == "finished":
         _say_finished(job)
         return
     if state == "unfinished":
         done = len(read_records(job, tokenize_task.KIND))
         print(f"going on in {job.output}: {done} of {len(plan.tasks)} tasks are done")
-    if tokenizer.bpe.beyond_graphs is not None:
+    if asked.tokenizer.bpe.beyond_graphs is not None:
         print(
             "quern-export will refuse what is trained on this dataset: no graph can "
-            f"reproduce this of its tokenizer: {tokenizer.bpe.beyond_graphs}"
+            f"reproduce this of its tokenizer: {asked.tokenizer.bpe.beyond_graphs}"
         )
-    workspace.begin(job, plan, files, tokenizer.json_bytes, lists.contents())
+    _begin(job, asked)
     _run(job, plan, flags.runner, workers, beam_args)
     results = collect(job)
     check_reject_fraction(job, results, flags.max_reject_fraction)
-    _publish(job, files, results, tokenizer, time.monotonic() - start, workers)
+    _publish(job, asked, results, time.monotonic() - start, workers)
+
+
+def _begin(job: Job, asked: Asked) -> None:
+    tokenizer = asked.tokenizer.json_bytes
+    workspace.begin(job, asked.plan, asked.files, tokenizer, asked.rule_files)
 
 
 def _transport(flags: argparse.Namespace) -> Transport:
@@ -164,17 +159,16 @@ class _Poll:
 
 def _publish(
     job: Job,
-    files: Sequence[InputFile],
+    asked: Asked,
     results: Results,
-    tokenizer: Tokenizer,
     seconds: float,
     workers: int,
 ) -> None:
     """Writes what goes beside the shards, the manifest last, and says what was done."""
-    manifest = manifest_of(job, files, results)
+    manifest = manifest_of(job, asked.files, results)
     check_sizes(job.output, results.files)
     storage.write_atomically(
-        storage.join(job.output, TOKENIZER_NAME), tokenizer.json_bytes
+        storage.join(job.output, TOKENIZER_NAME), asked.tokenizer.json_bytes
     )
     timings = {
         "wall_seconds": seconds,
@@ -220,6 +214,7 @@ def _summary(manifest: Manifest, results: Results, seconds: float) -> str:
             ),
             f"input: {amount(results.input_bytes, 'B')} in {seconds:.1f} s, "
             f"{amount(results.input_bytes / seconds, 'B')}/s",
+            *contamination_lines(results),
             *damaged,
         ]
     )

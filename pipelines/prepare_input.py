@@ -1,16 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the flags of a preparation name: its input files and its tokenizer."""
+"""What the flags of a preparation name: its input, its tokenizer, all it will do."""
 
 import argparse
+from dataclasses import dataclass
 
+from pipelines import prepare_flags
+from pipelines.plan import PLANNERS, Plan, PrepareConfig, make_plan
+from pipelines.rule_files import RuleFiles
 from preprocessing import storage
 from preprocessing.commands import UsageError
 from preprocessing.mixture import MixtureConfig, mixture_files, read_mixture
+from preprocessing.objectives import check_objective
 from preprocessing.storage import InputFile
 from preprocessing.tokenizer import Tokenizer
 
 
-def input_files(
+@dataclass(frozen=True)
+class Asked:
+    """A preparation as its flags ask for it, everything in them checked.
+
+    Attributes:
+        config: what the dataset's bytes depend on.
+        plan: who reads what.
+        files: the input.
+        tokenizer: the ids.
+        rule_files: what rules read besides, by the name that workers know.
+    """
+
+    config: PrepareConfig
+    plan: Plan
+    files: list[InputFile]
+    tokenizer: Tokenizer
+    rule_files: dict[str, bytes]
+
+
+def asked_for(flags: argparse.Namespace) -> Asked:
+    """Returns what the flags ask for.
+
+    Raises:
+        UsageError: it cannot be done.
+    """
+    prepare_flags.check(flags)
+    mixture, files = _input_files(flags)
+    tokenizer = _tokenizer(flags)
+    lists = RuleFiles.read(flags)
+    config = prepare_flags.config(flags, tokenizer, mixture, lists.names())
+    planner = PLANNERS[config.packing]
+    check_objective(config.objective, tokenizer, config.sequence_length, planner)
+    plan = make_plan(files, config.reader)
+    return Asked(config, plan, files, tokenizer, lists.contents())
+
+
+def _input_files(
     flags: argparse.Namespace,
 ) -> tuple[MixtureConfig | None, list[InputFile]]:
     """Returns the mixture, if the input is one, and the input's files."""
@@ -29,8 +70,7 @@ def _with_text(files: list[InputFile], where: str) -> list[InputFile]:
     return files
 
 
-def tokenizer_of(flags: argparse.Namespace) -> Tokenizer:
-    """Returns the tokenizer that the flags name."""
+def _tokenizer(flags: argparse.Namespace) -> Tokenizer:
     return Tokenizer.load(
         flags.tokenizer,
         bos_token=flags.bos_token,
