@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -33,7 +34,8 @@ def compiled(function: _Function) -> _Function:
 
 
 def _cache_directory() -> str:
-    digest = hashlib.sha256()
+    # numba compiles for the numpy that it finds.
+    digest = hashlib.sha256(f"{numba.__version__} {np.__version__}".encode())
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     name = f"quern/{digest.hexdigest()[:16]}"

@@ -48,12 +48,12 @@ def judged(
     return prepare(similar, tokenizer_file, output, *FLAGS, *WHOLE, "--workers", "1")
 
 
-def texts_of(dataset: Path) -> list[str]:
+def texts_of(dataset: Path, *splits: str) -> list[str]:
     """Decodes every segment of a dataset whose documents are whole."""
     manifest = read_manifest(str(dataset))
     tokenizer = Tokenizer.load(str(dataset / "tokenizer.json"))
     texts = []
-    for split in manifest.splits:
+    for split in splits or manifest.splits:
         rows = Shards(str(dataset), manifest, split)
         read = rows.read(np.arange(rows.num_rows))
         for ids, lengths in zip(read["tokens"], read["segment_lengths"], strict=True):
@@ -79,6 +79,21 @@ def test_planted_near_duplicates_and_repeated_lines_go_and_nothing_else(
     counts = read_manifest(str(judged)).counts
     assert counts.rejected == {"near_duplicate": len(PLANTED)}
     assert (counts.read, counts.kept) == (COUNT, COUNT - len(PLANTED))
+
+
+def test_near_duplicates_never_lie_on_both_sides_of_the_split(
+    similar: Path, tokenizer_file: Path, tmp_path: Path
+) -> None:
+    def families(dataset: Path, split: str) -> set[str]:
+        texts = texts_of(dataset, split)
+        return {text.split("\n")[0].removesuffix(" more") for text in texts}
+
+    half = ("--validation_fraction", "0.5", "--workers", "1", *WHOLE)
+    for kinds, crossing in (("exact", True), ("near", False)):
+        output = tmp_path / kinds
+        prepare(similar, tokenizer_file, output, "--deduplicate", kinds, *half)
+        both = families(output, "train") & families(output, "validation")
+        assert bool(both) == crossing
 
 
 def test_a_near_duplicates_reject_leads_to_the_document_that_stayed(

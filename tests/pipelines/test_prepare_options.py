@@ -73,6 +73,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return corpus
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("flags", CASES.values(), ids=CASES)
 def test_a_preparation_with_these_flags_is_whole(
     pairs: Path, tmp_path: Path, flags: list[str]
