@@ -47,9 +47,7 @@ def estimate(argv: Sequence[str]) -> str:
     Raises:
         UsageError: as quern-prepare would.
     """
-    flags, _ = parse_with_beam_flags(
-        prepare_flags.parser(), [*argv, "--dry_run", "--debug"]
-    )
+    flags, _ = parse_with_beam_flags(prepare_flags.parser(), [*argv, "--dry_run"])
     asked = asked_for(flags)
     with tempfile.TemporaryDirectory(prefix="quern-estimate-") as place:
         shards = count_shards(asked.plan)
