@@ -255,7 +255,7 @@ def test_a_disk_that_fills_up_in_every_stage_is_gone_on_from_each_time(
     assert fingerprint(output) == fingerprint(curated)
 
 
-@pytest.mark.parametrize("moment", ["make_plan", "run_pipeline", "collect", "_publish"])
+@pytest.mark.parametrize("moment", ["asked_for", "run_pipeline", "collect", "_publish"])
 def test_a_job_asked_to_stop_outside_its_graph_is_gone_on_with(
     corpus: Path,
     tokenizer_file: Path,
