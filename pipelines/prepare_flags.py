@@ -80,7 +80,7 @@ def _add_judging_flags(made: CommandParser) -> None:
         metavar="NAME",
         help="what documents must pass, in order, such as web_en or "
         "gopher_quality@1:min_words=20, or package.module:function of your own; "
-        f"presets: {', '.join(PRESETS)} (default: none)",
+        f"presets: {', '.join(PRESETS)}",
     )
     made.add_argument(
         "--language",

@@ -91,6 +91,9 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         # By identity: 0 equals False, and is worth showing.
         if any(action.default is none for none in (None, False, argparse.SUPPRESS)):
             return action.help
+        if isinstance(action.default, list):
+            words = " ".join(action.default).replace("%", "%%")
+            return f"{action.help} (default: {words})" if words else action.help
         return super()._get_help_string(action)
 
 
