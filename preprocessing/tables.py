@@ -7,7 +7,10 @@ groups of 10 to 500 MB and batches of 64k rows or fewer. A plain local Arrow fil
 mapped and costs no memory of its own.
 """
 
-from collections.abc import Iterator
+import contextlib
+import functools
+import itertools
+from collections.abc import Generator, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -21,7 +24,19 @@ from preprocessing.documents import TO_THE_END, Piece, ReaderConfig
 
 # The texts of one batch; rows are counted by their mean size.
 _BATCH_BYTES = 4 << 20
+# Rows of this mean size are read one by one (20 us each), for one text may be most of
+# them: rows read behind it would make Arrow move it to a buffer of twice its size.
+_LARGE_ROW_BYTES = 64 << 10
+# While a text larger than this is worked with, no Parquet reader is open: one holds the
+# text twice more, as a page and as a dictionary. Up to as much of what follows is read
+# before the reader is closed. Where more follows, the row group is decoded again up to
+# there, at 0.3 to 1 GB/s; all later work does 10 MB/s. Only with a larger
+# --max_document_bytes than the default are there such texts.
+_HUGE_BYTES = 64 << 20
 _ARROW_FILE_MAGIC = b"ARROW1"
+
+# Documents and rejects, and the number of the row behind them.
+_Read = tuple[Columns, int]
 
 
 def read_parquet(
@@ -30,25 +45,96 @@ def read_parquet(
     """Yields the rows of the piece's row groups; damage is a reject."""
     row = 0
     try:
-        table = pq.ParquetFile(file, pre_buffer=True)
-        groups = [table.metadata.row_group(at) for at in range(table.num_row_groups)]
-        row = sum(group.num_rows for group in groups[: piece.start])
-        end = len(groups) if piece.end == TO_THE_END else piece.end
-        mine = groups[piece.start : end]
-        rows = max(1, sum(group.num_rows for group in mine))
-        size = max(1, sum(group.total_byte_size for group in mine) // rows)
-        present = set(table.schema_arrow.names)
-        for batch in table.iter_batches(
-            batch_size=max(1, min(65_536, _BATCH_BYTES // size)),
-            row_groups=range(piece.start, end),
-            columns=[name for name in _wanted(reader) if name in present],
-        ):
-            held = [_columns(batch, row, reader)]
-            row += batch.num_rows
-            del batch  # its texts go, however large, with what is made of them
-            yield held.pop()
+        metadata = pq.ParquetFile(file).metadata
+        row = _rows_of(metadata, range(piece.start))
+        behind = functools.partial(_read_behind, file, metadata, piece, reader)
+        batches = behind(row)
+        while held := [*itertools.islice(batches, 1)]:
+            if held[0][0].texts.nbytes > _HUGE_BYTES:
+                held += _ahead(batches)
+                batches.close()
+                pa.default_memory_pool().release_unused()
+                batches = behind(held[-1][1])
+            while held:  # which keeps no text that others work with
+                row = held[0][1]
+                yield held.pop(0)[0]
     except (pa.ArrowInvalid, OSError) as error:
         yield _damage(error, row)
+
+
+def _ahead(batches: Iterator[_Read]) -> list[_Read]:
+    """Returns the next batches, at most `_HUGE_BYTES` of text, up to any damage."""
+    held: list[_Read] = []
+    left = _HUGE_BYTES
+    with contextlib.suppress(pa.ArrowInvalid, OSError):  # met again when reopened
+        for columns, row in batches:
+            left -= columns.texts.nbytes
+            if left < 0:
+                break
+            held.append((columns, row))
+    return held
+
+
+def _read_behind(
+    file: BinaryIO,
+    metadata: pq.FileMetaData,
+    piece: Piece,
+    reader: ReaderConfig,
+    row: int,
+) -> Generator[_Read, None, None]:
+    """Yields the piece's documents from a row on at which a batch of them begins."""
+    end = metadata.num_row_groups if piece.end == TO_THE_END else piece.end
+    mine = range(piece.start, end)
+    skipped = row - _rows_of(metadata, range(piece.start))
+    rows = _rows_of(metadata, mine)
+    if skipped >= rows:
+        return
+    total = sum(metadata.row_group(at).total_byte_size for at in mine)
+    size = max(1, total // rows)
+    one_by_one = size >= _LARGE_ROW_BYTES
+    table = pq.ParquetFile(file, metadata=metadata, pre_buffer=True)
+    present = set(table.schema_arrow.names)
+    batches = table.iter_batches(
+        batch_size=1 if one_by_one else min(65_536, _BATCH_BYTES // size),
+        row_groups=mine,
+        columns=[name for name in _wanted(reader) if name in present],
+    )
+    while skipped > 0:
+        skipped -= next(batches).num_rows
+    for batch in _gathered(batches) if one_by_one else batches:
+        held = [(_columns(batch, row, reader), row + batch.num_rows)]
+        row = held[0][1]
+        del batch  # its texts go, however large, with what is made of them
+        yield held.pop()
+
+
+def _rows_of(metadata: pq.FileMetaData, groups: range) -> int:
+    return sum(metadata.row_group(at).num_rows for at in groups)
+
+
+def _gathered(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Joins single rows to batches; those before any damage are not lost."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    damage = None
+    try:
+        for row in rows:
+            if held and size + row.nbytes > _BATCH_BYTES:
+                yield _joined(held)
+                held, size = [], 0
+            held.append(row)
+            size += row.nbytes
+    except (pa.ArrowInvalid, OSError) as error:
+        damage = error
+    if held:
+        yield _joined(held)
+    if damage:
+        raise damage
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Returns the batches as one; one alone is not copied."""
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def read_arrow(file: BinaryIO, piece: Piece, reader: ReaderConfig) -> Iterator[Columns]:

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from preprocessing import jsonl, storage
+from preprocessing import jsonl, storage, tables
 from preprocessing.documents import ReaderConfig, plan_pieces
 from preprocessing.readers import read_piece
 from tests.preprocessing.test_readers import read
@@ -72,6 +74,77 @@ def test_large_batches_are_given_on_in_small_ones(tmp_path):
     assert max(batch.texts.nbytes for batch in batches) < 5 << 20
     offsets = np.concatenate([batch.offsets for batch in batches])
     assert offsets.tolist() == list(range(20_000))
+
+
+def test_large_rows_of_parquet_come_in_batches_by_their_own_sizes(tmp_path):
+    sizes = [9 << 20] + [1000] * 50 + [5 << 20, 1000, 3 << 20, 2 << 20]
+    table = pa.table({"text": ["x" * size for size in sizes]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    pieces = plan_pieces(storage.expand([str(tmp_path / "a.parquet")]), ReaderConfig())
+    batches = [batch.offsets for batch in read_piece(pieces[0], ReaderConfig())]
+    batches = [offsets.tolist() for offsets in batches if len(offsets)]
+    assert batches == [[0], list(range(1, 51)), [51], [52, 53], [54]]
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_a_huge_text_of_parquet_is_held_once_while_others_work(
+    dictionary, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tables, "_HUGE_BYTES", 1 << 20)
+    texts = ["x" * (16 << 20)] + [f"{n}" + "y" * 100_000 for n in range(30)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": texts}), path, use_dictionary=dictionary)
+    pieces = plan_pieces(storage.expand([str(path)]), ReaderConfig())
+    del texts
+    before = pa.total_allocated_bytes()
+    batches = read_piece(pieces[0], ReaderConfig())
+    huge = next(batches).texts
+    assert len(huge) == 1
+    held = pa.total_allocated_bytes() - before - huge.nbytes
+    assert held < 1 << 20  # 3 MB follow, too much to be read ahead
+    assert sum(len(batch.texts) for batch in batches) == 30
+
+
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 30, 100, 300]), max_size=40),
+    group=st.integers(1, 40),
+    huge=st.integers(1, 1000),
+    by_one=st.booleans(),
+    dictionary=st.booleans(),
+)
+def test_parquet_is_the_same_however_often_its_reader_is_reopened(
+    sizes, group, huge, by_one, dictionary, tmp_path_factory
+):
+    texts = [f"{n:03d}" + "x" * size if size else None for n, size in enumerate(sizes)]
+    path = tmp_path_factory.mktemp("huge") / "a.parquet"
+    table = pa.table({"text": pa.array(texts, pa.string())})
+    pq.write_table(table, path, row_group_size=group, use_dictionary=dictionary)
+    wanted = read(path, ReaderConfig())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "_HUGE_BYTES", huge)
+        patch.setattr(tables, "_BATCH_BYTES", 1000)
+        patch.setattr(tables, "_LARGE_ROW_BYTES", 0 if by_one else 1 << 20)
+        assert read(path, ReaderConfig()) == wanted
+
+
+@pytest.mark.parametrize("huge", [1, 64 << 20])
+def test_damage_behind_a_huge_text_of_parquet_costs_only_what_is_behind_it(
+    huge, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tables, "_HUGE_BYTES", huge)
+    monkeypatch.setattr(tables, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(tables, "_LARGE_ROW_BYTES", 0)
+    path = tmp_path / "a.parquet"
+    texts = [f"text number {n}" for n in range(10)]
+    table = pa.table({"text": texts})
+    pq.write_table(table, path, row_group_size=5, use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    second = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data[second : second + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    documents, rejects = read(path, ReaderConfig())
+    assert [text for _, _, text in documents] == texts[:5]
+    assert rejects == [(5, "damaged_input")]
 
 
 @pytest.mark.parametrize("write", [write_arrow, write_stream])
