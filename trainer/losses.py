@@ -56,8 +56,10 @@ def token_nats(
     """
     shares = tf.nn.softmax(logits)
     top = tf.reduce_max(logits, axis=-1)
-    log_sum = top - tf.math.log(tf.reduce_max(shares, axis=-1))
-    nats = log_sum - tf.gather(logits, targets, batch_dims=1)
+    # The difference of logits first: beside a logit of 1,000 float32 keeps no nats
+    # below 6e-5, and a likely target has fewer.
+    behind = top - tf.gather(logits, targets, batch_dims=1)
+    nats = behind - tf.math.log(tf.reduce_max(shares, axis=-1))
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         where = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
