@@ -9,6 +9,8 @@ COMMANDS = {
     "quern-evaluate": "trainer.evaluate",
     "quern-export": "trainer.export",
     "quern-generate": "pipelines.batch_generate",
+    "quern-launch": "trainer.launch",
+    "quern-compare": "trainer.compare",
     "quern-doctor": "trainer.doctor",
 }
 
@@ -41,6 +43,7 @@ setup(
         "fastwarc>=2.0",
         "resiliparse>=2.0",
         "tqdm>=4.66",
+        "matplotlib>=3.9",
     ],
     extras_require={
         "dev": [

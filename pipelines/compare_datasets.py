@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.dataset_files import read_provenance
+from preprocessing.dataset_files import read_provenance
 from preprocessing.manifest import Manifest
 
 _MOST_SOURCES = 10

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.dataset_files import fault, read_file, read_provenance, reject_files
+from pipelines.rejects import reject_files
 from preprocessing.commands import UsageError
+from preprocessing.dataset_files import fault, read_file, read_provenance
 from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.manifest import Manifest
 

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipelines.compare_datasets import compare_datasets
-from pipelines.dataset_files import read_provenance
 from pipelines.find_document import find_document
 from pipelines.verify import verify
 from preprocessing import storage
 from preprocessing.commands import CommandParser, UsageError, run
+from preprocessing.dataset_files import read_provenance
 from preprocessing.manifest import Manifest, read_manifest
 from preprocessing.objectives import ObjectiveConfig, original_ids, special_ids
 from preprocessing.row_segments import RowSegment, row_segments

@@ -16,18 +16,9 @@ from pipelines.blobs import Arrays, read_blob
 from pipelines.checksums import FileSum, SummedFile, summed_file
 from pipelines.plan import Job
 from pipelines.steps import finished, write_record
+from preprocessing.dataset_files import PROVENANCE
 
 KIND = "provenance-records"
-SCHEMA = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("segment", pa.int32()),
-        ("document", pa.string()),
-        ("path", pa.string()),
-        ("offset", pa.int64()),
-        ("start", pa.int64()),
-    ]
-)
 _HEX = np.array([f"{byte:02x}".encode() for byte in range(256)])
 
 
@@ -67,7 +58,7 @@ def table_writer(file: SummedFile) -> pq.ParquetWriter:
     """Returns what writes tables of `table_of` to a file."""
     # Keys are unique: a dictionary of them would only cost time.
     return pq.ParquetWriter(
-        file, SCHEMA, compression="zstd", use_dictionary=["path", "segment"]
+        file, PROVENANCE, compression="zstd", use_dictionary=["path", "segment"]
     )
 
 
@@ -84,7 +75,7 @@ def table_of(job: Job, segments: Arrays) -> pa.Table:
         "offset": segments["offsets"],
         "start": segments["start"],
     }
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=PROVENANCE)
 
 
 def _hex(keys: np.ndarray) -> pa.StringArray:

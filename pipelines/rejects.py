@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipelines.checksums import SummedFile, summed_file
+from preprocessing import storage
 from preprocessing.documents import Reject
 
 # How many of each reason and check a step keeps for the report and error messages.
@@ -121,6 +122,16 @@ class RejectFile(RejectBooks):
     ) -> None:
         if self._context is not None:
             self._context.__exit__(kind, error, traceback)
+
+
+def reject_files(dataset: str) -> list[str]:
+    """Returns the names of a dataset's files of rejects, in order."""
+    names = storage.list_names(storage.join(dataset, DIRECTORY))
+    return [
+        f"{DIRECTORY}/{name}"
+        for name in names
+        if name.endswith(".jsonl") and not name.startswith(".")
+    ]
 
 
 def _name(reason: str, check: str) -> str:

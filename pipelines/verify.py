@@ -10,16 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.checksums import SUMS_NAME, read_sums
-from pipelines.dataset_files import (
+from pipelines.rejects import DIRECTORY, reject_files
+from pipelines.verify_mixture import MixtureRows
+from preprocessing.dataset_files import (
     fault,
     parse_provenance,
     provenance_of,
     read_file,
     read_provenance,
-    reject_files,
 )
-from pipelines.rejects import DIRECTORY
-from pipelines.verify_mixture import MixtureRows
 from preprocessing.manifest import (
     MANIFEST_NAME,
     TOKENIZER_NAME,

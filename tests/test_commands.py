@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from importlib import metadata
 from pathlib import Path
 
@@ -25,7 +26,9 @@ PROMISED = {
     "--bos_token --eos_token --pad_token",
     "quern-inspect": "show verify row",
     "quern-train": "--data --run --preset --strategy --logical_cpus --set --config "
-    "--dry_run",
+    "--dry_run --max_duration --profile --connect_timeout",
+    "quern-launch": "--workers --parameter_servers --max_restarts --stall_timeout",
+    "quern-compare": "RUN --output",
     "quern-evaluate": "--run --data --split",
     "quern-export": "--run --output --step --version --check",
     "quern-generate": "--model --input --output --prompt_field --id_field "
@@ -134,10 +137,12 @@ def test_guides_name_only_flags_that_exist(guide):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True) if "quern-" in line else []
             at = [i for i, word in enumerate(words) if Path(word).name in PROMISED]
-            if not at or "--runner" in words:  # Beam's own flags follow a runner
+            if "--runner" in words:  # Beam's own flags follow a runner
                 continue
-            name, said = Path(words[at[0]]).name, words[at[0] :]
-            if said[1:2] == ["estimate"]:  # takes the flags of what it estimates
-                name = "quern-prepare"
-            unknown += unknown_flags(name, said)
+            # A launcher's line holds another command.
+            for begin, end in pairwise([*at, len(words)]):
+                name, said = Path(words[begin]).name, words[begin:end]
+                if said[1:2] == ["estimate"]:  # takes the flags of what it estimates
+                    name = "quern-prepare"
+                unknown += unknown_flags(name, said)
     assert not unknown

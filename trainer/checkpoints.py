@@ -1,52 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of a run, each complete or invisible.
+"""Restores checkpoints, strictly: every value's checksum, every variable's name.
 
-    checkpoints/step-00000500/
-        weights.index, weights.data-*   tf.train.Checkpoint(model=…, optimizer=…)
-        state.json                      position, dataset hash, seed, file sizes
-
-Files are written under a hidden name in `checkpoints/` and the directory is renamed at
-the end. `state.json` is the last file written and the first removed: a directory
-without it does not count, which is what object stores, that cannot rename, rely on.
-Variables are named by attributes (`model/blocks/0/attention/query`), so a model may
-gain a part without losing the names of the others.
+A resume takes the newest whole one (`find_newest`), an evaluation or export the one
+it names (`open_run`). Variables are named by attributes
+(`model/blocks/0/attention/qkv`), so a model may gain a part without losing the names
+of the others. They are restored by name and value: it does not matter on how many
+devices or in how many pieces they lay.
 """
 
 import contextlib
-import dataclasses
-import json
 import os
-import re
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
+import numpy as np
 import tensorflow as tf
 
 from preprocessing import storage
-from preprocessing.commands import UsageError, WorkError
+from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest
+from trainer.checkpoint_files import (
+    WEIGHTS_NAME,
+    DamagedCheckpoint,
+    State,
+    choose_step,
+    read_state,
+    reason,
+    step_directory,
+    steps,
+)
 from trainer.config import RunConfig
-from trainer.loop import Position
+from trainer.functional import weight_places
 from trainer.models.model import LanguageModel, PrecisionConfig, build_model
-from trainer.run_directory import CHECKPOINTS_NAME, read_run
-from trainer.variable_names import check_names
+from trainer.run_directory import read_run
+from trainer.variable_names import VALUE_SUFFIX, check_names, named_variables
 
-STATE_NAME = "state.json"
-_WEIGHTS_NAME = "weights"
-_STEP_NAME = re.compile(r"step-(\d{8,})")
-
-
-@dataclass(frozen=True)
-class State:
-    """What `state.json` holds beside the sizes of the checkpoint's files."""
-
-    position: Position
-    dataset_hash: str
-    seed: int
+__all__ = [
+    "DamagedCheckpoint",
+    "Newest",
+    "Run",
+    "State",
+    "choose_step",
+    "find_newest",
+    "open_run",
+    "read_state",
+    "restore",
+    "restore_averages",
+    "step_directory",
+    "steps",
+]
 
 
 @dataclass(frozen=True)
@@ -60,22 +65,79 @@ class Run:
     step: int
 
 
+@dataclass(frozen=True)
+class Newest:
+    """The newest whole checkpoint of a run.
+
+    Attributes:
+        step: its step; 0 where the run has no checkpoint at all.
+        state: its state; None where there is none.
+        damaged: the damaged ones after it, newest first.
+    """
+
+    step: int = 0
+    state: State | None = None
+    damaged: tuple[DamagedCheckpoint, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """One sentence per damaged checkpoint."""
+        return [
+            f"the checkpoint of step {each.step:,} is damaged ({each.what}); it is set "
+            f"aside, and the run goes on from step {self.step:,}"
+            for each in self.damaged
+        ]
+
+
+def find_newest(run: str) -> Newest:
+    """Finds the newest checkpoint whose files and values are whole; changes nothing.
+
+    Every value is read once for its checksum, one variable at a time: 35 ms for the
+    165 MB of the preset 14m, from the page cache.
+
+    Raises:
+        UsageError: there are checkpoints, and all are damaged.
+    """
+    damaged: list[DamagedCheckpoint] = []
+    for step in reversed(steps(run)):
+        try:
+            state = read_state(run, step)
+            _check_values(run, step)
+        except DamagedCheckpoint as error:
+            damaged.append(error)
+        else:
+            return Newest(step, state, tuple(damaged))
+    if damaged:
+        newest = step_directory(run, damaged[0].step)
+        raise UsageError(
+            f"wanted a whole checkpoint to resume {run} from, found all "
+            f"{len(damaged)} damaged; of the newest, {newest}, {damaged[0].what}. "
+            "Restore one from a copy, or begin again in another --run"
+        )
+    return Newest()
+
+
 def open_run(
-    run: str, step: int | None = None, precision: PrecisionConfig | None = None
+    run: str,
+    step: int | Literal["best"] | None = None,
+    precision: PrecisionConfig | None = None,
 ) -> Run:
     """Opens a run and restores its model; call it inside `strategy.scope()`.
 
+    A run that averages its weights (`optimizer.ema_decay`) is opened with the averages.
+
     Args:
         run: the run's directory, local or cloud.
-        step: which checkpoint; None is the last complete one.
+        step: which checkpoint; "best" is the one of the lowest validation loss, None
+            the last complete one.
         precision: what the model computes in; None is what it was trained in.
 
     Raises:
         UsageError: `run` is not a run, or holds no such whole checkpoint.
     """
     files = read_run(run)
-    step = choose_step(run, step)
-    read_state(run, step)
+    chosen = choose_step(run, step)
+    read_state(run, chosen)
     config = files.config
     model = build_model(
         config.model,
@@ -83,187 +145,112 @@ def open_run(
         precision or config.precision,
         config.seed,
     )
-    restore(run, step, {"model": model})
-    return Run(config, files.manifest, files.tokenizer_path, model, step)
-
-
-def steps(run: str) -> list[int]:
-    """Returns the steps of the complete checkpoints of a run, ascending."""
-    directory = storage.join(run, CHECKPOINTS_NAME)
-    found = [_STEP_NAME.fullmatch(name) for name in storage.list_names(directory)]
-    return sorted(
-        int(match[1])
-        for match in found
-        if match and storage.exists(storage.join(directory, match[0], STATE_NAME))
-    )
-
-
-def read_state(run: str, step: int) -> State:
-    """Returns the state of a complete checkpoint, checking its files' sizes.
-
-    Raises:
-        UsageError: `state.json` is damaged, or a file is missing or has another size.
-    """
-    directory = step_directory(run, step)
-    try:
-        fields = json.loads(storage.read_bytes(storage.join(directory, STATE_NAME)))
-        sizes = fields.pop("files")
-        state = State(Position(**fields.pop("position")), **fields)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _damaged(run, step, f"{STATE_NAME} cannot be read") from None
-    for name, size in sizes.items():
-        try:
-            found = storage.file_size(storage.join(directory, name))
-        except FileNotFoundError:
-            raise _damaged(run, step, f"{name} is missing") from None
-        if found != size:
-            raise _damaged(run, step, f"{name} has {found} of {size} bytes")
-    return state
-
-
-def save(
-    run: str,
-    state: State,
-    parts: Mapping[str, tf.Module],
-    chief: bool,
-    keep_last: int,
-) -> None:
-    """Writes one checkpoint and removes those beyond `keep_last`.
-
-    Under several workers every worker calls this, since reading some variables is a
-    collective act; only the chief publishes.
-
-    Args:
-        run: the run's directory.
-        state: the position it is written at.
-        parts: the modules to save, by the name they are restored under.
-        chief: whether this process publishes.
-        keep_last: complete checkpoints to keep, this one included.
-
-    Raises:
-        WorkError: the checkpoint cannot be written; earlier ones are untouched.
-    """
-    step = state.position.step
-    remote = storage.is_cloud(run) or not chief
-    parent = None if remote else storage.join(run, CHECKPOINTS_NAME)
-    try:
-        if parent is not None:
-            storage.make_directory(parent)
-            _remove_leftovers(parent)
-        with _hidden_directory(parent) as directory:
-            checkpoint = tf.train.Checkpoint(**parts)
-            checkpoint.write(os.path.join(directory, _WEIGHTS_NAME))
-            if chief:
-                _publish(directory, step_directory(run, step), state)
-    except (OSError, tf.errors.OpError) as error:
-        raise WorkError(
-            f"wanted to save step {step} in {run}, failed: {_first_line(error)}. "
-            "Free some space and run the same command: it resumes from the last "
-            "complete checkpoint"
-        ) from error
-    if chief:
-        for old in steps(run)[:-keep_last]:
-            remove(run, old)
+    averaged = config.optimizer.ema_decay > 0
+    (restore_averages if averaged else _restore_model)(run, chosen, model)
+    return Run(config, files.manifest, files.tokenizer_path, model, chosen)
 
 
 def restore(run: str, step: int, parts: Mapping[str, tf.Module]) -> None:
     """Restores modules from a complete checkpoint, strictly.
 
-    Call `read_state` first: it checks that the files are whole.
+    Call `read_state` or `find_newest` first: they check that the files are whole.
+
+    Args:
+        run: the run's directory.
+        step: of a complete checkpoint.
+        parts: modules by the name they were saved under; what was saved under other
+            names is ignored.
 
     Raises:
-        UsageError: a variable is missing, has no place, or differs in shape; or the
-            stored values are damaged.
+        UsageError: a variable is missing, has no place, or differs in shape.
+        DamagedCheckpoint: a value is not what its checksum says.
     """
-    with _local_copy(step_directory(run, step)) as directory:
-        prefix = os.path.join(directory, _WEIGHTS_NAME)
-        try:
-            check_names(prefix, step_directory(run, step), parts)
-            checkpoint = tf.train.Checkpoint(**parts)
-            checkpoint.read(prefix).assert_existing_objects_matched().expect_partial()
-        except (tf.errors.OpError, ValueError) as error:
-            raise _damaged(run, step, _first_line(error)) from error
+    variables = named_variables(parts)
+    with _stored_values(run, step) as stored:
+        check_names(stored.shapes, variables, step_directory(run, step))
+        for name, variable in variables.items():
+            variable.assign(stored.read(name))
 
 
-def remove(run: str, step: int) -> None:
-    """Removes a checkpoint; it is invisible from the first moment on."""
-    directory = step_directory(run, step)
-    storage.remove_file(storage.join(directory, STATE_NAME))
-    storage.remove_tree(directory)
+def restore_averages(run: str, step: int, model: LanguageModel) -> None:
+    """Restores a model with the averages of its weights, `optimizer/averages/i`.
 
-
-def step_directory(run: str, step: int) -> str:
-    """Returns the directory of a step's checkpoint."""
-    return storage.join(run, CHECKPOINTS_NAME, f"step-{step:08d}")
-
-
-def choose_step(run: str, step: int | None) -> int:
-    """Returns `step`, or the last complete checkpoint's if None.
+    Args:
+        run: the run's directory.
+        step: of a complete checkpoint.
+        model: its weights are numbered in the order of `weight_places`.
 
     Raises:
-        UsageError: there is no such complete checkpoint.
+        UsageError: a variable or an average is missing, or differs in shape.
+        DamagedCheckpoint: a value is not what its checksum says.
     """
-    found = steps(run)
-    if not found:
-        raise UsageError(
-            f"wanted a complete checkpoint in {run}, found none. Train it first"
-        )
-    if step is not None and step not in found:
-        raise UsageError(
-            f"wanted the checkpoint of step {step} in {run}, found steps "
-            f"{', '.join(map(str, found))}. Name one of these"
-        )
-    return found[-1] if step is None else step
-
-
-def _publish(directory: str, target: str, state: State) -> None:
-    """Makes the files in `directory` visible as the checkpoint `target`."""
-    names = sorted(os.listdir(directory))
-    fields: dict[str, Any] = dataclasses.asdict(state)
-    fields["files"] = {
-        name: os.path.getsize(os.path.join(directory, name)) for name in names
+    named = named_variables({"model": model})
+    averages = {
+        f"optimizer/averages/{index}": place.variable
+        for index, place in enumerate(weight_places(model))
     }
-    marker = (json.dumps(fields, indent=1) + "\n").encode()
-    if storage.is_cloud(target):
-        for name in names:
-            with (
-                open(os.path.join(directory, name), "rb") as source,
-                storage.atomic_file(storage.join(target, name)) as copy,
-            ):
-                shutil.copyfileobj(source, copy)
-        storage.write_atomically(storage.join(target, STATE_NAME), marker)
-        return
-    with open(os.path.join(directory, STATE_NAME), "wb") as file:
-        file.write(marker)
-    for name in [*names, STATE_NAME]:
-        _to_disk(os.path.join(directory, name))
-    # A half-removed checkpoint of this step, without its marker, may be in the way.
-    storage.remove_tree(target)
-    os.rename(directory, target)
+    sources = {id(variable): name for name, variable in averages.items()}
+    with _stored_values(run, step) as stored:
+        shapes = {
+            name: shape
+            for name, shape in stored.shapes.items()
+            if name in averages or not name.startswith("optimizer/")
+        }
+        check_names(shapes, {**named, **averages}, step_directory(run, step))
+        for name, variable in named.items():
+            variable.assign(stored.read(sources.get(id(variable), name)))
 
 
-def _to_disk(path: str) -> None:
-    """Waits until a file's bytes are on the disk, so a power cut cannot lose them."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _restore_model(run: str, step: int, model: LanguageModel) -> None:
+    restore(run, step, {"model": model})
+
+
+class _StoredValues:
+    """The values of one checkpoint by variable name."""
+
+    def __init__(self, run: str, step: int, prefix: str) -> None:
+        self._run, self._step = run, step
+        with self._damage_named():
+            self._reader = tf.train.load_checkpoint(prefix)
+        shapes: dict[str, list[int]] = self._reader.get_variable_to_shape_map()
+        self.shapes = {
+            key.removesuffix(VALUE_SUFFIX): tuple(shape)
+            for key, shape in shapes.items()
+            if key.endswith(VALUE_SUFFIX)
+        }
+        self._keys = sorted(shapes)
+
+    def read(self, name: str) -> np.ndarray:
+        """Returns a value, its checksum verified."""
+        with self._damage_named():
+            value: np.ndarray = self._reader.get_tensor(name + VALUE_SUFFIX)
+        return value
+
+    def check(self) -> None:
+        """Verifies the checksum of everything, the graph of objects included."""
+        for key in self._keys:
+            with self._damage_named():
+                self._reader.get_tensor(key)
+
+    @contextlib.contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (tf.errors.OpError, ValueError, IndexError) as error:
+            # The last is what an index with a wrong size in its footer raises.
+            raise DamagedCheckpoint(self._run, self._step, reason(error)) from None
 
 
 @contextlib.contextmanager
-def _hidden_directory(parent: str | None) -> Iterator[str]:
-    """Gives a fresh hidden directory, in the system's own place if parent is None."""
-    if parent is None:
-        with tempfile.TemporaryDirectory(prefix="quern-") as directory:
-            yield directory
-        return
-    directory = os.path.join(parent, f".{uuid.uuid4().hex}.tmp")
-    os.mkdir(directory)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+def _stored_values(run: str, step: int) -> Iterator[_StoredValues]:
+    """Opens a complete checkpoint's values; one in a bucket is copied here first."""
+    with _local_copy(step_directory(run, step)) as directory:
+        yield _StoredValues(run, step, os.path.join(directory, WEIGHTS_NAME))
+
+
+def _check_values(run: str, step: int) -> None:
+    with _stored_values(run, step) as stored:
+        stored.check()
 
 
 @contextlib.contextmanager
@@ -280,23 +267,3 @@ def _local_copy(directory: str) -> Iterator[str]:
             ):
                 shutil.copyfileobj(source, target)
         yield copy
-
-
-def _remove_leftovers(parent: str) -> None:
-    """Removes what a killed process left half-written."""
-    for name in os.listdir(parent):
-        if name.startswith(".") and name.endswith(".tmp"):
-            shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
-
-
-def _damaged(run: str, step: int, what: str) -> UsageError:
-    return UsageError(
-        f"wanted a whole checkpoint in {step_directory(run, step)}, {what}. Remove "
-        "that directory to go on from the checkpoint before it"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    """Returns what went wrong, without TensorFlow's names for nodes and operations."""
-    text = str(getattr(error, "message", None) or error).strip().splitlines()[0]
-    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*?\]", "", text)

@@ -8,15 +8,18 @@ Python function; a file (`--config`) and pairs (`--set`) only change what it giv
 import dataclasses
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from preprocessing import storage
 from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest
-from trainer.input_pipeline import DataConfig, check_divides, check_family
+from trainer.guard import GuardConfig
+from trainer.input_pipeline import DataConfig, check_family
 from trainer.loop import LoopConfig
+from trainer.losses import LossConfig
+from trainer.mixed_rows import common_length
 from trainer.models.language_model import ModelConfig, PrecisionConfig
 from trainer.optimizers import OptimizerConfig
 from trainer.overrides import changed, flattened, parse_pairs
@@ -30,6 +33,8 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     seed: int = 0
 
@@ -80,16 +85,16 @@ def with_pairs(config: RunConfig, pairs: Iterable[str]) -> RunConfig:
     return changed(config, parse_pairs(config, pairs))
 
 
-def resolved(config: RunConfig, manifest: Manifest) -> RunConfig:
-    """Returns `config` with what the dataset decides filled in.
+def resolved(config: RunConfig, manifests: Sequence[Manifest]) -> RunConfig:
+    """Returns `config` with what the datasets decide filled in.
 
     Raises:
-        UsageError: the dataset cannot be read at the sequence length asked for, or by
+        UsageError: a dataset cannot be read at the sequence length asked for, or by
             the family of models.
     """
-    length = config.data.sequence_length or manifest.sequence_length
-    check_divides(manifest, length)
-    check_family(manifest, config.model.family)
+    length = common_length(manifests, config.data.sequence_length)
+    for manifest in manifests:
+        check_family(manifest, config.model.family)
     data = dataclasses.replace(config.data, sequence_length=length)
     return dataclasses.replace(config, data=data)
 

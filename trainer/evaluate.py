@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from preprocessing.commands import CommandParser, run
+from trainer.step_flag import add_step_flag
 from trainer.tensorflow_logs import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _parser() -> CommandParser:
     add("--run", required=True, help="the run's directory")
     add("--data", required=True, help="a dataset with the run's tokenizer")
     add("--split", default="validation", help="which split of it")
-    add("--step", type=int, help="which checkpoint; the last one if left out")
+    add_step_flag(parser)
     add("--strategy", default="auto", help="as for quern-train")
     add("--logical_cpus", type=int, default=1, help="as for quern-train")
     return parser

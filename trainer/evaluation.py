@@ -9,6 +9,7 @@ summed by source.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -16,13 +17,16 @@ import tensorflow as tf
 from preprocessing.commands import UsageError, WorkError
 from preprocessing.manifest import Manifest, read_manifest
 from preprocessing.tokenizer import Tokenizer
+from trainer.batch import unpack_rows
 from trainer.checkpoints import open_run
+from trainer.functional import WeightPlace, called_with, weight_places
 from trainer.input_pipeline import Features, SubRows, check_family
-from trainer.losses import cross_entropy, target_nats
+from trainer.losses import target_nats
+from trainer.mixed_rows import JoinedRows
 from trainer.models.language_model import LanguageModel
 from trainer.run_directory import read_run
 from trainer.strategies import make_strategy
-from trainer.train_step import spread_rows, unpack_rows
+from trainer.train_step import spread_rows
 from trainer.workers import Workers, workers_of
 
 
@@ -60,14 +64,14 @@ class Evaluation:
         return self.nats / math.log(2) / self.text_bytes
 
 
-Evaluate = Callable[[SubRows, Callable[[], None]], Evaluation]
+Evaluate = Callable[[SubRows | JoinedRows, Callable[[], None]], Evaluation]
 
 
 def evaluate_run(
     run: str,
     dataset: str,
     split: str,
-    step: int | None,
+    step: int | Literal["best"] | None,
     strategy_name: str,
     logical_cpus: int,
 ) -> Evaluation | None:
@@ -77,7 +81,7 @@ def evaluate_run(
         run: the run's directory.
         dataset: a dataset encoded with the run's tokenizer.
         split: "train" or "validation".
-        step: which checkpoint; None is the last one.
+        step: which checkpoint: None is the last, "best" that of the lowest loss.
         strategy_name: as `--strategy`.
         logical_cpus: devices to split the CPU into.
 
@@ -106,7 +110,16 @@ def evaluate_run(
     data, replicas = files.config.data, strategy.num_replicas_in_sync
     micro = data.micro_batch_size or max(1, data.global_batch_size // replicas)
     sources = source_names(manifest, split)
-    evaluate = make_evaluate(opened.model, workers, counts, micro * replicas, sources)
+    places = weight_places(opened.model)
+    evaluate = make_evaluate(
+        opened.model,
+        places,
+        [place.variable for place in places],
+        workers,
+        counts,
+        micro * replicas,
+        sources,
+    )
     result = evaluate(rows, lambda: None)
     return result if workers.chief else None
 
@@ -129,6 +142,8 @@ def source_names(manifest: Manifest, split: str) -> tuple[str, ...]:
 
 def make_evaluate(
     model: LanguageModel,
+    places: Sequence[WeightPlace],
+    variables: Sequence[Any],
     workers: Workers,
     counts: np.ndarray,
     batch_rows: int,
@@ -138,6 +153,8 @@ def make_evaluate(
 
     Args:
         model: made in the strategy's scope.
+        places: the model's weights.
+        variables: what stands in for them, in the same order: themselves or averages.
         workers: the processes that share the work; all call the function together.
         counts: bytes each id stands for, int32 [vocab_size].
         batch_rows: rows of a batch over all replicas, a multiple of them.
@@ -146,38 +163,36 @@ def make_evaluate(
     Returns:
         `evaluate(rows, between_batches)`; `between_batches` may raise to end it.
     """
-    strategy = workers.strategy
 
     def on_replica(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns nats, weight and bytes of each source, or of all: `[sources, 3]`."""
         batch = unpack_rows(features)
-        hidden = model(
-            batch.inputs, batch.segment_ids, batch.positions, prefix=batch.prefix
-        )
+        values = [tf.convert_to_tensor(variable) for variable in variables]
+        with called_with(places, values):
+            hidden = model(
+                batch.inputs, batch.segment_ids, batch.positions, prefix=batch.prefix
+            )
+            nats = target_nats(model, hidden, batch.targets)
         sizes = tf.gather(tf.constant(counts, tf.float32), batch.targets)
-        if not sources:
-            nats, weight = cross_entropy(model, hidden, batch.targets, batch.weights)
-            return tf.stack([[nats, weight, tf.reduce_sum(sizes * batch.weights)]])
-        nats = target_nats(model, hidden, batch.targets)
         columns = [tf.reshape(nats, batch.weights.shape), tf.ones_like(sizes), sizes]
         by_row = [tf.reduce_sum(x * batch.weights, axis=1) for x in columns]
         # All segments of a row are of one source.
+        numbers = (
+            features["sources"][:, 0] if sources else tf.zeros_like(by_row[0], tf.int32)
+        )
         return tf.math.unsorted_segment_sum(
-            tf.stack(by_row, axis=1), features["sources"][:, 0], len(sources)
+            tf.stack(by_row, axis=1), numbers, max(1, len(sources))
         )
 
-    @tf.function(autograph=False)
-    def sums(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        results = strategy.run(on_replica, args=(features,))
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, results, axis=None)
+    sums = _summing(workers, on_replica)
 
-    def evaluate(rows: SubRows, between_batches: Callable[[], None]) -> Evaluation:
+    def evaluate(
+        rows: SubRows | JoinedRows, between_batches: Callable[[], None]
+    ) -> Evaluation:
         # float64: a batch's float32 sums are added exactly enough
         total = np.zeros((max(1, len(sources)), 3))
         for start in range(0, rows.num_rows, batch_rows):
-            batch = _padded_batch(rows, start, batch_rows, workers)
-            placed = {n: spread_rows(strategy, x, axis=0) for n, x in batch.items()}
-            total += sums(placed).numpy()
+            total += sums(_padded_batch(rows, start, batch_rows, workers))
             between_batches()
         if not total[:, 1].any():
             raise WorkError(
@@ -187,6 +202,32 @@ def make_evaluate(
         return _evaluation(total, sources)
 
     return evaluate
+
+
+def _summing(
+    workers: Workers, on_replica: Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
+) -> Callable[[Features], np.ndarray]:
+    """Returns a function that sums `on_replica` over a batch's rows on all replicas."""
+    strategy, coordinator = workers.strategy, workers.coordinator
+    if coordinator is not None:
+        on_worker = coordinator.on_replica(on_replica)
+
+        def on_one_worker(batch: Features) -> np.ndarray:
+            features = {name: tf.constant(x, tf.int32) for name, x in batch.items()}
+            return coordinator.map(on_worker, [(features,)])[0]
+
+        return on_one_worker
+
+    @tf.function(autograph=False)
+    def run(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        results = strategy.run(on_replica, args=(features,))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, results, axis=None)
+
+    def on_all_replicas(batch: Features) -> np.ndarray:
+        placed = {n: spread_rows(strategy, x, axis=0) for n, x in batch.items()}
+        return run(placed).numpy()
+
+    return on_all_replicas
 
 
 def _evaluation(total: np.ndarray, sources: Sequence[str]) -> Evaluation:
@@ -201,7 +242,7 @@ def _evaluation(total: np.ndarray, sources: Sequence[str]) -> Evaluation:
 
 
 def _padded_batch(
-    rows: SubRows, start: int, batch_rows: int, workers: Workers
+    rows: SubRows | JoinedRows, start: int, batch_rows: int, workers: Workers
 ) -> Features:
     """Returns this worker's share of a batch; rows past the end weigh nothing."""
     share = batch_rows // workers.count

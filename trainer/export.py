@@ -19,6 +19,7 @@ from preprocessing.commands import CommandParser, UsageError, WorkError, run
 from preprocessing.manifest import Manifest
 from preprocessing.releases import SAVED_MODEL_NAME
 from trainer.publish import choose_version, staged
+from trainer.step_flag import add_step_flag
 from trainer.tensorflow_logs import quiet_tensorflow
 
 
@@ -94,12 +95,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="MODELS/NAME",
         help="the model's directory; its last part is the name clients use",
     )
-    parser.add_argument(
-        "--step",
-        type=int,
-        metavar="N",
-        help="checkpoint to export (default: the newest)",
-    )
+    add_step_flag(parser)
     parser.add_argument(
         "--version",
         type=int,

@@ -12,17 +12,15 @@ long document do; with S = 6, d = 3 and segments A and B:
 so every target of the stored row stays a target once, and positions restart.
 """
 
-import time
-from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest
 from preprocessing.shards import Shards
-from trainer.row_order import RowOrder
+from trainer.batch_schedule import BatchSchedule
 
 Features = dict[str, np.ndarray]
 
@@ -36,11 +34,19 @@ class DataConfig:
         global_batch_size: rows of one step over all replicas and micro-batches.
         micro_batch_size: rows a replica puts through the model at once; smaller values
             accumulate gradients and save memory. None is a replica's whole share.
+        weights: how much each of several datasets gives to the stream, numbers with
+            commas between them; empty is in proportion to their rows.
+        initial_batch_size: rows of the first step, where batches grow up to
+            global_batch_size; a divisor of it.
+        ramp_steps: steps before they are of that size.
     """
 
     sequence_length: int | None = None
     global_batch_size: int = 32
     micro_batch_size: int | None = None
+    weights: str = ""
+    initial_batch_size: int | None = None
+    ramp_steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("sequence_length", "global_batch_size", "micro_batch_size"):
@@ -49,12 +55,23 @@ class DataConfig:
                 raise UsageError(
                     f"wanted data.{name} of 1 or more, found {value}. Raise it"
                 )
+        _ = self.batch_schedule  # Refuses a ramp that cannot be.
+
+    @property
+    def batch_schedule(self) -> BatchSchedule:
+        """Rows of each step."""
+        return BatchSchedule(
+            self.global_batch_size, self.initial_batch_size, self.ramp_steps
+        )
 
 
 class SubRows:
     """One split of a dataset, addressed by sub-row at a chosen sequence length.
 
     Attributes:
+        dataset: the dataset's directory.
+        manifest: its manifest.
+        split: which split.
         sequence_length: inputs of a sub-row.
         counts: values of each feature that `read` gives.
         num_rows: sub-rows of the split.
@@ -70,6 +87,7 @@ class SubRows:
                 what the manifest says.
         """
         check_divides(manifest, sequence_length)
+        self.dataset, self.manifest, self.split = dataset, manifest, split
         self.sequence_length = sequence_length
         self._per_row = manifest.sequence_length // sequence_length
         self._shards = Shards(dataset, manifest, split)
@@ -102,6 +120,30 @@ class SubRows:
             return {name: array.astype(np.int32) for name, array in features.items()}
         starts = places * self.sequence_length
         return cut_rows(features, starts, self.sequence_length)
+
+    def stored(self, row: int) -> tuple[int, tuple[int, ...]]:
+        """Returns the stored row that a sub-row is of, and which of its segments.
+
+        Raises:
+            WorkError: the record is damaged; names the shard.
+        """
+        number, place = divmod(row, self._per_row)
+        lengths = self._shards.read(np.array([number]))["segment_lengths"][0]
+        length = self.sequence_length
+        return number, segments_inside(lengths, place * length, length)
+
+
+def segments_inside(lengths: np.ndarray, start: int, length: int) -> tuple[int, ...]:
+    """Returns which segments have ids in a window, as `cut_rows` clips them.
+
+    Args:
+        lengths: of a row's segments, zero padded, [max_segments].
+        start: first id of the window.
+        length: its inputs; it has one id more.
+    """
+    ends = np.cumsum(lengths, dtype=np.int64)
+    inside = (ends > start) & (ends - lengths <= start + length) & (lengths > 0)
+    return tuple(np.flatnonzero(inside).tolist())
 
 
 def check_divides(manifest: Manifest, sequence_length: int) -> None:
@@ -159,106 +201,3 @@ def cut_rows(features: Features, starts: np.ndarray, length: int) -> Features:
     if "sources" in features:
         cut["sources"] = np.take_along_axis(features["sources"], order, axis=1)
     return {name: array.astype(np.int32) for name, array in cut.items()}
-
-
-@dataclass(frozen=True)
-class Block:
-    """The rows of one inner loop.
-
-    Attributes:
-        features: what `SubRows.read` gives, each int32 [steps, batch, count]; `batch`
-            is this worker's.
-        first_row: stream position of the block's first row.
-        end_row: stream position after its last one, over all workers.
-        wait_seconds: how long the caller was kept waiting for it.
-    """
-
-    features: Features
-    first_row: int
-    end_row: int
-    wait_seconds: float
-
-    @property
-    def num_steps(self) -> int:
-        """Steps the block feeds."""
-        return len(self.features["tokens"])
-
-    @property
-    def num_rows(self) -> int:
-        """Rows the block feeds over all workers."""
-        return self.end_row - self.first_row
-
-
-class TrainingRows:
-    """The endless stream of training rows, entered at any number of rows consumed."""
-
-    def __init__(
-        self,
-        rows: SubRows,
-        global_batch_size: int,
-        seed: int,
-        worker: int = 0,
-        num_workers: int = 1,
-    ) -> None:
-        """Fixes the stream that worker `worker` of `num_workers` sees.
-
-        Args:
-            rows: the training split.
-            global_batch_size: rows of a step over all workers, a multiple of them.
-            seed: what later epochs are permuted by.
-            worker: which equal part of every batch this process reads.
-            num_workers: processes that share a batch.
-
-        Raises:
-            UsageError: the split has no rows.
-        """
-        if not rows.num_rows:
-            raise UsageError(
-                "wanted rows to train on, found an empty training split. Prepare a "
-                "larger corpus or a smaller --validation_fraction"
-            )
-        self._rows = rows
-        self._order = RowOrder(rows.num_rows, seed)
-        self._batch = global_batch_size
-        self._share = global_batch_size // num_workers
-        self._offset = worker * self._share
-
-    def blocks(
-        self, rows_consumed: int, steps_per_block: Iterable[int]
-    ) -> Generator[Block, None, None]:
-        """Yields one block per entry of `steps_per_block`, from `rows_consumed` on.
-
-        A background thread reads the next block while the caller uses this one.
-        """
-        with ThreadPoolExecutor(1, thread_name_prefix="rows") as pool:
-            reading = None
-            for steps in steps_per_block:
-                ahead = pool.submit(self._read, rows_consumed, steps)
-                rows_consumed += steps * self._batch
-                if reading is not None:
-                    yield _timed(reading)
-                reading = ahead
-            if reading is not None:
-                yield _timed(reading)
-
-    def _read(self, first_row: int, steps: int) -> Block:
-        count = steps * self._batch
-        rows = self._order.rows(first_row, count)
-        mine = rows.reshape(steps, self._batch)[
-            :, self._offset : self._offset + self._share
-        ]
-        features = self._rows.read(mine.ravel())
-        shape = (steps, self._share, -1)
-        return Block(
-            {name: array.reshape(shape) for name, array in features.items()},
-            first_row,
-            end_row=first_row + count,
-            wait_seconds=0.0,
-        )
-
-
-def _timed(reading: Future[Block]) -> Block:
-    """Waits for a block and notes for how long."""
-    began = time.perf_counter()
-    block = reading.result()
-    return replace(block, wait_seconds=time.perf_counter() - began)

@@ -6,8 +6,9 @@
     {"step", "validation_loss", "bits_per_byte"}       per evaluation, and of a mixture
         "sources": {name: {"loss", "bits_per_byte", "tokens"}}
 
-Resuming removes whatever lies past the restored step from both. A run in a bucket is
-kept in a local directory and uploaded whenever a checkpoint is written.
+TensorBoard also shows curves that are no part of that file, and text samples. Resuming
+removes whatever lies past the restored step from both. A run in a bucket is kept in a
+local directory and uploaded whenever a checkpoint is written.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,20 +125,31 @@ class MetricsFiles:
         truncate_events(self._directory, restored_step)
         self._writer = tf.summary.create_file_writer(self._directory)
 
-    def append(self, line: TrainingLine | EvaluationLine) -> None:
-        """Writes one line to both files."""
+    def append(
+        self,
+        line: TrainingLine | EvaluationLine,
+        curves: Mapping[str, float] | None = None,
+    ) -> None:
+        """Writes one line to both files; `curves` are for TensorBoard alone."""
         values = dataclasses.asdict(line)
         sources = values.pop("sources", {})
         with open(os.path.join(self._directory, METRICS_NAME), "a") as file:
             written = {**values, "sources": sources} if sources else values
             file.write(json.dumps(written) + "\n")
-        curves = {name: value for name, value in values.items() if name != "step"}
+        shown = {name: value for name, value in values.items() if name != "step"}
         for source, numbers in sources.items():
-            curves[f"validation/{source}/bits_per_byte"] = numbers["bits_per_byte"]
+            shown[f"validation/{source}/bits_per_byte"] = numbers["bits_per_byte"]
         with self._writer.as_default(step=line.step):
-            for name, value in curves.items():
+            for name, value in {**shown, **(curves or {})}.items():
                 if value is not None:
                     tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def append_texts(self, step: int, texts: Sequence[str]) -> None:
+        """Writes texts in Markdown for TensorBoard, as `samples/0` and so on."""
+        with self._writer.as_default(step=step):
+            for index, text in enumerate(texts):
+                tf.summary.text(f"samples/{index}", text)
         self._writer.flush()
 
     def publish(self) -> None:

@@ -1,22 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW, Adam and SGD: one update of all weights from reduced, clipped gradients.
+"""The optimizer: one update of all weights from reduced, clipped gradients.
 
-The state is a `tf.Module`, so a checkpoint names it by attribute. An update runs in
-cross-replica context (see `trainer.train_step`) and is skipped as a whole, moments
-included, where the caller says so; step and schedule advance all the same.
+What a weight's update is stands in `trainer.update_rules`; here each weight is given
+its rule and its state. The state is a `tf.Module`, so a checkpoint names it by
+attribute. An update runs in cross-replica context (see `trainer.train_step`) and is
+skipped as a whole, state included, where the caller says so; step and schedule advance
+all the same.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from preprocessing.commands import UsageError, suggest
-from trainer.schedules import SCHEDULES, learning_rate
+from trainer.functional import pieces, zeros_beside
+from trainer.schedules import SCHEDULES, decay_start, learning_rate
+from trainer.update_rules.adafactor import factored_update, unfactored_update
+from trainer.update_rules.adam import adam_update
+from trainer.update_rules.factors import Factors
+from trainer.update_rules.lion import lion_update
+from trainer.update_rules.muon import fused_widths, is_block_matrix, muon_update
+from trainer.update_rules.sgd import momentum_update, sgd_update
 
-OPTIMIZERS = ("adamw", "adam", "sgd")
+OPTIMIZERS = ("adamw", "adam", "sgd", "adafactor", "lion", "muon")
+# Their rules need a matrix whole; a parameter server may keep it in pieces.
+WHOLE_MATRIX = ("adafactor", "muon")
+_DECAYING = ("adamw", "lion", "muon")
 
 
 @dataclass(frozen=True)
@@ -25,17 +38,29 @@ class OptimizerConfig:
 
     Attributes:
         name: "adamw" (Loshchilov and Hutter 2019, arXiv 1711.05101), "adam" (Kingma
-            and Ba 2015, arXiv 1412.6980) or "sgd" (plain, no momentum).
+            and Ba 2015, arXiv 1412.6980), "sgd", "adafactor" (whose rate is relative
+            to the weights' size), "lion", or "muon" for the blocks' matrices and adamw
+            for the rest. Each is described in its file of `trainer/update_rules`.
         peak_learning_rate: the rate at the end of the warm-up.
         warmup_steps: updates of linear warm-up.
-        schedule: "cosine" to final_fraction at the run's last step, or "constant".
-        final_fraction: share of the peak that cosine ends at.
-        weight_decay: of adamw, times the learning rate, on matrices alone: norm scales
-            and biases do not decay. Adam and SGD have none.
+        schedule: "cosine" or "linear" to final_fraction at the run's last step, "wsd"
+            (the peak until decay_steps before the end, then linear to
+            final_fraction), "inverse_sqrt" or "constant".
+        final_fraction: share of the peak that cosine, linear and wsd end at.
+        decay_steps: updates of wsd's decay; None is a tenth of the run.
+        weight_decay: of adamw, lion and muon, times the learning rate, on matrices
+            alone: norm scales and biases do not decay. The others have none.
+        decay_embeddings: whether embedding and output matrix decay too.
         clip_norm: largest global gradient norm; 0 turns clipping off.
-        beta1: decay of the first moment.
-        beta2: decay of the second moment; 0.95 as GPT-3 (arXiv 2005.14165, appendix B).
-        epsilon: added to the root of the bias-corrected second moment.
+        beta1: decay of adam's first moment, and lion's blend.
+        beta2: decay of adam's second moment, 0.95 as GPT-3 (arXiv 2005.14165, appendix
+            B), and of lion's momentum.
+        epsilon: added to the root of adam's bias-corrected second moment.
+        momentum: of sgd; 0 is plain and keeps no state.
+        muon_momentum: of muon's matrices; 0.95 as Jordan's.
+        ema_decay: of an exponential moving average of the weights, which starts at the
+            initial weights; 0 keeps none. The decay of update t, from 0, is at most
+            (1 + t) / (10 + t), so that a short run does not average what it began with.
     """
 
     name: str = "adamw"
@@ -43,11 +68,16 @@ class OptimizerConfig:
     warmup_steps: int = 100
     schedule: str = "cosine"
     final_fraction: float = 0.1
+    decay_steps: int | None = None
     weight_decay: float = 0.1
+    decay_embeddings: bool = True
     clip_norm: float = 1.0
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
+    momentum: float = 0.0
+    muon_momentum: float = 0.95
+    ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
         for key, known in (("name", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -63,93 +93,183 @@ class OptimizerConfig:
                     f"wanted optimizer.{key} of 0 or more, found {getattr(self, key)}. "
                     "Raise it"
                 )
-        for key in ("peak_learning_rate", "epsilon"):
-            if not getattr(self, key) > 0:
+        for key in ("peak_learning_rate", "epsilon", "decay_steps"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
                 raise UsageError(
-                    f"wanted optimizer.{key} above 0, found {getattr(self, key)}. "
-                    "Raise it"
+                    f"wanted optimizer.{key} above 0, found {value}. Raise it"
                 )
-        for key in ("beta1", "beta2"):
+        for key in ("beta1", "beta2", "momentum", "muon_momentum", "ema_decay"):
             if not 0 <= getattr(self, key) < 1:
                 raise UsageError(
                     f"wanted optimizer.{key} in [0, 1), found {getattr(self, key)}. "
                     "Lower it"
                 )
 
+    def check_fits(self, total_steps: int) -> None:
+        """Checks that the schedule fits into a run.
 
-class Factors(NamedTuple):
-    """The scalars of one update.
+        Raises:
+            UsageError: warm-up and decay are longer than the run.
+        """
+        if self.schedule == "wsd":
+            decay_start(total_steps, self.warmup_steps, self.decay_steps)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one weight is updated.
 
     Attributes:
-        rate: float32, the learning rate, 0 for a skipped update.
-        betas: float32 `[2]`, the decay of both moments, 1 for a skipped update.
-        powers: float32 `[2]`, beta1^t and beta2^t, t counting the updates not skipped.
-        skipped: int64, 1 for a skipped update, else 0.
+        slots: the shapes of its state, by the list of `Optimizer` that holds it.
+        change: `change(weight, gradient, factors, *state)`, the state in their order.
     """
 
-    rate: tf.Tensor
-    betas: tf.Tensor
-    powers: tf.Tensor
-    skipped: tf.Tensor
+    slots: Mapping[str, Sequence[int]]
+    change: Callable[..., None]
+
+
+def rule_of(config: OptimizerConfig, name: str, shape: Sequence[int]) -> Rule:
+    """Returns the rule of one weight.
+
+    Args:
+        config: how weights are updated.
+        name: the weight's path in the model, like `layers/0/attention/qkv`.
+        shape: its shape.
+    """
+    one = {"first_moments": shape}
+    decay = _weight_decay(config, name, len(shape))
+    if config.name == "sgd":
+        if config.momentum:
+            return Rule(one, momentum_update)
+        return Rule({}, sgd_update)
+    if config.name == "lion":
+        return Rule(one, partial(lion_update, weight_decay=decay))
+    if config.name == "adafactor":
+        if len(shape) < 2:
+            return Rule({"second_moments": shape}, unfactored_update)
+        rows, columns = shape[:-1], [*shape[:-2], shape[-1]]
+        return Rule({"row_moments": rows, "column_moments": columns}, factored_update)
+    if config.name == "muon" and is_block_matrix(name, len(shape)):
+        widths = fused_widths(name, shape)
+        return Rule(one, partial(muon_update, widths=widths, weight_decay=decay))
+    two = {"first_moments": shape, "second_moments": shape}
+    change = partial(adam_update, weight_decay=decay, epsilon=config.epsilon)
+    return Rule(two, change)
+
+
+def state_size(config: OptimizerConfig, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Returns the scalars of an optimizer's state, averages included.
+
+    Args:
+        config: how weights are updated.
+        shapes: the shapes of the weights by their names.
+    """
+    slots = [
+        slot
+        for name, shape in shapes.items()
+        for slot in rule_of(config, name, shape).slots.values()
+    ]
+    averages = list(shapes.values()) if config.ema_decay else []
+    return sum(math.prod(shape) for shape in (*slots, *averages))
 
 
 class Optimizer(tf.Module):
-    """Counters and moments of a run, and the update that advances them.
+    """Counters and state of a run, and the update that advances them.
+
+    Each list holds the state of those weights whose rule has it, in their order.
 
     Attributes:
         step: int64, updates asked for, skipped ones included.
         skipped: int64, updates skipped because a gradient was not finite.
-        first_moments: one per weight, in the order of the weights; empty for SGD.
-        second_moments: likewise.
+        first_moments: of adam; the momentum of sgd, lion and muon.
+        second_moments: of adam; of adafactor's weights that are no matrices.
+        row_moments: of adafactor's matrices, second moments averaged over each row.
+        column_moments: likewise over each column.
+        averages: moving averages of all weights, or none.
     """
 
     def __init__(
         self,
-        variables: Sequence[tf.Variable],
+        variables: Sequence[Any],
+        names: Sequence[str],
         config: OptimizerConfig,
         total_steps: int,
     ) -> None:
-        """Makes fresh state for `variables`; call it inside `strategy.scope()`."""
+        """Makes fresh state; call it inside `strategy.scope()`.
+
+        Args:
+            variables: the weights; a parameter server may keep one in pieces.
+            names: their paths in the model, like `layers/0/attention/qkv`.
+            config: how they are updated.
+            total_steps: where the schedule ends.
+
+        Raises:
+            UsageError: the schedule does not fit into the run.
+        """
         super().__init__()
+        config.check_fits(total_steps)
         self.config, self.total_steps = config, total_steps
         self.step = _counter("step")
         self.skipped = _counter("skipped")
-        moments = [] if config.name == "sgd" else variables
-        self.first_moments = [_zeros("first_moment", v) for v in moments]
-        self.second_moments = [_zeros("second_moment", v) for v in moments]
+        self.first_moments: list[Any] = []
+        self.second_moments: list[Any] = []
+        self.row_moments: list[Any] = []
+        self.column_moments: list[Any] = []
+        self.averages: list[Any] = []
+        rules = [
+            rule_of(config, name, variable.shape.as_list())
+            for name, variable in zip(names, variables, strict=True)
+        ]
+        for rule, variable in zip(rules, variables, strict=True):
+            for slot, shape in rule.slots.items():
+                getattr(self, slot).append(_made(variable, slot, shape))
+        if config.ema_decay:
+            self.averages += [_copied(variable) for variable in variables]
+        self._rules = rules
 
-    def learning_rate(self) -> tf.Tensor:
-        """Returns the rate of the next update."""
+    def learning_rate(self, step: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the rate of the next update, or of update number `step`, from 0."""
         config = self.config
         return learning_rate(
-            tf.convert_to_tensor(self.step),
+            tf.convert_to_tensor(self.step) if step is None else step,
             peak=config.peak_learning_rate,
             warmup_steps=config.warmup_steps,
             schedule=config.schedule,
             final_fraction=config.final_fraction,
+            decay_steps=config.decay_steps,
             total_steps=self.total_steps,
         )
 
-    def factors(self, accepted: tf.Tensor) -> Factors:
-        """Returns what the next update multiplies by; for use in replica context.
+    def factors(self, accepted: tf.Tensor, step: tf.Tensor | None = None) -> Factors:
+        """Returns the scalars of the next update; for use in replica context.
 
         Args:
-            accepted: bool, whether weights and moments change at all.
+            accepted: bool, whether weights and state change at all.
+            step: int64, the update's number from 0; None is the next one's. Several
+                asynchronous workers share the counter, so they number their own.
         """
         config = self.config
-        count = tf.cast(self.step - self.skipped + 1, tf.float32)
+        now = self.step if step is None else step
+        count = tf.cast(now - self.skipped + 1, tf.float32)
+        muon = config.name == "muon"
+        momentum = config.muon_momentum if muon else config.momentum
+        average = tf.minimum(config.ema_decay, count / (9.0 + count))
         # A decay rate of 1 leaves a moment exactly as it is.
         return Factors(
-            rate=tf.where(accepted, self.learning_rate(), 0.0),
+            rate=tf.where(accepted, self.learning_rate(step), 0.0),
             betas=tf.where(accepted, [config.beta1, config.beta2], [1.0, 1.0]),
             powers=tf.pow([config.beta1, config.beta2], count),
+            momentum=tf.where(accepted, momentum, 1.0),
+            square_decay=tf.where(accepted, 1.0 - tf.pow(count, -0.8), 1.0),
+            average_share=tf.where(accepted, 1.0 - average, 0.0),
             skipped=tf.cast(~accepted, tf.int64),
         )
 
     def update(
         self,
         strategy: tf.distribute.Strategy,
-        variables: Sequence[tf.Variable],
+        variables: Sequence[Any],
         gradients: Sequence[tf.Tensor],
         factors: Factors,
     ) -> None:
@@ -158,100 +278,64 @@ class Optimizer(tf.Module):
         Args:
             strategy: the strategy that owns the weights.
             variables: the weights the state was made for, in the same order.
-            gradients: one per weight, equal on all replicas and finite.
+            gradients: one per weight, whole, equal on all replicas and finite; zeros
+                where the update is skipped.
             factors: what `factors` returned, equal on all replicas.
         """
-        if self.config.name == "sgd":
-            for variable, gradient in zip(variables, gradients, strict=True):
-                _on_each_device(strategy, variable, _descend, (gradient, factors.rate))
-        else:
-            self._update_adam(strategy, variables, gradients, factors)
+        lists = {
+            slot: iter(getattr(self, slot))
+            for rule in self._rules
+            for slot in rule.slots
+        }
+        for rule, variable, gradient in zip(
+            self._rules, variables, gradients, strict=True
+        ):
+            state = [next(lists[slot]) for slot in rule.slots]
+            for piece, part, *slots in _piecewise(variable, gradient, state):
+                arguments = (part, factors, *slots)
+                _on_each_device(strategy, piece, rule.change, arguments)
+        if self.averages:
+            self._follow(strategy, variables, factors.average_share)
         _on_each_device(strategy, self.step, _add, (1,))
         _on_each_device(strategy, self.skipped, _add, (factors.skipped,))
 
-    def _update_adam(
+    def _follow(
         self,
         strategy: tf.distribute.Strategy,
-        variables: Sequence[tf.Variable],
-        gradients: Sequence[tf.Tensor],
-        factors: Factors,
+        variables: Sequence[Any],
+        share: tf.Tensor,
     ) -> None:
-        config = self.config
-        decay = config.weight_decay if config.name == "adamw" else 0.0
-        for variable, first, second, gradient in zip(
-            variables,
-            self.first_moments,
-            self.second_moments,
-            gradients,
-            strict=True,
-        ):
-            change = partial(
-                adam_update,
-                weight_decay=decay if variable.shape.rank > 1 else 0.0,
-                epsilon=config.epsilon,
-            )
-            scalars = (factors.rate, factors.betas, factors.powers)
-            _on_each_device(
-                strategy, variable, change, (gradient, first, second, *scalars)
-            )
+        """Moves the averages towards the weights."""
+        for average, variable in zip(self.averages, variables, strict=True):
+            for old, new in zip(pieces(average), pieces(variable), strict=True):
+                _on_each_device(strategy, old, _approach, (new, share))
 
 
-def adam_update(
-    variable: tf.Variable,
-    gradient: tf.Tensor,
-    first: tf.Variable,
-    second: tf.Variable,
-    rate: tf.Tensor,
-    betas: tf.Tensor,
-    powers: tf.Tensor,
-    *,
-    weight_decay: float,
-    epsilon: float,
-) -> None:
-    """Applies Algorithm 2 of AdamW (arXiv 1711.05101) to one variable.
-
-        w <- w - rate * weight_decay * w
-        m <- beta1 * m + (1 - beta1) * g
-        v <- beta2 * v + (1 - beta2) * g^2
-        w <- w - rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
-
-    TensorFlow's kernel does the last three in one pass over memory (written as ten
-    operations they took 8 % of a step). It wants the second form of Adam's section 2,
-    whose epsilon is ours times sqrt(1 - beta2^t).
-
-    Args:
-        variable: w.
-        gradient: g.
-        first: m.
-        second: v.
-        rate: float32 scalar.
-        betas: float32 `[2]`.
-        powers: float32 `[2]`, beta1^t and beta2^t at this update's t, from 1.
-        weight_decay: share of the rate taken off the weight.
-        epsilon: keeps the quotient finite.
-    """
-    if weight_decay:
-        variable.assign(variable * (1.0 - rate * weight_decay), read_value=False)
-    tf.raw_ops.ResourceApplyAdam(
-        var=variable.handle,
-        m=first.handle,
-        v=second.handle,
-        beta1_power=powers[0],
-        beta2_power=powers[1],
-        lr=rate,
-        beta1=betas[0],
-        beta2=betas[1],
-        epsilon=epsilon * tf.sqrt(1.0 - powers[1]),
-        grad=gradient,
-    )
+def _weight_decay(config: OptimizerConfig, name: str, rank: int) -> float:
+    """Returns the weight decay of one weight."""
+    if config.name not in _DECAYING or rank < 2:
+        return 0.0
+    if "vocabulary" in name.split("/") and not config.decay_embeddings:
+        return 0.0
+    return config.weight_decay
 
 
-def _descend(variable: tf.Variable, gradient: tf.Tensor, rate: tf.Tensor) -> None:
-    variable.assign_sub(rate * gradient, read_value=False)
+def _piecewise(
+    variable: Any, gradient: tf.Tensor, state: Sequence[Any]
+) -> Iterable[tuple[Any, ...]]:
+    """Returns (piece, its rows of the gradient, its pieces of the state) of each."""
+    parts = pieces(variable)
+    rows = [part.shape[0] for part in parts] if len(parts) > 1 else []
+    gradients = tf.split(gradient, rows) if rows else [gradient]
+    return zip(parts, gradients, *map(pieces, state), strict=True)
 
 
 def _add(variable: tf.Variable, amount: tf.Tensor) -> None:
     variable.assign_add(tf.cast(amount, variable.dtype), read_value=False)
+
+
+def _approach(average: tf.Variable, weight: tf.Variable, share: tf.Tensor) -> None:
+    average.assign_add(share * (weight - average), read_value=False)
 
 
 def _on_each_device(
@@ -273,5 +357,15 @@ def _counter(name: str) -> tf.Variable:
     )
 
 
-def _zeros(name: str, like: tf.Variable) -> tf.Variable:
-    return tf.Variable(tf.zeros(like.shape, like.dtype), trainable=False, name=name)
+def _made(variable: Any, name: str, shape: Sequence[int]) -> Any:
+    """Makes a slot of zeros: beside the weight where it has the weight's shape."""
+    if list(shape) == variable.shape.as_list():
+        return zeros_beside(variable, name)
+    return tf.Variable(tf.zeros(shape, variable.dtype), trainable=False, name=name)
+
+
+def _copied(variable: Any) -> Any:
+    average = zeros_beside(variable, "average")
+    for new, old in zip(pieces(average), pieces(variable), strict=True):
+        new.assign(old)
+    return average

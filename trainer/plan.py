@@ -4,16 +4,22 @@
 Whatever can be known to be wrong from flags, files and devices is found here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest, read_manifest
 from trainer.config import RunConfig, resolved, with_file, with_pairs
-from trainer.models.model import build_model
+from trainer.layout import Layout
+from trainer.mixed_rows import (
+    check_mixable,
+    combined_hash,
+    dataset_names,
+    mixing_weights,
+)
 from trainer.presets import preset
 from trainer.run_directory import is_run, read_run
-from trainer.strategies import make_strategy
-from trainer.train_step import Layout
+from trainer.strategies import check_sharding, make_strategy
 from trainer.workers import Workers, workers_of
 
 
@@ -27,11 +33,40 @@ class ConfigSource:
 
 
 @dataclass(frozen=True)
+class Data:
+    """The datasets of a run.
+
+    Attributes:
+        paths: where they are.
+        manifests: what they are; the first speaks for the tokenizer.
+        weights: share of the training rows that each gives, summing to 1.
+    """
+
+    paths: tuple[str, ...]
+    manifests: tuple[Manifest, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def manifest(self) -> Manifest:
+        """The first dataset's."""
+        return self.manifests[0]
+
+    @property
+    def hash(self) -> str:
+        """What a run is bound to: a dataset's hash, or one of all and their weights."""
+        return combined_hash(self.manifests, self.weights)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A short name of each."""
+        return dataset_names(self.paths)
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run whose flags have been found to make sense."""
 
-    dataset: str
-    manifest: Manifest
+    data: Data
     config: RunConfig
     layout: Layout
     workers: Workers
@@ -39,29 +74,62 @@ class Plan:
     @property
     def sequence_length(self) -> int:
         """Inputs per row."""
-        return self.config.data.sequence_length or self.manifest.sequence_length
+        length = self.config.data.sequence_length
+        return length or self.data.manifest.sequence_length
 
 
 def plan(
-    dataset: str,
+    datasets: Sequence[str],
     run: str | None,
     source: ConfigSource,
     strategy_name: str,
     logical_cpus: int,
+    connect_timeout: float,
 ) -> Plan:
-    """Reads the dataset's manifest and settles the configuration and strategy.
+    """Reads the datasets' manifests and settles the configuration and strategy.
 
     Raises:
         UsageError: any of them is not what it should be.
     """
-    manifest = read_manifest(dataset)
-    config = resolved(configure(source, run), manifest)
-    strategy = make_strategy(strategy_name, logical_cpus)
+    data, config = read_data(datasets, run, source)
+    check_sharding(strategy_name, config.optimizer.name)
+    strategy = make_strategy(
+        strategy_name, logical_cpus, connect_timeout=connect_timeout
+    )
     replicas = strategy.num_replicas_in_sync
+    layout = spread(config, replicas)
+    return Plan(data, config, layout, workers_of(strategy))
+
+
+def read_data(
+    datasets: Sequence[str], run: str | None, source: ConfigSource
+) -> tuple[Data, RunConfig]:
+    """Returns the datasets of a run and its configuration, which must fit.
+
+    Raises:
+        UsageError: they do not, or cannot be read.
+    """
+    manifests = tuple(read_manifest(dataset) for dataset in datasets)
+    names = dataset_names(datasets)
+    check_mixable(manifests, names)
+    config = resolved(configure(source, run), manifests)
+    length = config.data.sequence_length or 1
+    sizes = [m.splits["train"].rows * (m.sequence_length // length) for m in manifests]
+    weights = mixing_weights(config.data.weights, sizes)
+    return Data(tuple(datasets), manifests, weights), config
+
+
+def spread(config: RunConfig, replicas: int) -> Layout:
+    """Returns how a global batch falls to replicas and micro-batches.
+
+    Raises:
+        UsageError: it does not divide, nor does the first one of a ramp.
+    """
     data = config.data
-    micro = data.micro_batch_size or max(1, data.global_batch_size // replicas)
-    layout = Layout(data.global_batch_size, micro, replicas)
-    return Plan(dataset, manifest, config, layout, workers_of(strategy))
+    smallest = data.batch_schedule.smallest
+    micro = data.micro_batch_size or max(1, smallest // replicas)
+    Layout(smallest, micro, replicas)
+    return Layout(data.global_batch_size, micro, replicas)
 
 
 def configure(source: ConfigSource, run: str | None) -> RunConfig:
@@ -84,47 +152,3 @@ def configure(source: ConfigSource, run: str | None) -> RunConfig:
     if source.file is not None:
         base = with_file(base, source.file)
     return with_pairs(base, source.pairs)
-
-
-def show(planned: Plan) -> list[str]:
-    """Returns what `--dry_run` prints: size, cost and memory of the run."""
-    config, manifest = planned.config, planned.manifest
-    model = build_model(
-        config.model, manifest.vocab_size, config.precision, config.seed
-    )
-    length = planned.sequence_length
-    tokens = config.loop.total_steps * config.data.global_batch_size * length
-    stored = manifest.splits["train"].rows * manifest.sequence_length
-    flops = model.flops_per_token(length)
-    copies = 2 if config.optimizer.name == "sgd" else 4
-    state = 4 * copies * model.num_parameters
-    layout = planned.layout
-    return [
-        f"parameters        {model.num_parameters:,}",
-        f"FLOPs per token   {flops:,.0f}",
-        f"tokens to train   {tokens:,} ({tokens / max(stored, 1):.2f} epochs)",
-        f"FLOPs to train    {tokens * flops:.3g}",
-        f"replicas          {layout.num_replicas}, each {layout.accumulation} x "
-        f"{layout.micro_batch_size} rows a step",
-        f"memory a replica  about {_gib(state)} for weights, gradients and moments, "
-        f"and {_gib(_activation_bytes(planned))} for activations",
-    ]
-
-
-def _activation_bytes(planned: Plan) -> int:
-    """Estimates the activations kept for the backward pass of one micro-batch.
-
-    Per token and layer about 10 vectors of d_model and 3 of the inner width, and one
-    row of attention weights per head; then logits and their gradient in float32.
-    """
-    config, length = planned.config.model, planned.sequence_length
-    size = 2 if planned.config.precision.compute == "bfloat16" else 4
-    layer = 10 * config.d_model + 3 * config.hidden_dim
-    attention = 2 * config.num_heads * length if config.family == "decoder" else 0
-    per_token = config.num_layers * (layer + attention) * size
-    per_token += 2 * 4 * planned.manifest.vocab_size
-    return planned.layout.micro_batch_size * length * per_token
-
-
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.2f} GiB"

@@ -11,7 +11,7 @@ from preprocessing.commands import UsageError, suggest
 from trainer.config import RunConfig
 from trainer.input_pipeline import DataConfig
 from trainer.loop import LoopConfig
-from trainer.models.language_model import ModelConfig
+from trainer.models.language_model import ModelConfig, PrecisionConfig
 from trainer.optimizers import OptimizerConfig
 
 
@@ -75,11 +75,77 @@ def decoder_14m() -> RunConfig:
     )
 
 
+def decoder_125m() -> RunConfig:
+    """A Llama-style decoder of GPT-3 small's size: 110 million parameters at 32,000.
+
+    quern-train --data DATASET --run DIR --preset 125m
+
+    Meant for a dataset of 2,048 tokens a row and one GPU of 24 GB or more, or several:
+    0.5 million tokens a step, 5.2 billion in all (47 a parameter). Rate and batch are
+    GPT-3's (arXiv 2005.14165, table 2.1). Not measured here.
+    """
+    return RunConfig(
+        model=ModelConfig(num_layers=12, d_model=768, num_heads=12, ffn_dim=2048),
+        optimizer=OptimizerConfig(peak_learning_rate=6e-4, warmup_steps=700),
+        data=DataConfig(global_batch_size=256, micro_batch_size=8),
+        precision=PrecisionConfig(compute="bfloat16"),
+        loop=LoopConfig(total_steps=10_000, evaluate_every=1000, save_every=1000),
+    )
+
+
+def decoder_350m() -> RunConfig:
+    """A Llama-style decoder of GPT-3 medium's size: 336 million parameters at 32,000.
+
+    quern-train --data DATASET --run DIR --preset 350m
+
+    Meant for a dataset of 2,048 tokens a row and GPUs of 40 GB or more, or TPUs: 0.5
+    million tokens a step, 10.5 billion in all (31 a parameter). Rate and batch are
+    GPT-3's. Not measured here.
+    """
+    return RunConfig(
+        model=ModelConfig(num_layers=24, d_model=1024, num_heads=16, ffn_dim=2752),
+        optimizer=OptimizerConfig(peak_learning_rate=3e-4, warmup_steps=700),
+        data=DataConfig(global_batch_size=256, micro_batch_size=8),
+        precision=PrecisionConfig(compute="bfloat16"),
+        loop=LoopConfig(total_steps=20_000, evaluate_every=1000, save_every=1000),
+    )
+
+
+def decoder_1b() -> RunConfig:
+    """TinyLlama's shape with tied embeddings: 1.03 billion parameters at 32,000.
+
+    quern-train --data DATASET --run DIR --preset 1b
+
+    Meant for a dataset of 2,048 tokens a row and GPUs of 80 GB, eight or more: 1
+    million tokens a step, 21 billion in all (20 a parameter, Hoffmann et al. 2022,
+    arXiv 2203.15556). Weights, gradients and moments, all of them on every device, are
+    estimated at 21 GiB, so blocks are computed again rather than kept. Shape and rate
+    are TinyLlama's (Zhang et al. 2024, arXiv 2401.02385). Not measured here.
+    """
+    return RunConfig(
+        model=ModelConfig(
+            num_layers=22,
+            d_model=2048,
+            num_heads=32,
+            num_kv_heads=4,
+            ffn_dim=5632,
+            remat="full",
+        ),
+        optimizer=OptimizerConfig(peak_learning_rate=4e-4, warmup_steps=1000),
+        data=DataConfig(global_batch_size=512, micro_batch_size=8),
+        precision=PrecisionConfig(compute="bfloat16"),
+        loop=LoopConfig(total_steps=20_000, evaluate_every=1000, save_every=1000),
+    )
+
+
 PRESETS: Mapping[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
     "laptop": laptop,
     "recurrent": recurrent,
     "14m": decoder_14m,
+    "125m": decoder_125m,
+    "350m": decoder_350m,
+    "1b": decoder_1b,
 }
 
 

@@ -77,6 +77,13 @@ class RowOrder:
         return blocks.astype(np.int64) * BLOCK_ROWS + rows.astype(np.int64)
 
 
+def scattered(seed: int, block: int) -> np.ndarray:
+    """Returns the places 0 … 1023 of a block in a keyed order, uint64 [1024]."""
+    number = mix(np.array([block], np.uint64))
+    keys = mix(_round_keys(seed, 0, b"mixture")[:, None] ^ number)
+    return _permute(np.arange(BLOCK_ROWS, dtype=np.uint64), BLOCK_ROWS, keys)
+
+
 def _slots(
     places: np.ndarray, short_slot: int, short_rows: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@
     config.json      every value of the configuration, a valid --config
     manifest.json    the dataset's, byte for byte: its SHA-256 is the dataset's hash
     tokenizer.json   the dataset's
+    mixture.json     of several datasets, of which the above are the first: their hash
     checkpoints/     step-%08d/, each complete or invisible
     metrics.jsonl    one line per logged step and per evaluation
     events.out.*     the same numbers for TensorBoard
@@ -12,6 +13,7 @@
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 
 from preprocessing import storage
@@ -27,6 +29,7 @@ from trainer.config import RunConfig, differences, from_json
 CONFIG_NAME = "config.json"
 CHECKPOINTS_NAME = "checkpoints"
 METRICS_NAME = "metrics.jsonl"
+MIXTURE_NAME = "mixture.json"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class RunFiles:
     config: RunConfig
     manifest: Manifest
     tokenizer_path: str
+    dataset_hash: str
 
 
 def read_run(run: str) -> RunFiles:
@@ -52,10 +56,17 @@ def read_run(run: str) -> RunFiles:
             f"wanted a run's directory at {run}, found no {CONFIG_NAME} and "
             f"{MANIFEST_NAME} there. Point --run at what quern-train wrote"
         ) from None
+    parsed = parse_manifest(manifest, storage.join(run, MANIFEST_NAME))
+    try:
+        mixture = json.loads(storage.read_bytes(storage.join(run, MIXTURE_NAME)))
+        dataset_hash = mixture["hash"]
+    except FileNotFoundError:
+        dataset_hash = parsed.dataset_hash
     return RunFiles(
         config=from_json(config, storage.join(run, CONFIG_NAME)),
-        manifest=parse_manifest(manifest, storage.join(run, MANIFEST_NAME)),
+        manifest=parsed,
         tokenizer_path=storage.join(run, TOKENIZER_NAME),
+        dataset_hash=dataset_hash,
     )
 
 
@@ -77,7 +88,7 @@ def check_can_hold(run: str) -> None:
             f"wanted a directory for --run, {run} is a file. Choose another path"
         )
     visible = [name for name in storage.list_names(run) if not name.startswith(".")]
-    foreign = sorted(set(visible) - {MANIFEST_NAME, TOKENIZER_NAME})
+    foreign = sorted(set(visible) - {MANIFEST_NAME, TOKENIZER_NAME, MIXTURE_NAME})
     if foreign:
         raise UsageError(
             f"wanted an empty directory or a run at {run}, found {foreign[0]} and no "
@@ -85,18 +96,24 @@ def check_can_hold(run: str) -> None:
         )
 
 
-def check_same(run: str, dataset: str, manifest: Manifest, config: RunConfig) -> None:
-    """Checks that the run at `run` may be resumed with this dataset and configuration.
+def check_same(run: str, dataset: str, dataset_hash: str, config: RunConfig) -> None:
+    """Checks that the run at `run` may be resumed with this data and configuration.
+
+    Args:
+        run: the run's directory.
+        dataset: how errors call what is given now.
+        dataset_hash: what it is known by.
+        config: what is asked for now.
 
     Raises:
-        UsageError: the dataset differs, or a key outside `loop.*` does.
+        UsageError: the data differ, or a key outside `loop.*` does.
     """
     stored = read_run(run)
-    if stored.manifest.dataset_hash != manifest.dataset_hash:
+    if stored.dataset_hash != dataset_hash:
         raise UsageError(
             f"wanted the dataset that {run} was begun with "
-            f"({stored.manifest.dataset_hash[:12]}), {dataset} is another "
-            f"({manifest.dataset_hash[:12]}). Restore it or choose another --run"
+            f"({stored.dataset_hash[:12]}), {dataset} is another "
+            f"({dataset_hash[:12]}). Restore it or choose another --run"
         )
     changes = differences(stored.config, config)
     if changes:
@@ -128,18 +145,24 @@ def read_tokenizer(dataset: str, manifest: Manifest) -> bytes:
 
 
 def write_run(
-    run: str, config: RunConfig, manifest: Manifest, tokenizer: bytes
+    run: str,
+    config: RunConfig,
+    manifest: Manifest,
+    tokenizer: bytes,
+    dataset_hash: str,
 ) -> None:
     """Makes the directory of a new run, or renews `config.json` of a resumed one.
+
+    `dataset_hash` is the manifest's own, or that of a mixture it is the first of.
 
     Raises:
         UsageError: the directory cannot be written.
     """
-    files = {
-        MANIFEST_NAME: manifest.to_bytes(),
-        TOKENIZER_NAME: tokenizer,
-        CONFIG_NAME: config.to_json().encode(),
-    }
+    files = {MANIFEST_NAME: manifest.to_bytes(), TOKENIZER_NAME: tokenizer}
+    if dataset_hash != manifest.dataset_hash:
+        mixture = json.dumps({"hash": dataset_hash}) + "\n"
+        files[MIXTURE_NAME] = mixture.encode()
+    files[CONFIG_NAME] = config.to_json().encode()  # last: it says that this is a run
     try:
         storage.make_directory(run)
         for name, data in files.items():

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `quern-train`: trains a language model on a dataset."""
 
+import argparse
 import itertools
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from preprocessing.commands import CommandParser, UsageError, run
 from trainer.tensorflow_logs import quiet_tensorflow
+
+if TYPE_CHECKING:
+    from trainer.plan import ConfigSource
 
 
 def main(argv: Sequence[str]) -> None:
@@ -27,16 +31,53 @@ def main(argv: Sequence[str]) -> None:
         )
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(flags.debug)
-    from trainer.plan import ConfigSource, plan, show
+    from trainer.interruption import stop_request
+    from trainer.plan import ConfigSource, plan
+    from trainer.profiling import parse_profile
+    from trainer.rendezvous import read_cluster
+    from trainer.servers import serve, serves
+    from trainer.strategies import read_tf_config
     from trainer.training import train
 
     pairs = tuple(itertools.chain.from_iterable(flags.set))
     source = ConfigSource(flags.preset, flags.config, pairs)
-    planned = plan(flags.data, flags.run, source, flags.strategy, flags.logical_cpus)
     if flags.dry_run:
-        print("\n".join(show(planned)))
-    else:
-        train(planned, flags.run, flags.max_duration)
+        _dry_run(flags, source)
+        return
+    read_tf_config()
+    cluster = read_cluster()
+    if cluster is not None and serves(cluster):
+        with stop_request(None) as request:
+            serve(cluster, flags.connect_timeout, request)
+        return
+    profile = None if flags.profile is None else parse_profile(flags.profile, flags.run)
+    planned = plan(
+        flags.data,
+        flags.run,
+        source,
+        flags.strategy,
+        flags.logical_cpus,
+        flags.connect_timeout,
+    )
+    train(planned, flags.run, flags.max_duration, profile)
+
+
+def _dry_run(flags: argparse.Namespace, source: "ConfigSource") -> None:
+    """Prints what the run would be, and fails if it would not fit."""
+    from trainer.dry_run import check_fits, needed, show, sketch_run
+    from trainer.memory import device_memory
+    from trainer.plan import read_data, spread
+    from trainer.strategies import count_replicas
+
+    data, config = read_data(flags.data, flags.run, source)
+    replicas = count_replicas(flags.strategy, flags.logical_cpus)
+    layout, sketched = spread(config, replicas), sketch_run(data, config)
+    memory = needed(sketched, config, layout)
+    print("\n".join(show(data, config, layout, sketched, memory)), flush=True)
+    available = device_memory()
+    if flags.device_memory is not None:
+        available = int(flags.device_memory * (1 << 30))
+    check_fits(memory, available, flags.logical_cpus)
 
 
 def _parser() -> CommandParser:
@@ -45,10 +86,23 @@ def _parser() -> CommandParser:
         "Train a language model on a prepared dataset. A --run that exists is resumed, "
         "with the same dataset; only loop.* may change then.",
     )
+    _add_what(parser)
+    _add_how(parser)
+    return parser
+
+
+def _add_what(parser: CommandParser) -> None:
+    """Adds the flags that say what is trained."""
     add = parser.add_argument
-    add("--data", required=True, help="the dataset: a directory or cloud URI")
+    add(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="DATASET",
+        help="the dataset: a directory or cloud URI; several are mixed by data.weights",
+    )
     add("--run", help="directory of the run: configuration, checkpoints, metrics")
-    add("--preset", help="a named configuration: tiny, laptop, recurrent, 14m")
+    add("--preset", help="a named configuration, from tiny to 1b")
     add("--config", help="JSON or TOML file of keys, applied over the preset")
     add(
         "--set",
@@ -59,10 +113,32 @@ def _parser() -> CommandParser:
         help="keys to change, over preset and file; repeatable, the last wins",
     )
     add(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="write a TensorBoard profile of these steps",
+    )
+    add(
+        "--dry_run",
+        action="store_true",
+        help="print size, cost and memory of the run, and train nothing; fails if it "
+        "does not fit",
+    )
+    add(
+        "--device_memory",
+        type=float,
+        metavar="GIB",
+        help="for --dry_run: what a device has, instead of this machine's",
+    )
+
+
+def _add_how(parser: CommandParser) -> None:
+    """Adds the flags that say on what, and for how long."""
+    add = parser.add_argument
+    add(
         "--strategy",
         default="auto",
-        help="auto, one_device, mirrored, multi_worker (auto looks at TF_CONFIG and "
-        "the devices)",
+        help="auto, one_device, mirrored, multi_worker, tpu, parameter_server (auto "
+        "looks at TF_CONFIG and the devices)",
     )
     add(
         "--logical_cpus",
@@ -77,11 +153,12 @@ def _parser() -> CommandParser:
         help="save and stop with status 42 after this time",
     )
     add(
-        "--dry_run",
-        action="store_true",
-        help="print size, cost and memory of the run, and train nothing",
+        "--connect_timeout",
+        type=float,
+        default=45.0,
+        metavar="SECONDS",
+        help="for all processes of a cluster to meet",
     )
-    return parser
 
 
 def cli() -> NoReturn:

@@ -1,42 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the variables of modules with those of a checkpoint, by readable name."""
+"""Variables of modules by the names checkpoints give them, and what does not fit."""
 
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
 
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SHOWN = 3
 
 
-def check_names(prefix: str, checkpoint: str, objects: Mapping[str, tf.Module]) -> None:
-    """Checks that a checkpoint holds exactly the variables of `objects`.
+def named_variables(objects: Mapping[str, tf.Module]) -> dict[str, Any]:
+    """Returns each variable under the name a checkpoint gives it.
+
+    The name is the shortest path of attributes, found breadth first as
+    `tf.train.Checkpoint` does; a shared variable has one name. One that a parameter
+    server keeps in pieces is one variable, its pieces have no names.
 
     Args:
-        prefix: what `tf.train.Checkpoint.read` takes.
+        objects: modules by the name they are saved under.
+    """
+    root = tf.train.Checkpoint(**objects)
+    view = tf.train.TrackableView(root)  # Holds the root by a weak reference only.
+    found = {}
+    seen = {id(root)}
+    waiting = deque([("", root)])
+    while waiting:
+        path, node = waiting.popleft()
+        if isinstance(node, tf.Variable) or _is_in_pieces(node):
+            found[path] = node
+            continue
+        for name, child in view.children(node).items():
+            if id(child) not in seen:
+                seen.add(id(child))
+                waiting.append((f"{path}/{name}" if path else name, child))
+    return found
+
+
+def read_value(variable: Any) -> tf.Tensor:
+    """Returns a variable's value as a tensor in host memory.
+
+    Of copies on several devices it is the first; pieces are joined. On a CPU nothing is
+    copied here: the tensor shares the variable's memory, and the next update of the
+    variable, seeing that, writes to memory of its own.
+    """
+    with tf.device("CPU:0"):
+        return tf.identity(tf.convert_to_tensor(variable))
+
+
+def check_names(
+    stored: Mapping[str, tuple[int, ...]],
+    variables: Mapping[str, Any],
+    checkpoint: str,
+) -> None:
+    """Checks that a checkpoint holds exactly `variables`.
+
+    Args:
+        stored: the shapes in the checkpoint, by name.
+        variables: what is to be restored, by name; of stored names, those that begin
+            with none of these' first parts are ignored.
         checkpoint: how errors call the checkpoint.
-        objects: modules by the name they were saved under; what was saved under other
-            names is ignored.
 
     Raises:
         UsageError: names the first variables that are missing, left over or of
             another shape.
     """
-    stored = {
-        name.removesuffix(_SUFFIX): tuple(shape)
-        for name, shape in tf.train.list_variables(prefix)
-        if name.endswith(_SUFFIX) and name.split("/")[0] in objects
-    }
-    wanted = variable_shapes(objects)
+    wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
+    tops = {name.split("/")[0] for name in wanted}
+    known = {name for name in stored if name.split("/")[0] in tops}
     complaints = {
-        "it lacks": sorted(set(wanted) - set(stored)),
-        "the model has no place for": sorted(set(stored) - set(wanted)),
+        "it lacks": sorted(set(wanted) - known),
+        "the model has no place for": sorted(known - set(wanted)),
         "shapes differ for": [
             f"{name} (stored {list(stored[name])}, wanted {list(wanted[name])})"
-            for name in sorted(set(wanted) & set(stored))
+            for name in sorted(set(wanted) & known)
             if stored[name] != wanted[name]
         ],
     }
@@ -50,27 +90,9 @@ def check_names(prefix: str, checkpoint: str, objects: Mapping[str, tf.Module]) 
         )
 
 
-def variable_shapes(objects: Mapping[str, tf.Module]) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each variable under the name a checkpoint gives it.
-
-    The name is the shortest path of attributes, found breadth first as
-    `tf.train.Checkpoint` does; a shared variable has one name.
-    """
-    root = tf.train.Checkpoint(**objects)
-    view = tf.train.TrackableView(root)  # Holds the root by a weak reference only.
-    shapes = {}
-    seen = {id(root)}
-    waiting = deque([("", root)])
-    while waiting:
-        path, node = waiting.popleft()
-        if isinstance(node, tf.Variable):
-            shapes[path] = tuple(node.shape)
-        for name, child in view.children(node).items():
-            if id(child) not in seen:
-                seen.add(id(child))
-                waiting.append((f"{path}/{name}" if path else name, child))
-    shapes.pop("save_counter", None)
-    return shapes
+def _is_in_pieces(node: Any) -> bool:
+    """Tells a `ShardedVariable`, whose class is not public, from modules and lists."""
+    return hasattr(node, "variables") and hasattr(node, "shape")
 
 
 def _shortened(names: list[str]) -> str:

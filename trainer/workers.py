@@ -5,12 +5,14 @@ Every process has to take the same branches, or a collective waits for ever. Wha
 one of them can know (a signal, a clock, a file) is therefore summed over all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
+from trainer.coordinator import Coordinator
 
 
 @dataclass(frozen=True)
@@ -21,23 +23,36 @@ class Workers:
         strategy: what they share.
         index: this process's number; 0 is the chief, who writes files.
         count: how many there are.
+        coordinator: hands steps to the workers of parameter servers; None under
+            every other strategy. Those workers serve, and are not counted here.
     """
 
     strategy: tf.distribute.Strategy
     index: int
     count: int
+    coordinator: Coordinator | None = None
 
     @property
     def chief(self) -> bool:
         """Whether this process writes the run's files."""
         return self.index == 0
 
+    @property
+    def clustered(self) -> bool:
+        """Whether other processes have a part in this run."""
+        return self.count > 1 or self.coordinator is not None
+
     def total(self, value: int) -> int:
         """Returns the sum of every process's `value`; all of them must call it."""
+        return self.totals([value])[0]
+
+    def totals(self, values: Sequence[int]) -> list[int]:
+        """Returns the sums of every process's `values`; all of them must call it."""
         if self.count == 1:
-            return value
+            return list(values)
         replicas = self.strategy.num_replicas_in_sync // self.count
-        return int(self._sum(tf.constant(value, tf.int64)).numpy()) // replicas
+        sums = self._sum(tf.constant(list(values), tf.int64)).numpy()
+        return [int(each) // replicas for each in sums]
 
     def chiefs(self, value: int) -> int:
         """Returns the chief's `value`; all of them must call it."""
@@ -71,6 +86,8 @@ class Workers:
 
 def workers_of(strategy: tf.distribute.Strategy) -> Workers:
     """Returns this process's place among those that share `strategy`."""
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        return Workers(strategy, 0, 1, Coordinator(strategy))
     replicas: list[int] = []
 
     def note(context: tf.distribute.experimental.ValueContext) -> np.ndarray:

@@ -19,7 +19,10 @@ from preprocessing.commands import CommandParser
 from preprocessing.manifest import Counts, Manifest, Shard, Split
 from preprocessing.records import RecordFormat
 from preprocessing.shards import Shards, shard_name, write_shard
-from trainer.input_pipeline import SubRows, TrainingRows
+from trainer.batch_schedule import BatchSchedule
+from trainer.input_pipeline import SubRows
+from trainer.mixed_order import MixedOrder
+from trainer.training_rows import TrainingRows
 
 SEQUENCE_LENGTH = 2048
 ROWS_PER_READ = 64
@@ -78,8 +81,10 @@ def read_shards(shards: Shards, order: np.ndarray) -> int:
 def read_stream(rows: SubRows, epoch: int) -> int:
     """Reads one epoch as the trainer does, in batches of 64; returns its tokens."""
     batches = rows.num_rows // ROWS_PER_READ
-    stream = TrainingRows(rows, ROWS_PER_READ, seed=0)
-    blocks = stream.blocks(epoch * rows.num_rows, [1] * batches)
+    order = MixedOrder([rows.num_rows], [1.0], seed=0)
+    stream = TrainingRows([rows], order, BatchSchedule(ROWS_PER_READ))
+    start = epoch * rows.num_rows
+    blocks = stream.blocks(epoch * batches, start, [1] * batches)
     return sum(block.features["tokens"][..., 1:].size for block in blocks)
 
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,20 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.commands import CommandParser
+from trainer.guard import GuardConfig
+from trainer.layout import Layout
+from trainer.losses import LossConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
-from trainer.optimizers import Optimizer, OptimizerConfig
+from trainer.optimizers import OptimizerConfig
 from trainer.strategies import make_strategy
-from trainer.train_step import make_train_loop
+from trainer.train_step import (
+    ReplicaStep,
+    StepMetrics,
+    make_learner,
+    make_train_loop,
+)
+
+TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics]
 
 SHAPE = {
     "num_layers": 6,
@@ -55,7 +66,13 @@ def main() -> None:
 
 def measure(precision: str, peer_python: str, steps: int, rounds: int) -> None:
     """Prints the table of one precision."""
-    train, flops = build_ours(precision, steps)
+    loop, flops = build_ours(precision, make_strategy("one_device"))
+    features = random_rows(steps)
+
+    def train() -> None:
+        loop(features, steps).loss_sum.numpy()
+
+    train()
     peer = start_peer(peer_python, precision)
     times: dict[str, list[dict[str, float]]] = {"quern": []}
     if peer:
@@ -84,41 +101,40 @@ def measure(precision: str, peer_python: str, steps: int, rounds: int) -> None:
         )
 
 
-def build_ours(precision: str, steps: int) -> tuple[Any, float]:
-    """Returns a function that runs `steps` steps, and the operations a token costs."""
+def build_ours(
+    precision: str, strategy: tf.distribute.Strategy
+) -> tuple[TrainLoop, float]:
+    """Returns the train loop, and the operations that a token costs.
+
+    Every worker of `strategy` has a batch of its own.
+    """
     config = ModelConfig(
         num_layers=SHAPE["num_layers"],
         d_model=SHAPE["d_model"],
         num_heads=SHAPE["num_heads"],
         ffn_dim=SHAPE["ffn_dim"],
     )
-    strategy = make_strategy("one_device")
     with strategy.scope():
         model = build_model(
             config, SHAPE["vocab_size"], PrecisionConfig(compute=precision), seed=0
         )
-        optimizer = Optimizer(model.trainable_variables, OptimizerConfig(), 10_000)
-    batch = SHAPE["batch"]
-    loop = make_train_loop(
-        model,
-        optimizer,
-        strategy,
-        global_batch_size=batch,
-        micro_batch_size=batch,
-        seed=0,
-    )
-    rows = np.random.default_rng(0).integers(
-        0, SHAPE["vocab_size"], (steps, batch, SHAPE["length"] + 1), np.int32
+        learner = make_learner(model, OptimizerConfig(), GuardConfig(), 10_000)
+    replicas = strategy.num_replicas_in_sync
+    layout = Layout(SHAPE["batch"] * replicas, SHAPE["batch"], replicas)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, jit_compile=False)
+    flops = model.flops_per_token(SHAPE["length"])
+    return make_train_loop(step, strategy), flops
+
+
+def random_rows(steps: int) -> dict[str, np.ndarray]:
+    """Returns the features of `steps` batches of one document a row."""
+    batch, length = SHAPE["batch"], SHAPE["length"]
+    tokens = np.random.default_rng(0).integers(
+        0, SHAPE["vocab_size"], (steps, batch, length + 1), np.int32
     )
     lengths = np.zeros([steps, batch, 64], np.int32)
-    lengths[:, :, 0] = SHAPE["length"] + 1
-    features = {"tokens": rows, "segment_lengths": lengths}
-
-    def train() -> None:
-        loop(features, steps).loss_sum.numpy()
-
-    train()
-    return train, model.flops_per_token(SHAPE["length"])
+    lengths[:, :, 0] = length + 1
+    return {"tokens": tokens, "segment_lengths": lengths}
 
 
 def time_ours(train: Any) -> dict[str, float]:

@@ -4,9 +4,11 @@
     python -m tests.trainer.strategies_case STRATEGY LOGICAL_CPUS MICRO_BATCH… OUTPUT
 
 Writes, per micro-batch size, the losses and gradient norms of 50 steps of clipped
-AdamW and of unclipped SGD, and the mean gradients of the first batch.
+AdamW without and with dropout and of unclipped SGD, and the mean gradients of the first
+batch.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -14,31 +16,37 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from trainer.models.model import (
-    LanguageModel,
-    ModelConfig,
-    PrecisionConfig,
-    build_model,
-)
-from trainer.optimizers import Optimizer, OptimizerConfig
+from trainer.coordinator import make_coordinated_loop
+from trainer.guard import GuardConfig
+from trainer.interruption import StopRequest
+from trainer.layout import Layout
+from trainer.losses import LossConfig
+from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.optimizers import OptimizerConfig
+from trainer.rendezvous import read_cluster
+from trainer.servers import serve, serves
 from trainer.strategies import make_strategy
-from trainer.train_step import Layout, global_sums, make_train_loop, spread_rows
+from trainer.train_step import (
+    Learner,
+    ReplicaStep,
+    make_learner,
+    make_train_loop,
+    spread_rows,
+)
+from trainer.workers import Workers, workers_of
 
 STEPS, BATCH, LENGTH, VOCAB = 50, 8, 24, 32
 CLIP_NORM = 0.05
 MODEL = ModelConfig(num_layers=2, d_model=64, num_heads=4, num_kv_heads=2, ffn_dim=96)
-OPTIMIZERS = {
-    "adamw": OptimizerConfig(
-        peak_learning_rate=1e-3, warmup_steps=5, clip_norm=CLIP_NORM
-    ),
-    "sgd": OptimizerConfig(
-        name="sgd",
-        peak_learning_rate=0.1,
-        warmup_steps=0,
-        schedule="constant",
-        clip_norm=0.0,
-    ),
-}
+ADAMW = OptimizerConfig(peak_learning_rate=1e-3, warmup_steps=5, clip_norm=CLIP_NORM)
+SGD = OptimizerConfig(
+    name="sgd",
+    peak_learning_rate=0.1,
+    warmup_steps=0,
+    schedule="constant",
+    clip_norm=0.0,
+)
+CASES = {"adamw": (ADAMW, 0.0), "sgd": (SGD, 0.0), "dropout": (ADAMW, 0.1)}
 
 
 def rows() -> dict[str, np.ndarray]:
@@ -56,37 +64,63 @@ def rows() -> dict[str, np.ndarray]:
 
 def main() -> None:
     strategy_name, logical_cpus, *micro_sizes, output = sys.argv[1:]
-    strategy = make_strategy(strategy_name, int(logical_cpus))
+    cluster = read_cluster()
+    if cluster is not None and serves(cluster):
+        serve(cluster, 60.0, StopRequest(None))
+        os._exit(0)
+    # So small that two servers share the matrices of this tiny model.
+    strategy = make_strategy(strategy_name, int(logical_cpus), min_piece_bytes=1024)
+    workers = workers_of(strategy)
     first, count = local_rows()
     features = {name: x[:, first : first + count] for name, x in rows().items()}
     results = {}
     for micro in map(int, micro_sizes):
-        for name, config in OPTIMIZERS.items():
-            with strategy.scope():
-                model = build_model(MODEL, VOCAB, PrecisionConfig(), seed=0)
-                optimizer = Optimizer(model.trainable_variables, config, STEPS)
-            if name == "adamw":
-                gradient = first_gradients(strategy, model, micro, features)
+        for name, (config, dropout) in CASES.items():
+            learner, step = make_step(workers.strategy, micro, config, dropout)
+            if name == "adamw" and workers.coordinator is None:
+                gradient = first_gradients(workers.strategy, step, features)
                 results[f"gradient-{micro}"] = gradient
-            train = make_train_loop(
-                model,
-                optimizer,
-                strategy,
-                global_batch_size=BATCH,
-                micro_batch_size=micro,
-                seed=0,
-            )
-            metrics = train(features, STEPS)
+            metrics = make_loop(workers, learner, step)(features, STEPS)
             loss = metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
             results[f"loss-{name}-{micro}"] = loss
             results[f"norm-{name}-{micro}"] = metrics.gradient_norm.numpy()
     np.savez(output, **results)
+    # TensorFlow's threads of a cluster would keep the process.
+    os._exit(0)
+
+
+def make_step(
+    strategy: tf.distribute.Strategy,
+    micro: int,
+    config: OptimizerConfig,
+    dropout: float = 0.0,
+    jit_compile: bool = False,
+    compute: str = "float32",
+) -> tuple[Learner, ReplicaStep]:
+    """Returns a fresh learner and its step."""
+    with strategy.scope():
+        model = build_model(
+            dataclasses.replace(MODEL, dropout=dropout),
+            VOCAB,
+            PrecisionConfig(compute=compute),
+            seed=0,
+        )
+        learner = make_learner(model, config, GuardConfig(), STEPS)
+    layout = Layout(BATCH, micro, strategy.num_replicas_in_sync)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, jit_compile)
+    return learner, step
+
+
+def make_loop(workers: Workers, learner: Learner, step: ReplicaStep):
+    if workers.coordinator is None:
+        return make_train_loop(step, workers.strategy)
+    return make_coordinated_loop(step, learner, workers.coordinator)
 
 
 def local_rows() -> tuple[int, int]:
     """Returns (first, count) of this process's rows in a global batch."""
     config = json.loads(os.environ.get("TF_CONFIG") or "null")
-    if config is None:
+    if config is None or "ps" in config["cluster"]:
         return 0, BATCH
     count = BATCH // len(config["cluster"]["worker"])
     return config["task"]["index"] * count, count
@@ -94,21 +128,15 @@ def local_rows() -> tuple[int, int]:
 
 def first_gradients(
     strategy: tf.distribute.Strategy,
-    model: LanguageModel,
-    micro: int,
+    step: ReplicaStep,
     features: dict[str, np.ndarray],
 ) -> np.ndarray:
     """Returns the mean gradients of the first global batch, one after another."""
-    layout = Layout(BATCH, micro, strategy.num_replicas_in_sync)
-    variables = list(model.trainable_variables)
     placed = {n: spread_rows(strategy, x[0], axis=0) for n, x in features.items()}
 
     @tf.function(autograph=False)
     def run(rows: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-        return strategy.run(
-            lambda rows: global_sums(model, variables, layout, rows, None),
-            args=(rows,),
-        )
+        return strategy.run(step.global_sums, args=(rows,))
 
     sums = [strategy.experimental_local_results(x)[0].numpy() for x in run(placed)]
     return np.concatenate([g.ravel() for g in sums[2:]]) / sums[0]

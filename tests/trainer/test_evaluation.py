@@ -17,6 +17,7 @@ from trainer.evaluation import (
     make_evaluate,
     source_names,
 )
+from trainer.functional import weight_places
 from trainer.input_pipeline import SubRows
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
 from trainer.workers import workers_of
@@ -33,9 +34,15 @@ def counts(dataset, manifest):
     return byte_counts(str(dataset / "tokenizer.json"), manifest)
 
 
+def evaluation_of(model, workers, counts, batch_rows, sources=()):
+    places = weight_places(model)
+    own = [place.variable for place in places]
+    return make_evaluate(model, places, own, workers, counts, batch_rows, sources)
+
+
 def evaluated(model, counts, rows, batch_rows):
     workers = workers_of(tf.distribute.OneDeviceStrategy("CPU:0"))
-    return make_evaluate(model, workers, counts, batch_rows)(rows, lambda: None)
+    return evaluation_of(model, workers, counts, batch_rows)(rows, lambda: None)
 
 
 def by_hand(model, counts, features):
@@ -119,7 +126,7 @@ def test_a_stop_ends_an_evaluation_between_batches(dataset, manifest, model, cou
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        make_evaluate(model, workers, counts, 8)(rows, stop)
+        evaluation_of(model, workers, counts, 8)(rows, stop)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +144,7 @@ def test_each_source_has_the_sums_of_its_own_rows(mixture, length):
     rows = SubRows(str(mixture), manifest, "validation", length)
     workers = workers_of(tf.distribute.OneDeviceStrategy("CPU:0"))
     names = source_names(manifest, "validation")
-    result = make_evaluate(model, workers, counts, 7, names)(rows, lambda: None)
+    result = evaluation_of(model, workers, counts, 7, names)(rows, lambda: None)
     features = rows.read(np.arange(rows.num_rows))
     for number, name in enumerate(("books", "code", "web")):
         mine = features["sources"][:, 0] == number
@@ -162,5 +169,5 @@ def test_a_source_without_targets_is_left_out(dataset, manifest, model, counts):
         "sources": np.full((len(wanted), 1), 1, np.int32),
     }
     workers = workers_of(tf.distribute.OneDeviceStrategy("CPU:0"))
-    evaluate = make_evaluate(model, workers, counts, 8, ("absent", "present"))
+    evaluate = evaluation_of(model, workers, counts, 8, ("absent", "present"))
     assert list(evaluate(rows, lambda: None).sources) == ["present"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows on their way to the step: cutting, batching, continuing, sharing."""
+"""Rows on their way to the step: cut, or refused."""
 
 import dataclasses
 import itertools
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError, WorkError
-from trainer.input_pipeline import DataConfig, SubRows, TrainingRows, cut_rows
+from preprocessing.commands import UsageError
+from trainer.input_pipeline import DataConfig, SubRows, cut_rows, segments_inside
 
 
 def targets_of(features):
@@ -64,6 +64,19 @@ def test_cutting_keeps_every_target_exactly_once(lengths, divisor):
     assert pieces == targets_of(row)
 
 
+@given(
+    lengths=st.lists(st.integers(1, 9), max_size=12),
+    start=st.integers(0, 20),
+    length=st.integers(1, 8),
+)
+@settings(max_examples=80, deadline=None)
+def test_segments_inside_a_window_are_those_it_has_ids_of(lengths, start, length):
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    padded = np.array([*lengths, 0, 0], np.int64)
+    found = segments_inside(padded, start, length)
+    assert list(found) == np.unique(owners[start : start + length + 1]).tolist()
+
+
 def test_a_dataset_read_in_quarters_trains_on_the_same_pairs(dataset, manifest):
     whole = SubRows(str(dataset), manifest, "train", 64)
     quarters = SubRows(str(dataset), manifest, "train", 16)
@@ -71,44 +84,6 @@ def test_a_dataset_read_in_quarters_trains_on_the_same_pairs(dataset, manifest):
     assert targets_of(quarters.read(np.arange(quarters.num_rows))) == targets_of(
         whole.read(np.arange(whole.num_rows))
     )
-
-
-def training_rows(dataset, manifest, worker=0, num_workers=1):
-    rows = SubRows(str(dataset), manifest, "train", 32)
-    return TrainingRows(rows, 8, seed=3, worker=worker, num_workers=num_workers)
-
-
-def test_the_stream_goes_on_the_same_from_any_step(dataset, manifest):
-    rows = training_rows(dataset, manifest)
-    whole = next(rows.blocks(0, [60])).features["tokens"]
-    assert len(np.unique(whole.reshape(-1, 33), axis=0)) > 100
-    for step in (1, 7, 30, 59):
-        blocks = list(rows.blocks(step * 8, [1] * (60 - step)))
-        tokens = [block.features["tokens"] for block in blocks]
-        assert np.array_equal(np.concatenate(tokens), whole[step:])
-        assert blocks[0].first_row == step * 8
-        assert blocks[-1].end_row == 60 * 8
-
-
-def test_blocks_come_in_the_sizes_asked_for_and_time_the_wait(dataset, manifest):
-    blocks = list(training_rows(dataset, manifest).blocks(0, [3, 1, 5]))
-    assert [block.num_steps for block in blocks] == [3, 1, 5]
-    assert [block.first_row for block in blocks] == [0, 24, 32]
-    assert [block.num_rows for block in blocks] == [24, 8, 40]
-    assert all(block.wait_seconds >= 0 for block in blocks)
-    assert blocks[0].wait_seconds > 0
-
-
-@pytest.mark.parametrize("workers", [2, 4])
-def test_workers_together_read_what_one_reads(dataset, manifest, workers):
-    one = next(training_rows(dataset, manifest).blocks(16, [20]))
-    shares = [
-        next(training_rows(dataset, manifest, worker, workers).blocks(16, [20]))
-        for worker in range(workers)
-    ]
-    together = np.concatenate([share.features["tokens"] for share in shares], axis=1)
-    assert np.array_equal(together, one.features["tokens"])
-    assert {share.first_row for share in shares} == {16}
 
 
 def test_a_length_that_does_not_divide_is_refused(dataset, manifest):
@@ -127,20 +102,6 @@ def test_sizes_below_one_are_refused():
         DataConfig(global_batch_size=0)
 
 
-def test_a_corrupted_row_is_an_error_in_the_thread_that_asked(
-    dataset, manifest, tmp_path
-):
-    copy = tmp_path / "dataset"
-    shutil.copytree(dataset, copy)
-    shard = copy / manifest.splits["train"].shards[1].name
-    data = bytearray(shard.read_bytes())
-    data[len(data) // 2] ^= 0x10
-    shard.write_bytes(bytes(data))
-    rows = training_rows(copy, manifest)
-    with pytest.raises(WorkError, match=shard.name):
-        list(rows.blocks(0, [20, 20, 20]))
-
-
 def test_a_truncated_shard_is_refused_before_anything_is_read(
     dataset, manifest, tmp_path
 ):
@@ -149,4 +110,4 @@ def test_a_truncated_shard_is_refused_before_anything_is_read(
     shard = copy / manifest.splits["train"].shards[0].name
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(UsageError, match=shard.name):
-        training_rows(copy, manifest)
+        SubRows(str(copy), manifest, "train", 32)

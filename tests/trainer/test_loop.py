@@ -9,8 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.commands import Interrupted, UsageError
-from trainer.input_pipeline import Block
-from trainer.loop import InnerLoop, LoopConfig, Parts, Position, inner_loops, run
+from trainer.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, SPIKE, GuardConfig
+from trainer.loop import (
+    Fault,
+    InnerLoop,
+    LoopConfig,
+    Parts,
+    Position,
+    RollBack,
+    inner_loops,
+    run,
+)
+from trainer.training_rows import Block
 
 BATCH = 4
 
@@ -23,7 +33,8 @@ def step_nats(step):
 class Notes:
     """Parts that write down what the loop asks of them."""
 
-    def __init__(self, evaluated=(), stop_after_loops=None):
+    def __init__(self, evaluated=(), stop_after_loops=None, codes=None):
+        self.codes = codes or {}
         self.events, self.lines, self.saved = [], {}, []
         self.evaluated, self.loops, self.stop_after = evaluated, 0, stop_after_loops
 
@@ -44,7 +55,8 @@ class Notes:
             weights=np.full(len(steps), 2.0, np.float32),
             gradient_norms=steps.astype(np.float32),
             learning_rates=steps.astype(np.float32),
-            skipped=np.zeros(len(steps), np.float32),
+            skipped=np.array([self.codes.get(int(s) + 1, 0) for s in steps]),
+            loss_scales=np.ones(len(steps), np.float32),
         )
 
     def write_line(self, interval):
@@ -65,14 +77,19 @@ class Notes:
 
 def blocks(config, position):
     row = position.rows_consumed
-    for steps in inner_loops(config, position.step):
+    for steps in inner_loops(config, position.step, forever):
         rows = np.zeros((steps, BATCH, 1), np.int32)
-        yield Block({"tokens": rows}, row, row + steps * BATCH, 0.0)
+        ends = row + BATCH * np.arange(1, steps + 1)
+        yield Block({"tokens": rows}, row, ends, steps * BATCH, 0.0)
         row += steps * BATCH
 
 
-def go(config, position, notes):
-    return run(config, position, blocks(config, position), notes.parts())
+def forever(step):
+    """Batches never change their size."""
+
+
+def go(config, position, notes, guard=GuardConfig()):  # noqa: B008
+    return run(config, guard, position, blocks(config, position), notes.parts())
 
 
 def test_lines_checkpoints_and_evaluations_come_when_due_and_in_that_order():
@@ -112,7 +129,7 @@ def test_inner_loops_cover_every_step_and_end_wherever_something_is_due(
         evaluate_every=evaluate,
         steps_per_loop=per_loop,
     )
-    sizes = list(inner_loops(config, 0))
+    sizes = list(inner_loops(config, 0, forever))
     ends = set(np.cumsum(sizes).tolist())
     assert sum(sizes) == total and max(sizes) <= per_loop
     for step in range(1, total + 1):
@@ -172,19 +189,75 @@ def test_a_finished_run_has_nothing_to_do():
 
 def test_a_skipped_step_is_no_part_of_the_loss_but_moves_the_run_on():
     config = LoopConfig(total_steps=4, log_every=4, steps_per_loop=4)
-    notes = Notes()
-
-    def train(block):
-        result = Notes.train(notes, block)
-        result.nats[1] = np.nan
-        result.skipped[1] = 1.0
-        return result
-
-    parts = dataclasses.replace(notes.parts(), train=train)
-    end = run(config, Position(), blocks(config, Position()), parts)
+    notes = Notes(codes={2: NOT_FINITE})
+    end = go(config, Position(), notes)
     assert end.rows_consumed == 16
+    assert end.faults == (Fault(2, 4, 8),)
     wanted = sum(float(step_nats(step)) for step in (0, 2, 3))
     assert notes.lines[4] == (pytest.approx(wanted), 6.0)
+
+
+def test_one_skip_beyond_the_budget_rolls_back_and_saves_nothing_more():
+    config = LoopConfig(total_steps=40, save_every=5, steps_per_loop=5)
+    notes = Notes(codes={3: SPIKE, 11: NOT_FINITE, 12: SPIKE, 14: NOT_FINITE})
+    with pytest.raises(RollBack) as trouble:
+        go(config, Position(), notes, GuardConfig(skip_budget=2))
+    assert [fault.step for fault in trouble.value.faults] == [3, 11, 12]
+    assert [position.step for position in notes.saved] == [5, 10]
+
+
+def test_overflows_and_empty_batches_are_in_nobodys_budget():
+    codes = dict.fromkeys(range(1, 9), OVERFLOW) | dict.fromkeys((10, 11), NO_TARGETS)
+    notes = Notes(codes=codes)
+    config = LoopConfig(total_steps=12, log_every=12)
+    assert go(config, Position(), notes, GuardConfig(skip_budget=0)).step == 12
+
+
+def test_a_skip_leaves_the_budget_with_the_window():
+    codes = {1: SPIKE, 8: SPIKE, 16: SPIKE}
+    config = LoopConfig(total_steps=20)
+    guard = GuardConfig(window=8, skip_budget=1)
+    with pytest.raises(RollBack):
+        go(config, Position(), Notes(codes=codes), guard)
+    codes = {1: SPIKE, 9: SPIKE, 17: SPIKE}
+    assert go(config, Position(), Notes(codes=codes), guard).step == 20
+
+
+@given(
+    codes=st.dictionaries(st.integers(1, 30), st.sampled_from([NOT_FINITE, SPIKE])),
+    stops=st.lists(st.integers(1, 29), max_size=3, unique=True),
+    per_loop=st.integers(1, 8),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_resumed_run_rolls_back_where_an_undisturbed_one_does(codes, stops, per_loop):
+    config = LoopConfig(total_steps=30, save_every=7)
+    guard = GuardConfig(window=9, skip_budget=2)
+
+    def outcome(parts):
+        position = Position()
+        for part in parts:
+            notes = Notes(codes=codes)
+            try:
+                go(part, position, notes, guard)
+            except RollBack as trouble:
+                return trouble.faults
+            position = notes.saved[-1]
+        return position.faults
+
+    cut = [
+        dataclasses.replace(config, stop_after_step=stop, steps_per_loop=per_loop)
+        for stop in [*sorted(stops), None]
+    ]
+    assert outcome(cut) == outcome([config])
+
+
+def test_inner_loops_end_where_batches_grow_and_at_further_borders():
+    config = LoopConfig(total_steps=20, log_every=20, steps_per_loop=20)
+
+    def until(step):
+        return 6 if step < 6 else None
+
+    assert list(inner_loops(config, 0, until, [3, 9])) == [3, 3, 3, 11]
 
 
 @pytest.mark.parametrize("name", ["total_steps", "log_every", "steps_per_loop"])

@@ -14,13 +14,16 @@ from preprocessing.commands import UsageError
 from preprocessing.packing import best_fit, pack
 from preprocessing.records import RecordFormat
 from preprocessing.row_segments import row_segments
+from trainer.batch import unpack_rows
 from trainer.config import RunConfig, resolved
 from trainer.export import check_servable
-from trainer.losses import cross_entropy
+from trainer.guard import GuardConfig
+from trainer.layout import Layout
+from trainer.losses import LossConfig, training_loss
 from trainer.models.attention import segment_mask
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
-from trainer.optimizers import Optimizer, OptimizerConfig
-from trainer.train_step import make_train_loop, unpack_rows
+from trainer.optimizers import OptimizerConfig
+from trainer.train_step import ReplicaStep, make_learner, make_train_loop
 
 LENGTH, VOCAB = 16, 40
 KINDS = pytest.mark.parametrize("kind", ["prefix", "loss_mask"])
@@ -104,7 +107,9 @@ def test_the_loss_of_packed_rows_is_that_of_each_example_alone(kind: str) -> Non
     hidden = model(
         batch.inputs, batch.segment_ids, batch.positions, prefix=batch.prefix
     )
-    nats, weight = cross_entropy(model, hidden, batch.targets, batch.weights)
+    _, nats, weight = training_loss(
+        model, hidden, batch.targets, batch.weights, LossConfig()
+    )
     total = count = 0.0
     for segment in segments_of(features):
         ids = segment.ids[None].astype(np.int32)
@@ -150,10 +155,9 @@ def test_a_step_weighs_the_targets_alone_and_learns_them(kind: str) -> None:
     with strategy.scope():
         model = small_decoder()
         config = OptimizerConfig(warmup_steps=1, peak_learning_rate=0.01)
-        optimizer = Optimizer(model.trainable_variables, config, 40)
-    train = make_train_loop(
-        model, optimizer, strategy, global_batch_size=4, micro_batch_size=2, seed=0
-    )
+        learner = make_learner(model, config, GuardConfig(), 40)
+    step = ReplicaStep(learner, strategy, Layout(4, 2, 1), LossConfig(), 0, False)
+    train = make_train_loop(step, strategy)
     metrics = train(rows, 20)
     assert metrics.weight_sum.numpy().tolist() == [33.0] * 20
     losses = metrics.loss_sum.numpy() / 33
@@ -174,10 +178,10 @@ def test_datasets_no_family_can_train_on_are_refused(manifest) -> None:
     prefix = marked(manifest, "prefix", RecordFormat(64, 300, prefix=True))
     recurrent = RunConfig(model=ModelConfig("recurrent"))
     with pytest.raises(UsageError, match="decoder for a prefix objective"):
-        resolved(recurrent, prefix)
-    resolved(RunConfig(), prefix)
+        resolved(recurrent, [prefix])
+    resolved(RunConfig(), [prefix])
     with pytest.raises(UsageError, match="from left to right"):
         check_servable(prefix)
     apart = marked(manifest, "pairs", RecordFormat(64, 300, target_length=64))
     with pytest.raises(UsageError, match="with --layout decoder"):
-        resolved(RunConfig(), apart)
+        resolved(RunConfig(), [apart])

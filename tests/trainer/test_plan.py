@@ -7,7 +7,8 @@ import pytest
 
 from preprocessing.commands import UsageError
 from trainer.config import RunConfig
-from trainer.plan import ConfigSource, configure, plan, show
+from trainer.dry_run import check_fits, needed, show, sketch_run
+from trainer.plan import ConfigSource, configure, read_data, spread
 from trainer.presets import PRESETS, preset
 
 
@@ -40,29 +41,60 @@ def test_an_existing_run_is_its_own_configuration(tmp_path, dataset):
     assert config.model == stored.model
 
 
+def sketched(dataset, name, *pairs, replicas=1):
+    """Returns what a dry run prints of a preset, and the memory it needs."""
+    source = ConfigSource(name, None, pairs)
+    data, config = read_data([str(dataset)], None, source)
+    layout, drawn = spread(config, replicas), sketch_run(data, config)
+    memory = needed(drawn, config, layout)
+    return show(data, config, layout, drawn, memory), memory
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_planned_and_shown(dataset, name):
-    source = ConfigSource(name, None, ())
-    lines = show(plan(str(dataset), None, source, "one_device", 1))
+    lines, _ = sketched(dataset, name)
     assert [line.split("  ")[0] for line in lines] == [
         "parameters",
         "FLOPs per token",
         "tokens to train",
         "FLOPs to train",
         "replicas",
-        "memory a replica",
+        "memory a device",
     ]
 
 
 def test_the_benchmarks_model_has_the_size_it_is_named_after(dataset):
-    source = ConfigSource("14m", None, ())
-    planned = plan(str(dataset), None, source, "one_device", 1)
-    parameters = int(show(planned)[0].split()[-1].replace(",", ""))
+    lines, _ = sketched(dataset, "14m")
+    parameters = int(lines[0].split()[-1].replace(",", ""))
     # 13.8 million with a vocabulary of 8,192; this dataset has one of 300.
     assert parameters + (8192 - 300) * 384 == pytest.approx(13.8e6, rel=0.01)
 
 
-def test_a_batch_that_does_not_split_is_refused(dataset):
-    pairs = ("data.global_batch_size=9", "data.micro_batch_size=2")
-    with pytest.raises(UsageError, match="found 9 and 2 x 1"):
-        plan(str(dataset), None, ConfigSource("tiny", None, pairs), "one_device", 1)
+def test_a_run_that_does_not_fit_is_refused_with_the_reason(dataset):
+    _, memory = sketched(dataset, "14m")
+    check_fits(memory, memory.total, 1)
+    check_fits(memory, None, 1)
+    with pytest.raises(UsageError, match="replicated on every device"):
+        check_fits(memory, memory.total - 1, 1)
+    with pytest.raises(UsageError, match="replicated on every device"):
+        check_fits(memory, memory.total, 2)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "found"),
+    [
+        (("data.global_batch_size=9", "data.micro_batch_size=2"), "found 9 and 2 x 1"),
+        (
+            (
+                "data.global_batch_size=8",
+                "data.initial_batch_size=2",
+                "data.ramp_steps=4",
+                "data.micro_batch_size=4",
+            ),
+            "found 2 and 4 x 1",
+        ),
+    ],
+)
+def test_a_batch_that_does_not_split_is_refused(dataset, pairs, found):
+    with pytest.raises(UsageError, match=found):
+        sketched(dataset, "tiny", *pairs)

@@ -20,9 +20,9 @@ def line(step, mfu=0.46):
 
 def test_elsewhere_each_line_stays():
     out = io.StringIO()
-    progress = ProgressLine(0, 4000, out)
+    progress = ProgressLine(0, 4000, 0.0, out)
     progress.evaluation(EvaluationLine(1000, 1.5, 2.3114))
-    progress.training(line(1200))
+    progress.training(line(1200), 10.0)
     progress.close()
     first, second = out.getvalue().splitlines()
     assert first == "step 1,000: validation loss 1.5000, 2.3114 bits per byte"
@@ -35,15 +35,15 @@ def test_elsewhere_each_line_stays():
 
 def test_an_unknown_peak_is_said_to_be_unknown():
     out = io.StringIO()
-    ProgressLine(0, 4000, out).training(line(10, mfu=None))
+    ProgressLine(0, 4000, 0.0, out).training(line(10, mfu=None), 1.0)
     assert "mfu unknown" in out.getvalue()
 
 
 def test_a_terminals_line_renews_itself_and_is_ended_before_anything_else():
     out = Terminal()
-    progress = ProgressLine(0, 4000, out)
-    progress.training(line(10))
-    progress.training(line(20))
+    progress = ProgressLine(0, 4000, 0.0, out)
+    progress.training(line(10), 1.0)
+    progress.training(line(20), 1.0)
     assert out.getvalue().count("\n") == 0
     assert out.getvalue().count("\r") == 2
     progress.close()

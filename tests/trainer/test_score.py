@@ -8,9 +8,9 @@ import tensorflow as tf
 from preprocessing.shards import Shards
 from tests.datasets import texts
 from tests.releases import SEQUENCE_LENGTH, tokenizer_of, untrained_run
-from trainer.losses import cross_entropy
+from trainer.batch import unpack_rows
+from trainer.losses import LossConfig, training_loss
 from trainer.score import score
-from trainer.train_step import unpack_rows
 
 
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
@@ -26,7 +26,9 @@ def test_scores_of_a_splits_documents_add_up_to_its_cross_entropy(
     rows = shards.read(np.arange(shards.num_rows))
     batch = unpack_rows({n: tf.constant(x.astype(np.int32)) for n, x in rows.items()})
     hidden = run.model(batch.inputs, batch.segment_ids, batch.positions)
-    nats, targets = cross_entropy(run.model, hidden, batch.targets, batch.weights)
+    _, nats, targets = training_loss(
+        run.model, hidden, batch.targets, batch.weights, LossConfig()
+    )
 
     assert -found.log_likelihood.numpy().sum() == pytest.approx(float(nats), rel=1e-5)
     assert found.num_tokens.numpy().sum() == float(targets)

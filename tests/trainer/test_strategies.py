@@ -70,8 +70,8 @@ def test_a_broken_tf_config_is_refused(
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
-        ("tpu", "TPU system initialisation"),
-        ("parameter_server", "coordinator"),
+        ("tpu", "wanted a TPU"),
+        ("parameter_server", "TF_CONFIG naming parameter servers"),
         ("multi_worker", "TF_CONFIG naming workers"),
         ("mirored", "--strategy"),
     ],

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One replica, two replicas, two workers and accumulation train the same model."""
+"""The same model comes out of every strategy: losses of 50 steps to five decimals.
+
+Dropout included, since its masks follow from the row's place in the global batch.
+"""
 
 import json
 import os
@@ -11,41 +14,70 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trainer.strategies_case import CASES as OPTIMIZERS
 from tests.trainer.strategies_case import CLIP_NORM
 
 # Label -> (result file, micro-batch size); the same global batch of 8 everywhere.
 CASES = {
+    "one device, accumulating 2": ("one", 4),
+    "one device, accumulating 4": ("one", 2),
     "two replicas": ("mirrored", 4),
     "two replicas, accumulating": ("mirrored", 2),
+    "four replicas": ("four", 2),
     "worker 0 of 2": ("worker-0", 4),
     "worker 1 of 2": ("worker-1", 4),
+    "a parameter server": ("whole-chief-0", 8),
+    "two parameter servers with pieces": ("pieces-chief-0", 8),
 }
+SYNCHRONOUS = [label for label in CASES if "parameter" not in label]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    """Runs one device, two logical CPUs and two workers at once, four processes."""
+    """Runs every strategy at once, each in processes of its own."""
     directory = tmp_path_factory.mktemp("strategies")
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     processes = {
-        "one": start(directory / "one.npz", ["one_device", "1", "8"]),
+        "one": start(directory / "one.npz", ["one_device", "1", "8", "4", "2"]),
         "mirrored": start(directory / "mirrored.npz", ["mirrored", "2", "4", "2"]),
+        "four": start(directory / "four.npz", ["mirrored", "4", "2"]),
     }
-    for index in range(2):
-        name, task = f"worker-{index}", {"type": "worker", "index": index}
-        processes[name] = start(
-            directory / f"{name}.npz",
-            ["multi_worker", "1", "4"],
-            json.dumps({"cluster": cluster, "task": task}),
+    processes |= start_cluster(directory, "", ["multi_worker", "1", "4"], worker=2)
+    servers = {}
+    for name, count in (("whole-", 1), ("pieces-", 2)):
+        arguments = ["parameter_server", "1", "8"]
+        servers |= start_cluster(
+            directory, name, arguments, chief=1, worker=1, ps=count
         )
+    processes |= {name: servers.pop(name) for name in list(servers) if "chief" in name}
     try:
         for name, process in processes.items():
             _, errors = process.communicate(timeout=280)
             assert process.returncode == 0, f"{name}: {errors[-2000:]}"
     finally:
-        for process in processes.values():
+        for process in (*processes.values(), *servers.values()):
             process.kill()
+            process.communicate()
     return {name: dict(np.load(directory / f"{name}.npz")) for name in processes}
+
+
+def start_cluster(
+    directory: Path, prefix: str, arguments: list[str], **tasks: int
+) -> dict[str, subprocess.Popen]:
+    """Starts `tasks` processes of each role, named like `worker-0`."""
+    ports = iter(free_ports(sum(tasks.values())))
+    cluster = {
+        role: [f"127.0.0.1:{next(ports)}" for _ in range(count)]
+        for role, count in tasks.items()
+    }
+    return {
+        f"{prefix}{role}-{index}": start(
+            directory / f"{prefix}{role}-{index}.npz",
+            arguments,
+            json.dumps({"cluster": cluster, "task": {"type": role, "index": index}}),
+        )
+        for role, count in tasks.items()
+        for index in range(count)
+    }
 
 
 def start(output: Path, arguments: list[str], tf_config: str = "") -> subprocess.Popen:
@@ -70,7 +102,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("label", CASES)
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_losses_of_50_steps_agree_to_five_decimals(
     results: dict, label: str, optimizer: str
 ) -> None:
@@ -83,7 +115,7 @@ def test_losses_of_50_steps_agree_to_five_decimals(
     )
 
 
-@pytest.mark.parametrize("label", CASES)
+@pytest.mark.parametrize("label", SYNCHRONOUS)
 def test_gradients_of_the_first_step_agree(results: dict, label: str) -> None:
     name, micro = CASES[label]
     np.testing.assert_allclose(
@@ -99,7 +131,7 @@ def test_clipping_is_active_at_every_step_of_adamw(results: dict) -> None:
     assert results["one"]["norm-adamw-8"].min() > CLIP_NORM
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_loss_falls_by_a_nat(results: dict, optimizer: str) -> None:
     losses = results["one"][f"loss-{optimizer}-8"]
     assert losses[0] - losses[-1] > 1.0

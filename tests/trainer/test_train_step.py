@@ -1,66 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-from itertools import pairwise
+"""A loop of steps: cut anywhere, accumulated, skipped, compiled."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from preprocessing.commands import UsageError
+from trainer.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, GuardConfig
+from trainer.layout import Layout
+from trainer.losses import LossConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
 from trainer.optimizers import Optimizer, OptimizerConfig
-from trainer.train_step import Layout, StepMetrics, make_train_loop, unpack_rows
+from trainer.train_step import (
+    ReplicaStep,
+    StepMetrics,
+    make_learner,
+    make_train_loop,
+)
 
 LENGTH, VOCAB, BATCH = 12, 20, 4
-
-
-def test_a_packed_row_is_shifted_by_one_and_nothing_crosses_a_segment() -> None:
-    batch = unpack_rows(
-        {
-            "tokens": tf.constant([[10, 11, 12, 20, 21, 22, 0, 0]]),
-            "segment_lengths": tf.constant([[3, 3, 0]]),
-        }
-    )
-    assert batch.inputs.numpy().tolist() == [[10, 11, 12, 20, 21, 22, 0]]
-    assert batch.targets.numpy().tolist() == [[11, 12, 20, 21, 22, 0, 0]]
-    assert batch.weights.numpy().tolist() == [[1, 1, 0, 1, 1, 0, 0]]
-    assert batch.segment_ids.numpy().tolist() == [[1, 1, 1, 2, 2, 2, 0]]
-    assert batch.positions.numpy().tolist() == [[0, 1, 2, 0, 1, 2, 0]]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.integers(1, 5), max_size=4), min_size=1, max_size=3))
-def test_every_token_but_a_segments_first_is_a_target_once(
-    rows: list[list[int]],
-) -> None:
-    lengths = np.zeros([len(rows), 5], np.int32)
-    for row, segments in zip(lengths, rows, strict=True):
-        row[: len(segments)] = segments
-    tokens = np.arange(len(rows) * 21, dtype=np.int32).reshape(-1, 21)
-    batch = unpack_rows(
-        {"tokens": tf.constant(tokens), "segment_lengths": tf.constant(lengths)}
-    )
-    for index, segments in enumerate(rows):
-        pairs, start = [], 0
-        for size in segments:
-            ids = tokens[index, start : start + size]
-            pairs += list(pairwise(ids))
-            start += size
-        counted = batch.weights[index].numpy() == 1
-        inputs = batch.inputs[index].numpy()[counted]
-        targets = batch.targets[index].numpy()[counted]
-        assert list(zip(inputs, targets, strict=True)) == pairs
-        real = [(n, p) for n, size in enumerate(segments, 1) for p in range(size)]
-        real = (real + [(0, 0)] * 20)[:20]
-        found = zip(batch.segment_ids[index], batch.positions[index], strict=True)
-        assert [(int(n), int(p)) for n, p in found] == real
 
 
 def setup(
     family: str = "decoder",
     micro: int = BATCH,
     dropout: float = 0.0,
+    compute: str = "float32",
+    jit_compile: bool = False,
     **optimizer: float,
 ) -> tuple:
     """Returns (train loop, model, optimizer) on the default device."""
@@ -69,18 +35,12 @@ def setup(
         config = ModelConfig(
             family, num_layers=1, d_model=16, num_heads=2, dropout=dropout
         )
-        model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
+        model = build_model(config, VOCAB, PrecisionConfig(compute=compute), seed=0)
         settings = OptimizerConfig(warmup_steps=2, **optimizer)
-        state = Optimizer(model.trainable_variables, settings, 10)
-    loop = make_train_loop(
-        model,
-        state,
-        strategy,
-        global_batch_size=BATCH,
-        micro_batch_size=micro,
-        seed=5,
-    )
-    return loop, model, state
+        learner = make_learner(model, settings, GuardConfig(), 10)
+    layout = Layout(BATCH, micro, 1)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 5, jit_compile)
+    return make_train_loop(step, strategy), model, learner.optimizer
 
 
 def block(steps: int) -> dict[str, np.ndarray]:
@@ -136,7 +96,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
     embedding.assign(tf.tensor_scatter_nd_update(embedding, [[3, 0]], [np.nan]))
     features["tokens"][1, 0, 0] = 3
     metrics = loop(part(features, np.s_[1:2]), 1)
-    assert metrics.skipped.numpy().tolist() == [1.0]
+    assert metrics.skipped.numpy().tolist() == [NOT_FINITE]
     assert not np.isfinite(metrics.gradient_norm.numpy()).any()
     embedding.assign(before[_index_of(model, embedding)])
     for old, new in zip(before, weights(model), strict=True):
@@ -164,7 +124,7 @@ def test_a_batch_without_targets_is_skipped() -> None:
     metrics = loop(
         {**features, "segment_lengths": np.zeros([1, BATCH, 3], np.int32)}, 1
     )
-    assert metrics.skipped.numpy().tolist() == [1.0]
+    assert metrics.skipped.numpy().tolist() == [NO_TARGETS]
     assert metrics.weight_sum.numpy().tolist() == [0.0]
     for old, new in zip(before, weights(model), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -194,6 +154,37 @@ def test_metrics_hold_one_number_per_step_asked_for() -> None:
     expected = np.maximum(features["segment_lengths"][:3] - 1, 0).sum(axis=(1, 2))
     assert metrics.weight_sum.numpy().tolist() == expected.tolist()
     assert int(optimizer.step) == 3
+
+
+@pytest.mark.parametrize("family", ["decoder", "recurrent"])
+def test_float16_finds_a_loss_scale_and_trains(family: str) -> None:
+    features = {name: np.repeat(x, 12, axis=0) for name, x in block(1).items()}
+    loop, _, _ = setup(family, compute="float16", peak_learning_rate=1e-2)
+    metrics = loop(features, 12)
+    codes = metrics.skipped.numpy()
+    losses = metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
+    assert set(codes) <= {0.0, OVERFLOW} and not codes[6:].any()
+    halvings = np.cumsum(codes == OVERFLOW) - (codes == OVERFLOW)
+    assert metrics.loss_scale.numpy().tolist() == (2.0 ** (15 - halvings)).tolist()
+    assert losses[-1] < losses[0] - 0.05
+    exact, _, _ = setup(family)
+    wanted = exact(features, 1)
+    loss = wanted.loss_sum.numpy()[0] / wanted.weight_sum.numpy()[0]
+    assert losses[0] == pytest.approx(loss, abs=5e-3)
+
+
+def test_a_batch_of_another_size_is_trained_on_by_the_same_loop() -> None:
+    features = block(2)
+    loop, model, _ = setup(micro=2)
+    loop({name: x[:, :2] for name, x in features.items()}, 2)
+    half = weights(model)
+    other, model, _ = setup(micro=2)
+    full = {
+        name: np.concatenate([x[:, :2], x[:, :2]], 1) for name, x in features.items()
+    }
+    other(full, 2)
+    for one, two in zip(half, weights(model), strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-6)  # the mean of twice the same
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from trainer.models.attention import (
     rotation_table,
     segment_mask,
 )
+from trainer.models.chunked_attention import Segments
 from trainer.models.language_model import ModelConfig, PrecisionConfig
 from trainer.models.layers import (
     Initializer,
@@ -29,6 +30,7 @@ from trainer.models.layers import (
     dimensions,
     dropout,
 )
+from trainer.models.rematerialisation import rematerialised
 
 Cache = tuple[tf.Tensor, tf.Tensor]
 
@@ -102,17 +104,26 @@ class Decoder(tf.Module):
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes hidden states of packed rows: `[batch, length, d_model]`."""
-        mask, rotation = segment_mask(segment_ids, prefix), self._rotation(positions)
+        sight, rotation = self._sight(segment_ids, prefix), self._rotation(positions)
         x_ND = self._embed(tokens)
         x_ND = dropout(x_ND, self.config.dropout, _site(dropout_seed, 0), rows)
         for number, block in enumerate(self.layers, 1):
-            x_ND = block(
-                x_ND,
-                self.compute_dtype,
-                partial(block.attention, rotation=rotation, mask_B11TS=mask),
-                (_site(dropout_seed, 2 * number), _site(dropout_seed, 2 * number + 1)),
-                rows,
-            )
+            attend = partial(block.attention, rotation=rotation, sight=sight)
+
+            def layer(
+                x: tf.Tensor,
+                seed: tf.Tensor | None,
+                number: int = number,
+                block: Block = block,
+                attend: Callable[[tf.Tensor], tf.Tensor] = attend,
+            ) -> tf.Tensor:
+                seeds = (_site(seed, 2 * number), _site(seed, 2 * number + 1))
+                return block(x, self.compute_dtype, attend, seeds, rows)
+
+            if self.config.remat == "full":
+                x_ND = rematerialised(block, layer, x_ND, dropout_seed)
+            else:
+                x_ND = layer(x_ND, dropout_seed)
         return self._finish(x_ND, tokens)
 
     def initial_state(
@@ -177,6 +188,14 @@ class Decoder(tf.Module):
 
     def _embed(self, tokens: tf.Tensor) -> tf.Tensor:
         return self.vocabulary.embed(tf.reshape(tokens, [-1]))
+
+    def _sight(
+        self, segment_ids: tf.Tensor, prefix: tf.Tensor | None
+    ) -> tf.Tensor | Segments:
+        """Returns who sees whom: a mask for short rows, segments for long ones."""
+        if self.config.chunks(segment_ids.shape[1]):
+            return Segments(segment_ids, prefix, self.config.attention_chunk)
+        return segment_mask(segment_ids, prefix)
 
     def _rotation(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         config = self.config

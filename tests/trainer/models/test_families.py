@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.losses import cross_entropy
+from trainer.batch import unpack_rows
+from trainer.functional import weight_places
+from trainer.gradients import LocalSums, Seeds
+from trainer.layout import Layout
+from trainer.losses import LossConfig, training_loss
 from trainer.models.language_model import LanguageModel
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
-from trainer.train_step import sum_gradients, unpack_rows
 
 VOCAB, LENGTH = 48, 16
 CONFIGS = {
@@ -107,16 +110,21 @@ def test_a_checkpoint_brings_every_weight_back_by_name(
     assert "model/vocabulary/embedding/.ATTRIBUTES/VARIABLE_VALUE" in names
 
 
+def sums(
+    model: LanguageModel, rows: dict[str, tf.Tensor], jit_compile: bool = False
+) -> list[tf.Tensor]:
+    """Returns [weight, nats, *gradients] of the rows, as a step computes them."""
+    places = weight_places(model)
+    count = len(rows["tokens"])
+    local = LocalSums(model, places, Layout(count, count, 1), LossConfig(), jit_compile)
+    values = [tf.convert_to_tensor(place.variable) for place in places]
+    return local(values, rows, Seeds(None, tf.constant(0), None))
+
+
 @each_family
 def test_xla_computes_what_the_graph_computes(name: str) -> None:
     model, rows = build(name), packed()
-    variables = list(model.trainable_variables)
-
-    def sums(rows: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-        return sum_gradients(model, variables, unpack_rows(rows))
-
-    plain = tf.function(sums, autograph=False)(rows)
-    compiled = tf.function(sums, autograph=False, jit_compile=True)(rows)
+    plain, compiled = (sums(model, rows, jit) for jit in (False, True))
     for one, other in zip(plain, compiled, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
@@ -130,7 +138,9 @@ def test_bfloat16_stays_close_to_float32(name: str) -> None:
         hidden = model(batch.inputs, batch.segment_ids, batch.positions)
         kinds.add(hidden.dtype)
         assert {v.dtype for v in model.trainable_variables} == {tf.float32}
-        nats, weight = cross_entropy(model, hidden, batch.targets, batch.weights)
+        _, nats, weight = training_loss(
+            model, hidden, batch.targets, batch.weights, LossConfig()
+        )
         losses.append(float(nats / weight))
     assert kinds == {tf.float32, tf.bfloat16}
     assert losses[0] != losses[1]
@@ -158,11 +168,10 @@ def test_a_saved_model_answers_like_the_model(name: str, tmp_path: str) -> None:
 @each_family
 def test_gradients_equal_finite_differences(name: str) -> None:
     model = build_model(CONFIGS[name], VOCAB, PrecisionConfig(), seed=0)
-    batch = unpack_rows(packed())
     # Small embeddings bend the loss too sharply for differences in float32.
     model.vocabulary.embedding.assign(model.vocabulary.embedding * 10.0)
     variables = list(model.trainable_variables)
-    _, _, *gradients = sum_gradients(model, variables, batch)
+    _, _, *gradients = sums(model, packed())
     random = np.random.default_rng(0)
     for variable, gradient in zip(variables, gradients, strict=True):
         direction = random.standard_normal(variable.shape).astype("float32")
@@ -170,7 +179,7 @@ def test_gradients_equal_finite_differences(name: str) -> None:
         losses, size = [], 1e-2
         for sign in (1.0, -2.0):
             variable.assign_add(sign * size * direction)
-            losses.append(float(sum_gradients(model, [], batch)[1]))
+            losses.append(float(sums(model, packed())[1]))
         variable.assign_add(size * direction)
         slope = (losses[0] - losses[1]) / (2 * size)
         found = float(np.sum(gradient * direction))

@@ -26,7 +26,7 @@ def test_a_shape_that_cannot_be_built_is_refused(values: dict, named: str) -> No
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"compute": "float16"}, "precision.compute"),
+        ({"compute": "float8"}, "precision.compute"),
         ({"params": "bfloat16"}, "precision.params"),
     ],
 )

@@ -7,11 +7,21 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.provenance import SCHEMA
-from pipelines.rejects import DIRECTORY
 from preprocessing import storage
 from preprocessing.commands import WorkError
 from preprocessing.manifest import Shard
+
+# A line for each segment of a row, in file order.
+PROVENANCE = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("segment", pa.int32()),
+        ("document", pa.string()),
+        ("path", pa.string()),
+        ("offset", pa.int64()),
+        ("start", pa.int64()),
+    ]
+)
 
 
 def read_file(dataset: str, name: str) -> bytes:
@@ -24,16 +34,6 @@ def read_file(dataset: str, name: str) -> bytes:
         return storage.read_bytes(storage.join(dataset, name))
     except FileNotFoundError:
         raise fault(f"{name} in {dataset}", "no such file") from None
-
-
-def reject_files(dataset: str) -> list[str]:
-    """Returns the names of the files of rejects, in order."""
-    names = storage.list_names(storage.join(dataset, DIRECTORY))
-    return [
-        f"{DIRECTORY}/{name}"
-        for name in names
-        if name.endswith(".jsonl") and not name.startswith(".")
-    ]
 
 
 def provenance_of(shard: Shard) -> str:
@@ -61,11 +61,11 @@ def parse_provenance(
     Raises:
         WorkError: they are damaged.
     """
-    names = SCHEMA.names if columns is None else list(columns)
+    names = PROVENANCE.names if columns is None else list(columns)
     try:
         table = pq.read_table(io.BytesIO(data), columns=names)
         table.validate(full=True)
-        return table.cast(pa.schema([SCHEMA.field(column) for column in names]))
+        return table.cast(pa.schema([PROVENANCE.field(column) for column in names]))
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise fault(f"a whole {name}", f"a damaged one: {reason}") from None

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every model and every optimizer, for `test_conformance.py`; alone, on two replicas.
+
+    python -m tests.trainer.conformance_case OUTPUT
+
+Writes the losses of some steps of every subject on one device and on two logical CPUs.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.guard import GuardConfig
+from trainer.layout import Layout
+from trainer.losses import LossConfig
+from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.optimizers import OPTIMIZERS, OptimizerConfig
+from trainer.strategies import make_strategy
+from trainer.train_step import Learner, ReplicaStep, make_learner, make_train_loop
+
+STEPS, BATCH, LENGTH, VOCAB = 6, 4, 16, 24
+_SMALL = ModelConfig(num_layers=1, d_model=32, num_heads=2, ffn_dim=48)
+_MODELS = {
+    "decoder": _SMALL,
+    "decoder, grouped and untied": dataclasses.replace(
+        _SMALL, num_layers=2, num_heads=4, num_kv_heads=2, tie_embeddings=False
+    ),
+    "decoder, chunked and recomputed": dataclasses.replace(
+        _SMALL, attention="chunked", attention_chunk=4, remat="full", dropout=0.1
+    ),
+    "recurrent": dataclasses.replace(_SMALL, family="recurrent", num_layers=2),
+}
+_ADAMW = OptimizerConfig(peak_learning_rate=1e-2, warmup_steps=2)
+# Name -> (model, optimizer): each model with AdamW, each optimizer with the decoder.
+SUBJECTS: Mapping[str, tuple[ModelConfig, OptimizerConfig]] = {
+    **{name: (config, _ADAMW) for name, config in _MODELS.items()},
+    **{
+        f"optimizer {name}": (_SMALL, dataclasses.replace(_ADAMW, name=name))
+        for name in OPTIMIZERS
+        if name != "adamw"
+    },
+    "optimizer adamw with averages": (
+        _SMALL,
+        dataclasses.replace(_ADAMW, ema_decay=0.9),
+    ),
+}
+
+
+def rows(steps: int = STEPS) -> dict[str, np.ndarray]:
+    """Returns rows of two segments of different lengths, `[steps, batch, …]`."""
+    random = np.random.default_rng(3)
+    start = random.integers(0, VOCAB, [steps, BATCH, 1])
+    tokens = (start + np.arange(LENGTH + 1)) % VOCAB
+    lengths = np.zeros([steps, BATCH, 4], np.int32)
+    lengths[:, :, 0] = random.integers(2, 9, [steps, BATCH])
+    lengths[:, :, 1] = random.integers(2, 9, [steps, BATCH])
+    return {"tokens": tokens.astype(np.int32), "segment_lengths": lengths}
+
+
+def make_subject(
+    name: str,
+    strategy: tf.distribute.Strategy,
+    seed: int = 0,
+    compute: str = "float32",
+) -> tuple[Learner, ReplicaStep]:
+    """Returns a fresh learner and its step."""
+    config, optimizer = SUBJECTS[name]
+    with strategy.scope():
+        model = build_model(config, VOCAB, PrecisionConfig(compute=compute), seed)
+        learner = make_learner(model, optimizer, GuardConfig(), STEPS)
+    layout = Layout(BATCH, 2, strategy.num_replicas_in_sync)
+    return learner, ReplicaStep(learner, strategy, layout, LossConfig(), 0, False)
+
+
+def losses(name: str, strategy: tf.distribute.Strategy) -> np.ndarray:
+    """Returns the loss of each step of a fresh subject."""
+    _, step = make_subject(name, strategy)
+    metrics = make_train_loop(step, strategy)(rows(), STEPS)
+    return metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
+
+
+def main() -> None:
+    two = make_strategy("mirrored", 2)
+    one = tf.distribute.OneDeviceStrategy("CPU:0")
+    results = {}
+    for name in SUBJECTS:
+        results[f"{name}/one"] = losses(name, one)
+        results[f"{name}/two"] = losses(name, two)
+    np.savez(sys.argv[1], **results)
+
+
+if __name__ == "__main__":
+    main()

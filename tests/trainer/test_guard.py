@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which updates are skipped: infinities, spikes, overflows, and nothing else."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprocessing.commands import UsageError
+from trainer.guard import (
+    NO_TARGETS,
+    NOT_FINITE,
+    OVERFLOW,
+    SPIKE,
+    Guard,
+    GuardConfig,
+    faults,
+    next_scale,
+)
+
+
+def judged(guard: Guard, norms: list[float]) -> list[int]:
+    """Returns the codes of steps with these gradient norms, one after another."""
+    strategy = tf.distribute.get_strategy()
+    codes = []
+    for norm in norms:
+        verdict = guard.judge(
+            tf.constant(1.0), tf.constant(8.0), tf.constant(norm, tf.float32)
+        )
+        assert bool(verdict.accepted) == (float(verdict.code) == 0.0)
+        guard.update(strategy, verdict)
+        codes.append(int(verdict.code))
+    return codes
+
+
+def noise(count: int, seed: int = 0) -> list[float]:
+    return (1.0 + 0.1 * np.random.default_rng(seed).standard_normal(count)).tolist()
+
+
+def test_a_norm_beyond_six_sigma_of_128_steps_is_a_spike() -> None:
+    norms = noise(128)
+    mean, sigma = np.mean(norms), np.std(norms, ddof=1)
+    limit = max(mean + 6 * sigma, 2 * mean)
+    for norm, code in ((limit * 1.001, SPIKE), (limit * 0.999, 0)):
+        guard = Guard(GuardConfig(), "float32")
+        assert judged(guard, norms) == [0] * 128
+        assert judged(guard, [norm]) == [code]
+
+
+def test_nothing_is_a_spike_before_half_a_window_is_full() -> None:
+    guard = Guard(GuardConfig(), "float32")
+    assert judged(guard, [*noise(63), 50.0]) == [0] * 64
+    guard = Guard(GuardConfig(), "float32")
+    assert judged(guard, [*noise(64), 50.0]) == [0] * 64 + [SPIKE]
+
+
+def test_a_lasting_change_of_scale_is_accepted_in_time() -> None:
+    codes = judged(Guard(GuardConfig(), "float32"), [*noise(128), *[5.0] * 40])
+    assert codes[128] == SPIKE and codes[-1] == 0
+    assert set(codes[128:]) == {SPIKE, 0}
+
+
+def test_what_is_not_finite_is_skipped_and_not_remembered() -> None:
+    guard = Guard(GuardConfig(), "float32")
+    codes = judged(guard, [1.0, float("nan"), float("inf"), 2.0])
+    assert codes == [0, NOT_FINITE, NOT_FINITE, 0]
+    assert int(guard.seen) == 2
+    assert guard.norms.numpy()[:3].tolist() == [1.0, 2.0, 0.0]
+
+
+def test_sigmas_of_zero_accept_every_finite_norm() -> None:
+    guard = Guard(GuardConfig(spike_sigmas=0.0), "float32")
+    assert judged(guard, [*noise(128), 1e9]) == [0] * 129
+
+
+def test_a_step_without_targets_is_no_fault() -> None:
+    guard = Guard(GuardConfig(), "float32")
+    verdict = guard.judge(tf.constant(0.0), tf.constant(0.0), tf.constant(0.0))
+    assert int(verdict.code) == NO_TARGETS
+    assert faults([0, NO_TARGETS, NOT_FINITE, OVERFLOW, SPIKE]) == [2, 4]
+
+
+def test_float16_halves_its_scale_after_an_overflow_and_blames_no_row() -> None:
+    guard = Guard(GuardConfig(), "float16")
+    assert judged(guard, [1.0, float("inf"), 1.0]) == [0, OVERFLOW, 0]
+    assert float(guard.loss_scale) == 2.0**14
+    guard.loss_scale.assign(1.0)
+    assert judged(guard, [float("inf")]) == [NOT_FINITE]
+
+
+@given(st.lists(st.booleans(), max_size=30), st.integers(0, 1999))
+@settings(max_examples=30, deadline=None)
+def test_the_loss_scale_stays_a_power_of_two_within_its_bounds(
+    overflows: list[bool], good: int
+) -> None:
+    scale, count = tf.constant(2.0**23), tf.constant(good, tf.int64)
+    for overflowed in overflows:
+        scale, count = next_scale(scale, count, tf.constant(overflowed))
+        assert 1.0 <= float(scale) <= 2.0**24
+        assert np.log2(float(scale)).is_integer()
+        assert 0 <= int(count) < 2000
+
+
+def test_the_loss_scale_doubles_after_2000_good_steps() -> None:
+    scale, count = tf.constant(8.0), tf.constant(1998, tf.int64)
+    scale, count = next_scale(scale, count, tf.constant(False))
+    assert (float(scale), int(count)) == (8.0, 1999)
+    scale, count = next_scale(scale, count, tf.constant(False))
+    assert (float(scale), int(count)) == (16.0, 0)
+
+
+@pytest.mark.parametrize("name", ["spike_sigmas", "skip_budget", "max_rollbacks"])
+def test_negative_settings_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"guard\.{name} of 0 or more, found -1"):
+        GuardConfig(**{name: -1})

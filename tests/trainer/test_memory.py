@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run needs is known from shapes, before anything is allocated."""
+
+import dataclasses
+import resource
+from pathlib import Path
+
+import pytest
+
+from trainer.memory import (
+    Memory,
+    MicroBatch,
+    control_group_limit,
+    device_memory,
+    estimate,
+    sketch,
+)
+from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.optimizers import OptimizerConfig
+from trainer.presets import PRESETS, preset
+
+SMALL = ModelConfig(num_layers=2, d_model=32, num_heads=2, ffn_dim=64)
+LONG = dataclasses.replace(SMALL, num_layers=12, attention_chunk=128)
+VOCAB = 100
+FLOAT32, BFLOAT16 = PrecisionConfig(), PrecisionConfig(compute="bfloat16")
+
+
+def of(
+    config: ModelConfig,
+    precision: PrecisionConfig = FLOAT32,
+    optimizer: OptimizerConfig | None = None,
+    rows: int = 2,
+    length: int = 64,
+    loss_chunk: int | None = 1,
+    accumulates: bool = False,
+) -> Memory:
+    batch = MicroBatch(rows, length, loss_chunk, accumulates)
+    drawn = sketch(config, VOCAB, precision)
+    return estimate(drawn, precision, optimizer or OptimizerConfig(), batch)
+
+
+@pytest.mark.parametrize("family", ["decoder", "recurrent"])
+def test_a_sketch_has_the_weights_of_the_model_and_its_cost(family: str) -> None:
+    config = dataclasses.replace(SMALL, family=family)
+    drawn, model = (
+        sketch(config, VOCAB, FLOAT32),
+        build_model(config, VOCAB, FLOAT32, 0),
+    )
+    shapes = [v.shape.as_list() for v in model.trainable_variables]
+    assert list(drawn.shapes.values()) == shapes
+    assert drawn.model.num_parameters == model.num_parameters
+    assert drawn.model.flops_per_token(64) == model.flops_per_token(64)
+
+
+def test_a_billion_weights_are_estimated_without_being_allocated() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    config = preset("1b")
+    drawn = sketch(config.model, 32_000, config.precision)
+    assert drawn.model.num_parameters == 1_034_512_384
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 1 << 20  # KiB; the weights alone are four times that
+
+
+def test_weights_gradients_and_moments_are_counted_in_bytes() -> None:
+    size = sketch(SMALL, VOCAB, FLOAT32).model.num_parameters
+    plain, mixed = of(SMALL), of(SMALL, BFLOAT16)
+    assert (plain.weights, mixed.weights) == (4 * size, 6 * size)
+    assert plain.gradients == plain.optimizer_state == 8 * size
+    parts = (plain.weights, plain.gradients, plain.optimizer_state, plain.activations)
+    assert plain.total == sum(parts)
+    assert of(SMALL, accumulates=True).gradients == 12 * size
+    averaged = of(SMALL, optimizer=OptimizerConfig(name="lion", ema_decay=0.9))
+    assert averaged.optimizer_state == 8 * size
+    assert of(SMALL, optimizer=OptimizerConfig(name="sgd")).optimizer_state == 0
+
+
+def test_activations_grow_with_the_rows_and_in_full_with_the_lengths_square() -> None:
+    full = dataclasses.replace(SMALL, attention="full")
+    assert of(full, rows=4).activations == pytest.approx(
+        2 * of(full, rows=2).activations, rel=0.01
+    )
+    longest = [of(full, rows=1, length=n).activations for n in (8192, 16384)]
+    assert longest[1] / longest[0] == pytest.approx(4, rel=0.05)
+
+
+def test_chunks_make_activations_grow_with_the_length_alone() -> None:
+    chunked = dataclasses.replace(SMALL, attention="chunked", attention_chunk=128)
+    lengths = [of(chunked, rows=1, length=n).activations for n in (8192, 16384)]
+    assert lengths[1] / lengths[0] == pytest.approx(2, rel=0.01)
+
+
+def test_recomputing_blocks_keeps_a_fraction_of_their_activations() -> None:
+    again = dataclasses.replace(LONG, remat="full")
+    assert of(again).activations < of(LONG).activations / 3
+
+
+def test_logits_are_held_for_a_chunk_of_positions() -> None:
+    whole, chunk = of(SMALL, loss_chunk=None), of(SMALL, loss_chunk=16)
+    assert whole.activations - chunk.activations == 12 * VOCAB * (2 * 64 - 16)
+
+
+@pytest.mark.parametrize(("name", "gib"), [("125m", 24), ("350m", 40), ("1b", 80)])
+def test_a_preset_fits_the_device_it_is_meant_for(name: str, gib: int) -> None:
+    config = PRESETS[name]()
+    batch = MicroBatch(config.data.micro_batch_size, 2048, None, True)
+    drawn = sketch(config.model, 32_000, config.precision)
+    needed = estimate(drawn, config.precision, config.optimizer, batch)
+    assert needed.total < 0.9 * gib * 2**30
+
+
+def test_this_machine_has_memory() -> None:
+    assert 1 << 28 < (device_memory() or 0) < 1 << 46
+
+
+def limited(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+
+
+def test_the_least_limit_of_nested_control_groups_counts(tmp_path: Path) -> None:
+    files = {"a/b/memory.max": "max", "a/memory.max": "5000", "memory.max": "9000"}
+    limited(tmp_path, files)
+    assert control_group_limit("0::/a/b\n", tmp_path) == 5000
+    assert control_group_limit("0::/of/the/host\n", tmp_path) == 9000
+
+
+def test_the_first_version_of_control_groups_is_read_too(tmp_path: Path) -> None:
+    endless = str(2**63 - 4096)
+    name = "memory.limit_in_bytes"
+    limited(tmp_path, {f"memory/a/{name}": "7000", f"memory/{name}": endless})
+    text = "4:memory:/a\n1:cpu,cpuacct:/a\n0::/\n"
+    assert control_group_limit(text, tmp_path) == 7000
+    assert control_group_limit("4:memory:/\n", tmp_path) is None

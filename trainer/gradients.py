@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums of loss and gradients over the rows of one replica: what devices do alone.
+
+There is no collective in here, so XLA may compile all of it, and the weights come in
+as tensors, so it does not matter where their variables lie.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from trainer.batch import Batch, unpack_rows
+from trainer.functional import WeightPlace, called_with
+from trainer.layout import Layout
+from trainer.losses import LossConfig, training_loss
+from trainer.models.language_model import LanguageModel
+
+Features = Mapping[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What a row's dropout masks follow from, and the loss scale.
+
+    Attributes:
+        dropout: int32 `[2]` naming (seed, step); None without dropout.
+        first_row: int32, the replica's first row in the global batch.
+        loss_scale: float32, what the loss is multiplied by; None for 1.
+    """
+
+    dropout: tf.Tensor | None
+    first_row: tf.Tensor
+    loss_scale: tf.Tensor | None
+
+
+class LocalSums:
+    """Sums over a replica's micro-batches: `[weight, loss, *gradients]`."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        places: Sequence[WeightPlace],
+        layout: Layout,
+        loss: LossConfig,
+        jit_compile: bool,
+    ) -> None:
+        """Fixes the computation.
+
+        Args:
+            model: the model.
+            places: its weights, which gradients are taken for.
+            layout: how a full global batch is spread.
+            loss: what is added to the cross-entropy.
+            jit_compile: whether XLA compiles it.
+        """
+        self._model, self._places = model, places
+        self._layout, self._loss = layout, loss
+        self._run: Callable[..., list[tf.Tensor]] = self._accumulate
+        if jit_compile:
+            self._run = tf.function(self._accumulate, autograph=False, jit_compile=True)
+
+    def __call__(
+        self, values: Sequence[tf.Tensor], features: Features, seeds: Seeds
+    ) -> list[tf.Tensor]:
+        """Returns float32 sums: weight, nats, and one gradient per weight.
+
+        Args:
+            values: the weights, in the order of `places`.
+            features: of the replica's rows of one step, as `unpack_rows` takes them.
+            seeds: what dropout follows from. Gradients come times its loss scale.
+        """
+        return self._run(
+            list(values),
+            dict(features),
+            seeds.dropout,
+            seeds.first_row,
+            seeds.loss_scale,
+        )
+
+    def _accumulate(
+        self,
+        values: list[tf.Tensor],
+        features: dict[str, tf.Tensor],
+        dropout: tf.Tensor | None,
+        first_row: tf.Tensor,
+        loss_scale: tf.Tensor | None,
+    ) -> list[tf.Tensor]:
+        size = self._layout.micro_batch_size
+        layout = self._layout.of_step(features["tokens"].shape[0])
+
+        # One index picks a micro-batch: XLA refuses slices of unknown bounds.
+        split = {
+            name: tf.reshape(x, [layout.accumulation, size, x.shape[1]])
+            for name, x in features.items()
+        }
+
+        def micro_batch(index: tf.Tensor) -> list[tf.Tensor]:
+            part = {name: x[index] for name, x in split.items()}
+            rows = first_row + index * size + tf.range(size)
+            return self._gradients(values, unpack_rows(part), rows, dropout, loss_scale)
+
+        if layout.accumulation == 1:
+            return micro_batch(tf.constant(0))
+
+        def body(index: tf.Tensor, *sums: tf.Tensor) -> list[tf.Tensor]:
+            new = micro_batch(index)
+            return [index + 1, *(a + b for a, b in zip(sums, new, strict=True))]
+
+        zeros = [tf.zeros([]), tf.zeros([]), *(tf.zeros(v.shape) for v in values)]
+        _, *sums = tf.while_loop(
+            lambda index, *_: index < layout.accumulation,
+            body,
+            [tf.constant(0), *zeros],
+            maximum_iterations=layout.accumulation,
+        )
+        return sums
+
+    def _gradients(
+        self,
+        values: list[tf.Tensor],
+        batch: Batch,
+        rows: tf.Tensor,
+        dropout: tf.Tensor | None,
+        loss_scale: tf.Tensor | None,
+    ) -> list[tf.Tensor]:
+        """Returns the sums of one micro-batch."""
+        with (
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+            called_with(self._places, values),
+        ):
+            tape.watch(values)
+            hidden = self._model(
+                batch.inputs,
+                batch.segment_ids,
+                batch.positions,
+                prefix=batch.prefix,
+                dropout_seed=dropout,
+                rows=rows,
+            )
+            objective, nats, weight = training_loss(
+                self._model,
+                hidden,
+                batch.targets,
+                batch.weights,
+                self._loss,
+                loss_scale,
+            )
+        return [weight, nats, *tape.gradient(objective, values)]

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many bytes a run needs on a device, and how many the device has.
+
+Known before anything is allocated, from shapes alone: the model is built in a graph
+that is never run. Weights, gradients and optimizer state are on every device in full.
+"""
+
+import math
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from trainer.functional import weight_places
+from trainer.models.language_model import LanguageModel, ModelConfig, PrecisionConfig
+from trainer.models.model import build_model
+from trainer.optimizers import OptimizerConfig, state_size
+
+_FLOAT32 = 4
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+# Version 1 writes a number near 2^63 where there is no limit.
+_NO_LIMIT = 1 << 60
+# Bytes that a GRU layer keeps of each position, for each unit: 24 float32 vectors,
+# measured on a CPU as the growth of a process's memory with the batch.
+_GRU_BYTES = 24 * _FLOAT32
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A model whose weights have shapes and no values.
+
+    Attributes:
+        model: answers `num_parameters` and `flops_per_token`; it cannot be called.
+        shapes: the shapes of its weights, by their paths.
+    """
+
+    model: LanguageModel
+    shapes: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What goes through a model at once, on one device.
+
+    Attributes:
+        rows: rows of it.
+        sequence_length: inputs per row.
+        loss_chunk: positions whose logits are held at once; None is all.
+        accumulates: whether a step sums the gradients of several.
+    """
+
+    rows: int
+    sequence_length: int
+    loss_chunk: int | None
+    accumulates: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a training step needs on each device.
+
+    Attributes:
+        weights: in float32.
+        gradients: in float32: summed, and once more averaged and clipped; where
+            micro-batches accumulate, also those of one, while they are added.
+        optimizer_state: moments and averages.
+        activations: what a micro-batch keeps for its backward pass, and the logits.
+    """
+
+    weights: int
+    gradients: int
+    optimizer_state: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """Their sum. TensorFlow itself takes another 0.5 GB of a process."""
+        return self.weights + self.gradients + self.optimizer_state + self.activations
+
+
+def sketch(config: ModelConfig, vocab_size: int, precision: PrecisionConfig) -> Sketch:
+    """Builds a model without allocating its weights."""
+    with tf.Graph().as_default():
+        model = build_model(config, vocab_size, precision, seed=0)
+        places = weight_places(model)
+    shapes = {place.path: place.variable.shape.as_list() for place in places}
+    return Sketch(model, shapes)
+
+
+def estimate(
+    sketched: Sketch,
+    precision: PrecisionConfig,
+    optimizer: OptimizerConfig,
+    batch: MicroBatch,
+) -> Memory:
+    """Estimates what a training step needs on each device.
+
+    Args:
+        sketched: the model.
+        precision: the types it computes in.
+        optimizer: how its weights are updated.
+        batch: what goes through it at once.
+    """
+    size = sum(math.prod(shape) for shape in sketched.shapes.values())
+    compute = tf.as_dtype(precision.compute).size
+    # A matrix product in another type than the weights' reads a copy of them.
+    copies = size * compute if compute != _FLOAT32 else 0
+    return Memory(
+        weights=_FLOAT32 * size + copies,
+        gradients=(3 if batch.accumulates else 2) * _FLOAT32 * size,
+        optimizer_state=_FLOAT32 * state_size(optimizer, sketched.shapes),
+        activations=_activations(sketched.model, compute, batch),
+    )
+
+
+def device_memory() -> int | None:
+    """Returns the bytes a process may use on its device, None if that is unknown.
+
+    For GPUs it is the memory of the smallest; for a CPU, which all logical devices
+    share, the machine's or what the process's control group is limited to.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return _gpu_memory()
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    limit = (
+        control_group_limit(_MEMBERSHIP.read_text()) if _MEMBERSHIP.exists() else None
+    )
+    return min(pages * size, limit) if limit is not None else pages * size
+
+
+def control_group_limit(membership: str, root: Path = _CGROUPS) -> int | None:
+    """Returns the least memory limit of a process's control groups, None without one.
+
+    Args:
+        membership: what `/proc/PID/cgroup` says: lines of `number:controllers:path`.
+            Inside a container the path may be the host's, and then only the root's
+            own limit can be seen.
+        root: where control groups are mounted.
+    """
+    limits = []
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top = root / controllers
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        inside = top / path.lstrip("/")
+        for folder in (inside, *inside.parents):
+            limits += _limit(folder / name)
+            if folder == top:
+                break
+    return min(limits, default=None)
+
+
+def _limit(path: Path) -> list[int]:
+    """Returns the limit that a file states, if it is there and states one."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return []
+    return [int(text)] if text.isdigit() and int(text) < _NO_LIMIT else []
+
+
+def _gpu_memory() -> int | None:
+    command = [
+        "nvidia-smi",
+        "--query-gpu=memory.total",
+        "--format=csv,noheader,nounits",
+    ]
+    try:
+        printed = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    sizes = [int(line) for line in printed.stdout.split() if line.isdigit()]
+    return min(sizes) << 20 if sizes else None
+
+
+def _activations(model: LanguageModel, compute: int, batch: MicroBatch) -> int:
+    """Returns the bytes of activations; `compute` is the size of the compute type."""
+    config, positions = model.config, batch.rows * batch.sequence_length
+    held = positions if batch.loss_chunk is None else min(positions, batch.loss_chunk)
+    # Logits, their softmax and their gradient.
+    passing = 3 * _FLOAT32 * held * model.vocab_size
+    if config.family == "recurrent":
+        return positions * config.num_layers * _GRU_BYTES * config.d_model + passing
+    length = batch.sequence_length
+    block = _block_bytes(config, compute, length)
+    # Scores of one layer, their softmax and both gradients.
+    chunk = min(length, config.attention_chunk) if config.chunks(length) else length
+    queries = batch.rows * chunk * config.num_heads
+    passing += 4 * _FLOAT32 * queries * chunk
+    if config.remat == "full":
+        # Every block's input, then one block's activations and their gradients.
+        inputs = _FLOAT32 * config.d_model * config.num_layers
+        return positions * (inputs + 2 * block) + passing
+    return positions * config.num_layers * block + passing
+
+
+def _block_bytes(config: ModelConfig, compute: int, length: int) -> int:
+    """Returns what the backward pass of a block reads, in bytes a position.
+
+    In float32: the input of each half and its normalised form. In the compute type:
+    the scaled norms, queries, keys, values and what they mixed; gate, up, silu(gate)
+    and its product with up. In full, a row of softmax for each head; in chunks, a
+    second copy of queries, keys and values, and a logarithm for each head.
+    """
+    width, heads = config.d_model, config.num_heads
+    attended = width + 2 * config.kv_heads * config.head_dim
+    kept = 4 * width * _FLOAT32
+    kept += (2 * width + attended + width + 4 * config.hidden_dim) * compute
+    if config.dropout:
+        kept += 2 * width * compute
+    if config.chunks(length):
+        return kept + attended * compute + heads * _FLOAT32
+    cast = compute if compute != _FLOAT32 else 0
+    return kept + heads * length * (_FLOAT32 + cast)

