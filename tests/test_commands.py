@@ -8,8 +8,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
