@@ -185,7 +185,7 @@ def _dress(axes: "Axes", title: str, label: str) -> None:
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     for side in (axes.xaxis, axes.yaxis):
         if side.get_view_interval()[1] >= 2000:
             side.set_major_formatter(EngFormatter(sep=""))

@@ -22,7 +22,7 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,
 -apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-main{max-width:76rem;margin:0 auto;padding:2rem 1.25rem 4rem}
+main{max-width:70rem;margin:0 auto;padding:2rem 1.25rem 4rem}
 h1{font-size:1.7rem;line-height:1.2;margin:0 0 1rem;letter-spacing:-.02em}
 h2{font-size:1.15rem;margin:2.5rem 0 .5rem}
 p{color:var(--quiet);font-size:.9rem;max-width:46rem}
@@ -36,7 +36,7 @@ border:1px solid var(--grid);border-radius:1rem;font-size:.9rem;color:var(--quie
 input:checked+label{border-color:var(--ink);color:var(--ink)}
 input:focus-visible+label{outline:2px solid var(--run-0)}
 .panels{display:none;gap:1.5rem;margin-top:1.25rem;
-grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr))}
+grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}
 #by-steps:checked~.steps,#by-tokens:checked~.tokens,#by-time:checked~.time{
 display:grid}
 .panels svg{display:block;width:100%;height:auto}
@@ -71,8 +71,8 @@ def draw_page(runs: Sequence[RunCurves]) -> bytes:
         "<h2>Numbers</h2>",
         _table(_HEAD, [_numbers(runs, index) for index in range(len(runs))]),
         "<p>The last loss is smoothed as its curve is. Training time follows from the "
-        "tokens per second of the lines of metrics, without evaluations and "
-        "restarts.</p>",
+        "tokens per second of the lines of metrics: compilation is in it, evaluations "
+        "are not.</p>",
         *_differences(runs),
     ]
     return (

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from preprocessing.commands import UsageError, WorkError
 from trainer.watchdog import end_process
 
 _PROBE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.1
+_GO = b"go"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Cluster:
 
     addresses: dict[str, str]
     task: str
+
+    @property
+    def first(self) -> str:
+        """The task that leads the workers."""
+        return "chief 0" if "chief 0" in self.addresses else "worker 0"
 
     @property
     def role(self) -> str:
@@ -61,17 +69,19 @@ def connecting(seconds: float) -> Iterator[None]:
 
     Raises:
         UsageError: this process's own port is in use.
+        WorkError: whom TensorFlow would wait for does not answer in time.
     """
     cluster = read_cluster()
     if cluster is None:
         yield
         return
     check_port(cluster.addresses[cluster.task])
+    _meet(cluster, seconds)
     connected = threading.Event()
 
     def watch() -> None:
         if not connected.wait(seconds):
-            end_process(_unreachable(cluster, seconds))
+            end_process(_unreachable(cluster, [], seconds))
 
     threading.Thread(target=watch, name="rendezvous", daemon=True).start()
     try:
@@ -129,15 +139,76 @@ def as_lost_peer(error: tf.errors.OpError) -> WorkError | None:
     )
 
 
-def _unreachable(cluster: Cluster, seconds: float) -> str:
-    silent = [
-        f"{name} at {address}"
-        for name, address in cluster.addresses.items()
-        if name != cluster.task and not answers(address)
-    ]
-    found = ", ".join(silent) or "that all listen but do not join"
+def _meet(cluster: Cluster, seconds: float) -> None:
+    """Waits until all processes are there, before TensorFlow is asked to connect.
+
+    It would wait in native code that lets no other thread run. A coordinator waits for
+    the ports of its servers; among workers the first one listens, hears the others'
+    names, and tells them to go on.
+    """
+    others = [name for name in cluster.addresses if name != cluster.task]
+    end = time.monotonic() + seconds
+    if any(name.startswith("ps ") for name in others):
+        missing = _silent(cluster, others, end)
+    elif cluster.task == cluster.first:
+        missing = _gather(cluster, set(others), end)
+    else:
+        missing = _report(cluster, end)
+    if missing:
+        raise WorkError(_unreachable(cluster, missing, seconds))
+
+
+def _silent(cluster: Cluster, names: list[str], end: float) -> list[str]:
+    """Returns the processes whose ports do not answer by `end`."""
+    missing = names
+    while True:
+        missing = [n for n in missing if not answers(cluster.addresses[n])]
+        if not missing or time.monotonic() > end:
+            return missing
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _gather(cluster: Cluster, others: set[str], end: float) -> list[str]:
+    """Returns the processes that did not tell their names by `end`; none go on then."""
+    port = int(cluster.addresses[cluster.task].rsplit(":", 1)[-1])
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("", port)))
+        arrived: dict[str, socket.socket] = {}
+        while others - set(arrived):
+            left = end - time.monotonic()
+            if left <= 0:
+                return sorted(others - set(arrived))
+            listener.settimeout(left)
+            with contextlib.suppress(OSError):  # a timeout, or a peer that left
+                connection = stack.enter_context(listener.accept()[0])
+                connection.settimeout(_PROBE_SECONDS)
+                arrived[connection.recv(64).decode(errors="replace")] = connection
+        for name in others:
+            with contextlib.suppress(OSError):
+                arrived[name].sendall(_GO)
+    return []
+
+
+def _report(cluster: Cluster, end: float) -> list[str]:
+    """Tells the first worker this one's name; returns it if it does not answer."""
+    host, _, port = cluster.addresses[cluster.first].rpartition(":")
+    while (left := end - time.monotonic()) > 0:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((host, int(port)), timeout=left) as connection,
+        ):
+            connection.sendall(cluster.task.encode())
+            connection.settimeout(max(left, _PAUSE_SECONDS))
+            if connection.recv(len(_GO)) == _GO:
+                return []
+        time.sleep(_PAUSE_SECONDS)
+    return [cluster.first]
+
+
+def _unreachable(cluster: Cluster, missing: list[str], seconds: float) -> str:
+    named = ", ".join(f"{name} at {cluster.addresses[name]}" for name in missing)
     return (
         f"wanted all {len(cluster.addresses)} processes to meet within {seconds:g} s, "
-        f"{cluster.task} found no answer from {found}. Start them all with the same "
-        "cluster in TF_CONFIG, and let their ports through"
+        f"{cluster.task} found no answer from {named or 'TensorFlow on one of them'}. "
+        "Start them all with the same cluster in TF_CONFIG, and let their ports through"
     )

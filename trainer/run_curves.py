@@ -2,8 +2,8 @@
 """What is compared between runs: their curves, their best numbers, their differences.
 
 A line of metrics has no clock, so the training time of a step follows from the tokens
-and the tokens per second of the lines up to it: it holds neither evaluations nor
-compilation nor what a killed process did in vain.
+and the tokens per second of the lines up to it: compilation is in a process's first
+line; evaluations and what a killed process did in vain are in none.
 """
 
 import json

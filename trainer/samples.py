@@ -5,6 +5,7 @@ The prompts are the beginnings of validation documents and stay the same for a w
 run; so does the noise. What changes from one evaluation to the next is the model.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from trainer.train_step import Learner
 # The likeliest continuation, and one as a reader would be served.
 TEMPERATURES = (0.0, 0.8)
 _PROMPT_TOKENS = 16
+_ROWS_NEAR = 16
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,17 @@ def choose_prompts(
 ) -> list[list[int]]:
     """Returns the first ids of `count` documents, BOS left out.
 
-    The rows are spread evenly over the split, so a mixture shows more than its first
-    dataset. Of each row the first segment that opens with BOS is taken; without one,
-    the first segment, which may begin within a document. A row of padding gives none.
+    They are looked for at places spread evenly over the split, so a mixture shows more
+    than its first dataset: in the first row from there on in which a document begins,
+    as BOS tells. If none is near, or without BOS, it is the beginning of what the place
+    holds, which may lie within a document; padding gives an empty prompt.
     """
     count = min(count, rows.num_rows)
-    features = rows.read(np.arange(count) * rows.num_rows // count)
-    return [_prompt(features, index, bos_id) for index in range(count)]
+    places = np.arange(count + 1) * rows.num_rows // count
+    return [
+        _prompt(rows.read(np.arange(first, min(end, first + _ROWS_NEAR))), bos_id)
+        for first, end in itertools.pairwise(places)
+    ]
 
 
 def markdown(sample: Sample) -> str:
@@ -120,13 +126,17 @@ def markdown(sample: Sample) -> str:
     return "\n\n".join(parts)
 
 
-def _prompt(features: Features, index: int, bos_id: int | None) -> list[int]:
-    lengths = features["segment_lengths"][index]
-    ends = np.minimum(np.cumsum(lengths), len(features["tokens"][index]))
-    parts = np.split(features["tokens"][index], ends)[: np.count_nonzero(lengths)]
-    opened = [part[1:] for part in parts if part[0] == bos_id]
-    # At least half of a document is left for the model to be read against.
-    first = [*opened, *parts, np.zeros(0, np.int32)][0]
+def _prompt(features: Features, bos_id: int | None) -> list[int]:
+    """Returns the beginning of the first document, or else segment, of some rows."""
+    segments: list[np.ndarray] = []
+    for tokens, lengths in zip(
+        features["tokens"], features["segment_lengths"], strict=True
+    ):
+        parts = np.split(tokens, np.cumsum(lengths[lengths > 0]))
+        segments += parts[:-1]  # The last is padding.
+    opened = [segment[1:] for segment in segments if segment[0] == bos_id]
+    first = [*opened, *segments, np.zeros(0, np.int32)][0]
+    # Half of a document, or more, is left to read the continuation against.
     ids: list[int] = first[: min(_PROMPT_TOKENS, (len(first) + 1) // 2)].tolist()
     return ids
 

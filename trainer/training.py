@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a planned run: claims its directory, enters it, and again after rollbacks."""
 
+import contextlib
 import dataclasses
 import gc
 
@@ -72,7 +73,9 @@ def train(
             raise lost or error from error
         # Together, and after the chief's last upload: a worker that leaves early looks
         # to the others, and to what launched them, like one that died.
-        planned.workers.total(0)
+        with contextlib.suppress(tf.errors.OpError):
+            # Who left already has been here: this process's part is done and saved.
+            planned.workers.total(0)
         if stopped is not None:
             raise stopped
 

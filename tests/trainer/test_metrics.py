@@ -32,16 +32,21 @@ INTERVAL = Interval(
 )
 
 
+def events(directory):
+    """Yields all events, in the order in which TensorBoard reads them."""
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            yield tf.compat.v1.Event.FromString(record.numpy())
+
+
 def scalars(directory):
     """Returns {(tag, step): value} of all events, refusing a pair seen twice."""
     found = {}
-    for path in sorted(directory.glob("events.out.tfevents.*")):
-        for record in tf.data.TFRecordDataset(str(path)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            for value in event.summary.value:
-                key = (value.tag, event.step)
-                assert key not in found
-                found[key] = float(tf.make_ndarray(value.tensor))
+    for event in events(directory):
+        for value in event.summary.value:
+            key = (value.tag, event.step)
+            assert key not in found
+            found[key] = float(tf.make_ndarray(value.tensor))
     return found
 
 
@@ -110,8 +115,8 @@ def test_a_resume_cuts_back_so_that_no_step_appears_twice(tmp_path):
     write(tmp_path, 0, [10, 20, 30, 40])
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 50, "lo')  # what a kill leaves behind
-    events = next(tmp_path.glob("events.out.tfevents.*"))
-    with open(events, "ab") as file:
+    newest = next(tmp_path.glob("events.out.tfevents.*"))
+    with open(newest, "ab") as file:
         file.write(b"half a record")
     write(tmp_path, 20, [30, 40, 50])
     text = (tmp_path / "metrics.jsonl").read_text()
@@ -121,6 +126,30 @@ def test_a_resume_cuts_back_so_that_no_step_appears_twice(tmp_path):
     found = scalars(tmp_path)
     assert [step for tag, step in found if tag == "loss"] == steps
     assert [step for tag, step in found if tag == "validation_loss"] == [20, 40]
+
+
+def test_further_curves_and_texts_are_tensorboards_alone_and_cut_back_as_well(tmp_path):
+    for restored, steps in ((0, (10, 20)), (10, (20,))):
+        files = MetricsFiles(str(tmp_path), restored)
+        for step in steps:
+            at = Interval(**{**vars(INTERVAL), "step": step})
+            files.append(training_line(at, Speed(64, 1e6, None)), {"guard/x": 3.0})
+            files.append_texts(step, [f"text of {restored}"])
+        files.close()
+    lines = read_lines(str(tmp_path / "metrics.jsonl"))
+    assert all("guard/x" not in line for line in lines)
+    found = {
+        (value.tag, event.step): tf.make_ndarray(value.tensor).item()
+        for event in events(tmp_path)
+        for value in event.summary.value
+        if "/" in value.tag
+    }
+    assert found == {
+        ("guard/x", 10): 3.0,
+        ("guard/x", 20): 3.0,
+        ("samples/0", 10): b"text of 0",
+        ("samples/0", 20): b"text of 10",
+    }
 
 
 def test_a_device_that_is_not_in_the_table_has_no_known_peak():

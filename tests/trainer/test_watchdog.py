@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that does nothing any more is ended, and one that does is not."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from trainer.watchdog import HEARTBEAT, Watchdog
+
+_STUCK = """
+import time
+from trainer.watchdog import Watchdog
+with Watchdog(0.5) as watchdog:
+    for _ in range(10):
+        time.sleep(0.1)
+        watchdog.progress("step 7")
+    print("alive", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_stuck_process_ends_with_a_line_on_what_it_did_last():
+    done = subprocess.run(
+        [sys.executable, "-c", _STUCK],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.stdout == "alive\n"
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: wanted progress within 0.5 s")
+    assert "after step 7" in last
+
+
+@pytest.mark.parametrize("limit", [0.0, 100.0])
+def test_progress_renews_the_heartbeat(tmp_path, monkeypatch, limit):
+    beat = tmp_path / "beat"
+    beat.touch()
+    os.utime(beat, (1, 1))
+    monkeypatch.setenv(HEARTBEAT, str(beat))
+    with Watchdog(limit) as watchdog:
+        os.utime(beat, (1, 1))
+        watchdog.progress("a step")
+        assert beat.stat().st_mtime > 1
+        beat.unlink()
+        watchdog.progress("another")  # the launcher is gone
