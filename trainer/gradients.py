@@ -112,6 +112,9 @@ class LocalSums:
             lambda index, *_: index < layout.accumulation,
             body,
             [tf.constant(0), *zeros],
+            # Side by side, micro-batches would save no memory: a global batch of 32 in
+            # fours took 1,420 MiB in place of 814.
+            parallel_iterations=1,
             maximum_iterations=layout.accumulation,
         )
         return sums

@@ -99,6 +99,11 @@ def estimate(
 ) -> Memory:
     """Estimates what a training step needs on each device.
 
+    It is a low estimate: of what a process on 2 CPU cores grew by, it was 0.94 with the
+    14m preset at 256 tokens a row, 0.80 at 1,024, 0.88 at 4,096 (0.73 in bfloat16, 0.85
+    with blocks computed again), and 0.68 with the recurrent one. What it refuses is
+    unlikely to fit; what it lets pass may not. GPUs were not measured.
+
     Args:
         sketched: the model.
         precision: the types it computes in.

@@ -101,26 +101,34 @@ def measure(precision: str, peer_python: str, steps: int, rounds: int) -> None:
         )
 
 
-def build_ours(
-    precision: str, strategy: tf.distribute.Strategy
-) -> tuple[TrainLoop, float]:
-    """Returns the train loop, and the operations that a token costs.
-
-    Every worker of `strategy` has a batch of its own.
-    """
-    config = ModelConfig(
+def model_config() -> ModelConfig:
+    """Returns the shape of the 13.8 M parameter decoder."""
+    return ModelConfig(
         num_layers=SHAPE["num_layers"],
         d_model=SHAPE["d_model"],
         num_heads=SHAPE["num_heads"],
         ffn_dim=SHAPE["ffn_dim"],
     )
+
+
+def build_ours(
+    precision: str,
+    strategy: tf.distribute.Strategy,
+    config: ModelConfig | None = None,
+    batch: int = SHAPE["batch"],
+) -> tuple[TrainLoop, float]:
+    """Returns the train loop, and the operations that a token costs.
+
+    Every worker of `strategy` has a batch of its own.
+    """
+    config = config or model_config()
     with strategy.scope():
         model = build_model(
             config, SHAPE["vocab_size"], PrecisionConfig(compute=precision), seed=0
         )
         learner = make_learner(model, OptimizerConfig(), GuardConfig(), 10_000)
     replicas = strategy.num_replicas_in_sync
-    layout = Layout(SHAPE["batch"] * replicas, SHAPE["batch"], replicas)
+    layout = Layout(batch * replicas, batch, replicas)
     step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, jit_compile=False)
     flops = model.flops_per_token(SHAPE["length"])
     return make_train_loop(step, strategy), flops

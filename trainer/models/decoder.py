@@ -54,16 +54,29 @@ class Block(tf.Module):
     def __call__(
         self,
         x_ND: tf.Tensor,
+        seed: tf.Tensor | None,
+        *,
         dtype: tf.DType,
         attend: Callable[[tf.Tensor], tf.Tensor],
-        seeds: tuple[tf.Tensor | None, tf.Tensor | None] = (None, None),
         rows: tf.Tensor | None = None,
+        site: int = 0,
     ) -> tf.Tensor:
-        """Applies the layer to float32 `[N, D]`; `attend` maps `[N, D]` to `[N, D]`."""
+        """Applies the layer to float32 `[N, D]`.
+
+        Args:
+            x_ND: input.
+            seed: of dropout, None without.
+            dtype: of matrix products.
+            attend: maps `[N, D]` to `[N, D]`.
+            rows: the rows' numbers in the global batch, for dropout.
+            site: number of the first of this layer's two dropout sites.
+        """
         mixed = attend(self.attention_norm(x_ND, dtype))
-        x_ND += tf.cast(dropout(mixed, self.rate, seeds[0], rows), tf.float32)
+        mixed = dropout(mixed, self.rate, _site(seed, site), rows)
+        x_ND += tf.cast(mixed, tf.float32)
         inner = self.mlp(self.mlp_norm(x_ND, dtype))
-        return x_ND + tf.cast(dropout(inner, self.rate, seeds[1], rows), tf.float32)
+        inner = dropout(inner, self.rate, _site(seed, site + 1), rows)
+        return x_ND + tf.cast(inner, tf.float32)
 
 
 class Decoder(tf.Module):
@@ -108,18 +121,13 @@ class Decoder(tf.Module):
         x_ND = self._embed(tokens)
         x_ND = dropout(x_ND, self.config.dropout, _site(dropout_seed, 0), rows)
         for number, block in enumerate(self.layers, 1):
-            attend = partial(block.attention, rotation=rotation, sight=sight)
-
-            def layer(
-                x: tf.Tensor,
-                seed: tf.Tensor | None,
-                number: int = number,
-                block: Block = block,
-                attend: Callable[[tf.Tensor], tf.Tensor] = attend,
-            ) -> tf.Tensor:
-                seeds = (_site(seed, 2 * number), _site(seed, 2 * number + 1))
-                return block(x, self.compute_dtype, attend, seeds, rows)
-
+            layer = partial(
+                block,
+                dtype=self.compute_dtype,
+                attend=partial(block.attention, rotation=rotation, sight=sight),
+                rows=rows,
+                site=2 * number,
+            )
             if self.config.remat == "full":
                 x_ND = rematerialised(block, layer, x_ND, dropout_seed)
             else:
@@ -156,7 +164,7 @@ class Decoder(tf.Module):
                 caches.append(new)
                 return mixed
 
-            x_ND = block(x_ND, self.compute_dtype, attend)
+            x_ND = block(x_ND, None, dtype=self.compute_dtype, attend=attend)
         return self._finish(x_ND, tokens), tuple(caches)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:

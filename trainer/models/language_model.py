@@ -13,11 +13,11 @@ COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("auto", "full", "chunked")
 REMATERIALISATIONS = ("none", "full")
 
-# From here on "auto" goes in chunks. On 2 cores (float32, batch 1, 6 heads of 64, one
-# segment a row) attention and its gradient take 35 ms of processor time in full and
-# 39 in chunks of 512 at a length of 1,024, and 129 against 126 at 2,048. A row of
-# several documents is faster in chunks, and six such layers keep 151 MB of scores in
-# full at 1,024, four times that at twice the length.
+# From here on "auto" goes in chunks. On 2 cores (float32, batch 1, 6 heads of 64)
+# attention and its gradient take as long at a length of 1,024, 40 ms of processor
+# time, in full as in chunks of 256 (512: 43), and half of that where the row holds
+# eight documents (512: 32); at 2,048, 154 ms against 132, and 37 with eight documents.
+# Six such layers keep 151 MB of scores in full at 1,024, four times that at 2,048.
 CHUNKED_FROM = 1024
 
 
@@ -57,7 +57,7 @@ class ModelConfig:
     norm_epsilon: float = 1e-5
     dropout: float = 0.0
     attention: str = "auto"
-    attention_chunk: int = 512
+    attention_chunk: int = 256
     remat: str = "none"
 
     def __post_init__(self) -> None:

@@ -90,8 +90,34 @@ class SwiGLU(tf.Module):
     def __call__(self, x_ND: tf.Tensor) -> tf.Tensor:
         """Maps `[positions, d_model]` to the same shape and type."""
         both_N2F = tf.matmul(x_ND, tf.cast(self.gate_up, x_ND.dtype))
-        gate_NF, up_NF = tf.split(both_N2F, 2, axis=-1)
-        return tf.matmul(tf.nn.silu(gate_NF) * up_NF, tf.cast(self.down, x_ND.dtype))
+        return tf.matmul(_gated(both_N2F), tf.cast(self.down, x_ND.dtype))
+
+
+@tf.custom_gradient
+def _gated(
+    both_N2F: tf.Tensor,
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """Returns silu(gate) * up of the halves `[gate, up]`.
+
+    The gradient is computed in float32 from the halves alone, with s = sigmoid(x) and
+
+        silu(x) = x s        silu'(x) = s + x s (1 - s)
+
+    TensorFlow's own takes a sigmoid in the compute type: in bfloat16 that kernel costs
+    2.7 times the float32 one on a CPU, and each product 1.3 times.
+    """
+    gate_NF, up_NF = tf.split(both_N2F, 2, axis=-1)
+
+    def gradient(upstream_NF: tf.Tensor) -> tf.Tensor:
+        gate, up, upstream = (
+            tf.cast(x, tf.float32) for x in (gate_NF, up_NF, upstream_NF)
+        )
+        share = tf.sigmoid(gate)
+        slope = share + tf.raw_ops.SigmoidGrad(y=share, dy=gate)
+        into = [upstream * up * slope, upstream * (gate * share)]
+        return tf.concat([tf.cast(x, both_N2F.dtype) for x in into], axis=-1)
+
+    return tf.nn.silu(gate_NF) * up_NF, gradient
 
 
 def residual_stddev(fan_in: int, depth: int) -> float:
