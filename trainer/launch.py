@@ -20,6 +20,7 @@ from preprocessing.commands import (
 from trainer.launch_group import Group, Shape
 
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
+_LOOK_SECONDS = 0.1
 # A group that trained for this long before it failed has its restarts back.
 _PROGRESS_SECONDS = 300.0
 
@@ -88,7 +89,14 @@ def _keep_up(
             file=sys.stderr,
             flush=True,
         )
-        time.sleep(delay)
+        end = time.monotonic() + delay
+        while time.monotonic() < end and not signals:
+            time.sleep(_LOOK_SECONDS)
+        if signals:
+            raise Interrupted(
+                "stopped between two starts; the same command resumes from the last "
+                "checkpoint"
+            )
         delay = min(2 * delay, _LONGEST_DELAY)
 
 

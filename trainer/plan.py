@@ -39,7 +39,7 @@ class Data:
     Attributes:
         paths: where they are.
         manifests: what they are; the first speaks for the tokenizer.
-        weights: share of the training rows that each gives, summing to 1.
+        weights: how much each gives to the training rows, in any unit.
     """
 
     paths: tuple[str, ...]
@@ -113,6 +113,7 @@ def read_data(
     names = dataset_names(datasets)
     check_mixable(manifests, names)
     config = resolved(configure(source, run), manifests)
+    config.optimizer.check_fits(config.loop.total_steps)
     length = config.data.sequence_length or 1
     sizes = [m.splits["train"].rows * (m.sequence_length // length) for m in manifests]
     weights = mixing_weights(config.data.weights, sizes)

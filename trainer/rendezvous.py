@@ -2,14 +2,16 @@
 """How the processes of a cluster find each other, or say why not within a minute.
 
 TensorFlow waits for peers without a word, and dies in C++ on a port that is in use. So
-the port is tried first, and while TensorFlow connects, a thread keeps the time.
+the port is tried and the peers greeted first. While TensorFlow connects, it lets no
+other thread run: a process of its own keeps the time.
 """
 
 import contextlib
 import json
 import os
 import socket
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +19,18 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from preprocessing.commands import UsageError, WorkError
-from trainer.watchdog import end_process
 
 _PROBE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.1
 _GO = b"go"
+# Ends when its input does, which is when the parent is done, or dead.
+_TIMEKEEPER = """
+import os, select, signal, sys
+seconds, parent, message = sys.argv[1:]
+if not select.select([sys.stdin], [], [], float(seconds))[0]:
+    print(message, file=sys.stderr, flush=True)
+    os.kill(int(parent), signal.SIGKILL)
+"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ def read_cluster() -> Cluster | None:
 def connecting(seconds: float) -> Iterator[None]:
     """Keeps the time while TensorFlow connects to the peers that TF_CONFIG names.
 
-    Where they do not all answer in time, the process ends with a line that names them.
+    Where they do not all connect in time, the process is killed, with a line on it.
 
     Raises:
         UsageError: this process's own port is in use.
@@ -77,17 +86,15 @@ def connecting(seconds: float) -> Iterator[None]:
         return
     check_port(cluster.addresses[cluster.task])
     _meet(cluster, seconds)
-    connected = threading.Event()
-
-    def watch() -> None:
-        if not connected.wait(seconds):
-            end_process(_unreachable(cluster, [], seconds))
-
-    threading.Thread(target=watch, name="rendezvous", daemon=True).start()
+    message = f"error: {_unreachable(cluster, [], seconds)}"
+    command = [sys.executable, "-I", "-c", _TIMEKEEPER]
+    timekeeper = subprocess.Popen(
+        [*command, str(seconds), str(os.getpid()), message], stdin=subprocess.PIPE
+    )
     try:
         yield
     finally:
-        connected.set()
+        timekeeper.communicate()
 
 
 def check_port(address: str) -> None:
@@ -142,9 +149,8 @@ def as_lost_peer(error: tf.errors.OpError) -> WorkError | None:
 def _meet(cluster: Cluster, seconds: float) -> None:
     """Waits until all processes are there, before TensorFlow is asked to connect.
 
-    It would wait in native code that lets no other thread run. A coordinator waits for
-    the ports of its servers; among workers the first one listens, hears the others'
-    names, and tells them to go on.
+    A coordinator waits for the ports of its servers; among workers the first one
+    listens, hears the others' names, and tells them to go on.
     """
     others = [name for name in cluster.addresses if name != cluster.task]
     end = time.monotonic() + seconds

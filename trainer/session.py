@@ -103,6 +103,7 @@ class Session:
         """Builds the model and optimizer, restored if the run has a checkpoint."""
         self._planned, self._run, self._start = planned, run, start
         self._rows, self._watch = rows, watch
+        self._step = start.position.step
         config, workers = planned.config, planned.workers
         with workers.strategy.scope():
             model = build_model(
@@ -192,9 +193,8 @@ class Session:
     def train(self, block: Block) -> InnerLoop:
         """Runs the steps of one block."""
         profile = self._watch.profile if self._report is not None else None
-        step = int(tf.convert_to_tensor(self._learner.optimizer.step).numpy())
         if profile is not None:
-            profile.before(step)
+            profile.before(self._step)
         metrics = self._train_loop(block.features, block.num_steps)
         result = InnerLoop(
             nats=metrics.loss_sum.numpy(),
@@ -204,9 +204,10 @@ class Session:
             skipped=metrics.skipped.numpy(),
             loss_scales=metrics.loss_scale.numpy(),
         )
+        self._step += block.num_steps
         if profile is not None:
-            profile.after(step + block.num_steps)
-        self._watch.watchdog.progress(f"step {step + block.num_steps:,}")
+            profile.after(self._step)
+        self._watch.watchdog.progress(f"step {self._step:,}")
         return result
 
     def write_line(self, interval: Interval) -> None:

@@ -53,9 +53,7 @@ def make_strategy(
     _split_cpu(logical_cpus)
     if chosen == "multi_worker":
         with connecting(connect_timeout):
-            strategy = _multi_worker()
-            _meet(strategy)
-            return strategy
+            return _multi_worker()
     if chosen == "parameter_server":
         with connecting(connect_timeout):
             return _parameter_server(min_piece_bytes)
@@ -194,16 +192,6 @@ def _multi_worker() -> tf.distribute.Strategy:
         implementation=kinds.AUTO if gpus else kinds.RING,
     )
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-
-
-def _meet(strategy: tf.distribute.Strategy) -> None:
-    """Waits for all workers: the first of them is made without the others."""
-
-    def on_replica() -> tf.Tensor:
-        context = tf.distribute.get_replica_context()
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([]))
-
-    tf.function(lambda: strategy.run(on_replica), autograph=False)()
 
 
 def _parameter_server(min_piece_bytes: int) -> tf.distribute.Strategy:

@@ -64,10 +64,10 @@ def train(
             # 14m, with and without). On GPUs it does, so they repeat to rounding.
             tf.config.experimental.enable_op_determinism()
         rows = _open_rows(planned)
-        _claim(planned, run)
         watch = Watch(request, watchdog, profile)
         try:
-            stopped = _train_to_the_end(planned, run, rows, watch)
+            resumes = _claim(planned, run)
+            stopped = _train_to_the_end(planned, run, rows, watch, resumes)
         except tf.errors.OpError as error:
             lost = as_lost_peer(error) if planned.workers.clustered else None
             raise lost or error from error
@@ -81,11 +81,12 @@ def train(
 
 
 def _train_to_the_end(
-    planned: Plan, run: str, rows: Rows, watch: Watch
+    planned: Plan, run: str, rows: Rows, watch: Watch, resumes: bool
 ) -> Interrupted | None:
     """Enters the run until it ends or is stopped; returns what stopped it."""
     while True:
-        session = Session(planned, run, _start(planned, run), rows, watch)
+        start = _start(planned, run, resumes)
+        session = Session(planned, run, start, rows, watch)
         try:
             session.run()
             session.finish()
@@ -101,6 +102,7 @@ def _train_to_the_end(
         # The weights of the session that is left make room for those of the next.
         del session
         gc.collect()
+        resumes = True
 
 
 def _open_rows(planned: Plan) -> Rows:
@@ -119,14 +121,16 @@ def _open_rows(planned: Plan) -> Rows:
     return Rows(training, order, JoinedRows(validation), data.names)
 
 
-def _claim(planned: Plan, run: str) -> None:
+def _claim(planned: Plan, run: str) -> bool:
     """Checks that the directory may hold this run, and has the chief write its files.
 
-    `loop.stop_after_step` belongs to one invocation and is not kept.
+    `loop.stop_after_step` belongs to one invocation and is not kept. Returns whether
+    the run was there before.
     """
     config, data, workers = planned.config, planned.data, planned.workers
     tokenizer = read_tokenizer(data.paths[0], data.manifest)
-    if is_run(run):
+    resumes = is_run(run)
+    if resumes:
         check_same(run, " and ".join(data.paths), data.hash, config)
     else:
         check_can_hold(run)
@@ -136,9 +140,10 @@ def _claim(planned: Plan, run: str) -> None:
         kept = dataclasses.replace(config.loop, stop_after_step=None)
         stored = dataclasses.replace(config, loop=kept)
         write_run(run, stored, data.manifest, tokenizer, data.hash)
+    return resumes
 
 
-def _start(planned: Plan, run: str) -> Start:
+def _start(planned: Plan, run: str, resumes: bool) -> Start:
     """Finds where the run is entered; all workers together."""
     workers = planned.workers
     newest, rollbacks = checkpoints.find_newest(run), read_rollbacks(run)
@@ -155,7 +160,7 @@ def _start(planned: Plan, run: str) -> Start:
     if rollbacks and rollbacks[-1].to_step == step:
         # What led to the rollback is dealt with and must not lead to another.
         position = dataclasses.replace(position, faults=())
-    resuming = [f"resuming {run} at step {step:,}"] if step or lines else []
+    resuming = [f"resuming {run} at step {step:,}"] if resumes else []
     return Start(
         position,
         0.0 if state is None else state.elapsed_seconds,

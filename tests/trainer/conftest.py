@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the trainer's tests share: one small dataset, written once."""
+"""What the trainer's tests share: one small dataset, written once, and a bucket."""
 
 from pathlib import Path
 
+import boto3
 import pytest
+from cloudpathlib import S3Client
+from moto.server import ThreadedMotoServer
 
 from preprocessing.manifest import Manifest, read_manifest
 from tests.datasets import write_dataset
@@ -19,3 +22,20 @@ def dataset(tmp_path_factory) -> Path:
 def manifest(dataset) -> Manifest:
     """The manifest of `dataset`."""
     return read_manifest(str(dataset))
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """An S3 bucket served on the loopback; yields its URI."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        boto3.client("s3").create_bucket(Bucket="runs")
+        patch.setattr(S3Client, "_default_client", None)
+        yield "s3://runs"
+    server.stop()

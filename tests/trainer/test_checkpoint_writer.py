@@ -11,12 +11,9 @@ import sys
 import threading
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pytest
 import tensorflow as tf
-from cloudpathlib import S3Client
-from moto.server import ThreadedMotoServer
 
 from preprocessing import storage
 from preprocessing.commands import WorkError
@@ -196,25 +193,8 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path):
         writer.close()
 
 
-@pytest.fixture
-def bucket():
-    """An S3 bucket served on the loopback; yields its URI."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        boto3.client("s3").create_bucket(Bucket="saved")
-        patch.setattr(S3Client, "_default_client", None)
-        yield "s3://saved"
-    server.stop()
-
-
 def test_a_bucket_is_written_kept_and_fallen_back_in_like_a_disk(bucket):
-    run = f"{bucket}/run"
+    run = f"{bucket}/checkpoints-alone"
     module = Weights(1.0)
     writer = writer_of(run, module, lambda steps: steps[-2:])
     for step in (5, 10, 15):

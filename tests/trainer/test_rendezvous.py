@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes that cannot meet say why, each in one line."""
 
+import contextlib
+import signal
 import socket
+import time
 
 import pytest
 import tensorflow as tf
@@ -34,8 +37,8 @@ def test_a_lost_peer_is_told_from_other_errors():
     assert as_lost_peer(tf.errors.ResourceExhaustedError(None, None, "memory")) is None
 
 
-def start_two(dataset, runs, more=(), only=(0, 1)):
-    hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+def start_two(dataset, runs, more=(), only=(0, 1), ports=None):
+    hosts = [f"127.0.0.1:{port}" for port in ports or free_ports(2)]
     return [
         start(
             "trainer.task",
@@ -56,6 +59,26 @@ def test_a_worker_alone_names_the_peer_that_does_not_answer(dataset, tmp_path):
         last = errors[index].splitlines()[-1]
         assert last.startswith("error: wanted all 2 processes to meet within 4 s")
         assert f"worker {1 - index} at 127.0.0.1:" in last
+
+
+def test_a_peer_that_greets_and_never_connects_is_not_waited_for(dataset, tmp_path):
+    more = ["--connect_timeout", "4"]
+    ports = free_ports(2)
+    [process] = start_two(dataset, [tmp_path / "run"] * 2, more, [0], ports)
+    greeted = b""
+    while not greeted and process.poll() is None:
+        time.sleep(0.05)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", ports[0])) as connection,
+        ):
+            connection.sendall(b"worker 1")
+            greeted = connection.recv(2)
+    statuses, errors = finish([process])
+    assert greeted == b"go"
+    assert statuses == [-signal.SIGKILL]
+    last = errors[0].splitlines()[-1]
+    assert last.startswith("error: wanted all 2 processes to meet within 4 s")
 
 
 @pytest.mark.parametrize(
@@ -81,3 +104,10 @@ def test_a_changed_manifest_is_refused_by_every_worker(dataset, tmp_path):
     assert statuses == [2, 2], errors
     for each in errors:
         assert "is another" in each.splitlines()[-1]
+
+
+def test_a_directory_that_is_no_dataset_is_refused_by_every_worker(tmp_path):
+    statuses, errors = finish(start_two(tmp_path, [tmp_path / "run"] * 2))
+    assert statuses == [2, 2], errors
+    for each in errors:
+        assert "found no manifest.json" in each.splitlines()[-1]

@@ -7,6 +7,7 @@ Each runs in processes of its own: devices and clusters are set once in a proces
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -144,3 +145,27 @@ def test_a_worker_that_is_shown_old_metrics_does_as_the_chief_does(
     statuses, errors = finish(start_workers(dataset, *views))
     assert statuses == [0, 0], errors
     assert losses(views[0]) == losses(one_device)
+
+
+@pytest.mark.drill
+def test_a_stopped_peer_ends_the_group_by_its_watchdog(dataset, tmp_path):
+    run = tmp_path / "run"
+    hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    more = ["--set", "loop.total_steps=100000", "loop.watchdog_seconds=5"]
+    processes = [
+        start(
+            "trainer.task",
+            [*flags(dataset, run), *more],
+            {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}},
+        )
+        for index in range(2)
+    ]
+    while not read_lines(str(run / "metrics.jsonl")):
+        assert processes[0].poll() is None, finish(processes)
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGSTOP)
+    statuses, errors = finish(processes[:1])
+    processes[1].kill()
+    processes[1].communicate()
+    assert statuses == [1]
+    assert "error: wanted progress within 5 s" in errors[0].splitlines()[-1]

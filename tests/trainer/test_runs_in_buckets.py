@@ -1,34 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A dataset and a run in an object store work as on a disk."""
 
-import boto3
-import pytest
 import tensorflow as tf
-from cloudpathlib import S3Client
-from moto.server import ThreadedMotoServer
 
 from preprocessing import storage
 from trainer import checkpoints, task
 from trainer.metrics import read_lines
 
 PAIRS = ("loop.total_steps=6", "loop.log_every=2", "loop.save_every=2")
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """An S3 bucket served on the loopback; yields its URI."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        boto3.client("s3").create_bucket(Bucket="runs")
-        patch.setattr(S3Client, "_default_client", None)
-        yield "s3://runs"
-    server.stop()
 
 
 def train(data, run, *pairs):
