@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from trainer.batch import Batch, unpack_rows
 from trainer.functional import WeightPlace, called_with
+from trainer.fusion import fusing
 from trainer.layout import Layout
 from trainer.losses import LossConfig, training_loss
 from trainer.models.language_model import LanguageModel
@@ -43,7 +44,7 @@ class LocalSums:
         places: Sequence[WeightPlace],
         layout: Layout,
         loss: LossConfig,
-        jit_compile: bool,
+        xla: str,
     ) -> None:
         """Fixes the computation.
 
@@ -52,12 +53,13 @@ class LocalSums:
             places: its weights, which gradients are taken for.
             layout: how a full global batch is spread.
             loss: what is added to the cross-entropy.
-            jit_compile: whether XLA compiles it.
+            xla: what XLA compiles: "none", "parts" (see `trainer.fusion`) or "whole".
         """
         self._model, self._places = model, places
         self._layout, self._loss = layout, loss
+        self._fuses = xla == "parts"
         self._run: Callable[..., list[tf.Tensor]] = self._accumulate
-        if jit_compile:
+        if xla == "whole":
             self._run = tf.function(self._accumulate, autograph=False, jit_compile=True)
 
     def __call__(
@@ -70,13 +72,14 @@ class LocalSums:
             features: of the replica's rows of one step, as `unpack_rows` takes them.
             seeds: what dropout follows from. Gradients come times its loss scale.
         """
-        return self._run(
-            list(values),
-            dict(features),
-            seeds.dropout,
-            seeds.first_row,
-            seeds.loss_scale,
-        )
+        with fusing(self._fuses):
+            return self._run(
+                list(values),
+                dict(features),
+                seeds.dropout,
+                seeds.first_row,
+                seeds.loss_scale,
+            )
 
     def _accumulate(
         self,

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from preprocessing.commands import Interrupted, UsageError
+from preprocessing.commands import Interrupted, UsageError, suggest
 from trainer.guard import OVERFLOW, SPIKE, GuardConfig, faults
 from trainer.training_rows import Block
+
+XLA = ("auto", "none", "parts", "whole")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,10 @@ class LoopConfig:
         watchdog_seconds: ends the process if nothing happens for this time; 0 never
             does. It has to be longer than the longest save, evaluation batch or
             compilation.
-        jit_compile: whether XLA compiles the model; None does so on GPUs and TPUs.
+        xla: what of a step XLA compiles: "none"; "parts", what lies between matrix
+            products, for CPUs (`trainer.fusion`); "whole", all that a device does
+            alone. "auto" is whole on GPUs and TPUs, and on CPUs parts where a step is
+            long enough to repay some seconds of compilation.
         peak_flops: FLOP/s of one device that `mfu` is measured against; None takes
             the device's published or measured peak.
     """
@@ -59,7 +64,7 @@ class LoopConfig:
     num_samples: int = 3
     sample_tokens: int = 32
     watchdog_seconds: float = 1800.0
-    jit_compile: bool | None = None
+    xla: str = "auto"
     peak_flops: float | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +74,11 @@ class LoopConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"wanted loop.{name} above 0, found {value}. Raise it")
+        if self.xla not in XLA:
+            raise UsageError(
+                f"wanted loop.xla to be one of {', '.join(XLA)}, found {self.xla!r}."
+                f"{suggest(self.xla, XLA)} Choose one"
+            )
         for name in ("evaluate_every", "keep_every", "keep_best", "num_samples"):
             self._check_not_negative(name)
         self._check_not_negative("watchdog_seconds")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
+from trainer.fusion import fused, fuses, max_of, sum_of
 from trainer.models.language_model import LanguageModel
 
 
@@ -215,33 +216,53 @@ def _chunk(
     config: LossConfig,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns objective, nats and both gradients of `[C, D]` positions."""
-    product = tf.matmul(hidden, matrix, transpose_b=True)
+    logits = tf.matmul(hidden, matrix, transpose_b=True)
+    smoothing, z_loss = config.label_smoothing, config.z_loss
+    objective, nats, down = _descent(logits, targets, weights, scale, smoothing, z_loss)
+    into_hidden = tf.matmul(down, matrix)
+    return objective, nats, into_hidden, tf.matmul(down, hidden, transpose_a=True)
+
+
+@fused
+def _descent(
+    product: tf.Tensor,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+    scale: tf.Tensor,
+    smoothing: float,
+    z_loss: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns objective, nats, and the gradient of the logits `[C, V]` in their type.
+
+    d objective / d logits = slope * softmax - weight * (smoothed target)
+    """
     logits = tf.cast(product, tf.float32)
     nats, shares = token_nats(logits, targets)
     total = tf.reduce_sum(nats * weights)
-    smoothing, size = config.label_smoothing, matrix.shape[0]
     each, slope = nats, weights
-    if smoothing or config.z_loss:
+    if smoothing or z_loss:
         chosen = tf.gather(logits, targets, batch_dims=1)
         lse = nats + chosen
         even = lse - tf.reduce_mean(logits, axis=-1)
         each = (1.0 - smoothing) * nats + smoothing * even
-        each += config.z_loss * tf.square(lse)
-        slope = weights * (1.0 + 2.0 * config.z_loss * lse)
+        each += z_loss * tf.square(lse)
+        slope = weights * (1.0 + 2.0 * z_loss * lse)
     objective = tf.reduce_sum(each * weights) * scale
-    # d objective / d logits = slope * softmax - weight * (smoothed target)
-    where = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
     down = shares * (slope * scale)[:, None]
     if smoothing:
-        down -= (weights * (scale * smoothing / size))[:, None]
-    down = tf.tensor_scatter_nd_sub(down, where, weights * (scale * (1.0 - smoothing)))
-    down = tf.cast(down, hidden.dtype)
-    return (
-        objective,
-        total,
-        tf.matmul(down, matrix),
-        tf.matmul(down, hidden, transpose_a=True),
-    )
+        down -= (weights * (scale * smoothing / product.shape[1]))[:, None]
+    amounts = weights * (scale * (1.0 - smoothing))
+    return objective, total, tf.cast(_less_at(targets, down, amounts), product.dtype)
+
+
+def _less_at(ids: tf.Tensor, rows: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
+    """Subtracts amounts `[C]` from one id `[C]` each of rows `[C, V]`."""
+    if fuses():
+        # XLA would leave its loop for a scatter, and write all rows before it.
+        here = tf.range(rows.shape[1]) == ids[:, None]
+        return rows - tf.where(here, amounts[:, None], 0.0)
+    places = tf.stack([tf.range(tf.shape(ids)[0]), ids], axis=1)
+    return tf.tensor_scatter_nd_sub(rows, places, amounts)
 
 
 def token_nats(logits: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -256,11 +277,15 @@ def token_nats(logits: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
         logits: float32 `[N, V]`.
         targets: int32 `[N]`.
     """
-    shares = tf.nn.softmax(logits)
-    top = tf.reduce_max(logits, axis=-1)
+    top = max_of(logits, -1)
     # The difference of logits first: beside a logit of 1,000 float32 keeps no nats
     # below 6e-5, and a likely target has fewer.
-    behind = top - tf.gather(logits, targets, batch_dims=1)
+    behind = top[:, 0] - tf.gather(logits, targets, batch_dims=1)
+    if fuses():
+        powers = tf.exp(logits - top)
+        total = sum_of(powers, -1)
+        return behind + tf.math.log(total[:, 0]), powers / total
+    shares = tf.nn.softmax(logits)
     return behind - tf.math.log(tf.reduce_max(shares, axis=-1)), shares
 
 

@@ -42,6 +42,10 @@ from trainer.train_step import (
 from trainer.training_rows import Block, TrainingRows
 from trainer.watchdog import Watchdog
 
+# XLA takes 1 to 2 s for a decoder's parts, which shorter steps are too short to repay:
+# 4 GFLOP take a core some 40 ms, and parts save a tenth of them.
+_PARTS_FROM = 4e9
+
 
 @dataclass(frozen=True)
 class Start:
@@ -315,15 +319,27 @@ class Session:
 
 def _train_loop(planned: Plan, learner: Learner) -> TrainLoop:
     config, workers = planned.config, planned.workers
-    compiles = config.loop.jit_compile
-    if compiles is None:
-        compiles = bool(tf.config.list_physical_devices("GPU"))
+    xla = _compiled(planned, learner)
     step = ReplicaStep(
-        learner, workers.strategy, planned.layout, config.loss, config.seed, compiles
+        learner, workers.strategy, planned.layout, config.loss, config.seed, xla
     )
     if workers.coordinator is not None:
         return make_coordinated_loop(step, learner, workers.coordinator)
     return make_train_loop(step, workers.strategy)
+
+
+def _compiled(planned: Plan, learner: Learner) -> str:
+    """Returns what of a step XLA compiles."""
+    asked = planned.config.loop.xla
+    if asked != "auto":
+        return asked
+    if tf.config.list_physical_devices("GPU"):
+        return "whole"
+    length = planned.sequence_length
+    tokens = planned.layout.micro_batch_size * length
+    flops = tokens * learner.model.flops_per_token(length)
+    coordinated = planned.workers.coordinator is not None
+    return "parts" if flops >= _PARTS_FROM and not coordinated else "none"
 
 
 def _open_report(

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.functional import WeightPlace, weight_places
+from trainer.fusion import fusing
 from trainer.gradients import Features, LocalSums, Seeds
 from trainer.guard import Guard, GuardConfig, Verdict
 from trainer.layout import Layout
@@ -83,7 +84,7 @@ class ReplicaStep:
         layout: Layout,
         loss: LossConfig,
         seed: int,
-        jit_compile: bool,
+        xla: str,
     ) -> None:
         """Fixes the step.
 
@@ -93,13 +94,13 @@ class ReplicaStep:
             layout: how a full global batch is spread.
             loss: what is added to the cross-entropy.
             seed: of dropout.
-            jit_compile: whether XLA compiles what devices do alone.
+            xla: what of it XLA compiles: "none"; "parts", what lies between matrix
+                products (`trainer.fusion`); or "whole", all that a device does alone.
         """
         self._learner, self._strategy = learner, strategy
         self._layout, self._seed = layout, seed
-        self._local = LocalSums(
-            learner.model, learner.places, layout, loss, jit_compile
-        )
+        self._fuses = xla == "parts"
+        self._local = LocalSums(learner.model, learner.places, layout, loss, xla)
 
     def __call__(
         self, features: Features, step: tf.Tensor | None = None
@@ -122,8 +123,9 @@ class ReplicaStep:
         if clip:
             # Divided by the larger of the two: exact, and no epsilon for a norm of 0.
             share *= clip / tf.maximum(norm, clip)
-        # Zero where refused, since NaN times zero would not be.
-        means = [tf.where(verdict.accepted, g * share, 0.0) for g in gradients]
+        # Zero where refused, and NaN times that zero is zero too.
+        share = tf.where(verdict.accepted, share, 0.0)
+        means = [tf.math.multiply_no_nan(g, share) for g in gradients]
         factors = optimizer.factors(verdict.accepted, step)
         self._merge(self._update, (means, factors, verdict))
         return StepMetrics(loss_sum, weight_sum, norm, rate, verdict.code, scale)
@@ -170,7 +172,8 @@ class ReplicaStep:
         verdict: Verdict,
     ) -> None:
         learner = self._learner
-        learner.optimizer.update(strategy, learner.variables, gradients, factors)
+        with fusing(self._fuses):
+            learner.optimizer.update(strategy, learner.variables, gradients, factors)
         learner.guard.update(strategy, verdict)
 
     def _merge(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -129,7 +129,7 @@ def build_ours(
         learner = make_learner(model, OptimizerConfig(), GuardConfig(), 10_000)
     replicas = strategy.num_replicas_in_sync
     layout = Layout(batch * replicas, batch, replicas)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, jit_compile=False)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, "parts")
     flops = model.flops_per_token(SHAPE["length"])
     return make_train_loop(step, strategy), flops
 

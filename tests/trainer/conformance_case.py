@@ -72,7 +72,7 @@ def make_subject(
         model = build_model(config, VOCAB, PrecisionConfig(compute=compute), seed)
         learner = make_learner(model, optimizer, GuardConfig(), STEPS)
     layout = Layout(BATCH, 2, strategy.num_replicas_in_sync)
-    return learner, ReplicaStep(learner, strategy, layout, LossConfig(), 0, False)
+    return learner, ReplicaStep(learner, strategy, layout, LossConfig(), 0, "none")
 
 
 def losses(name: str, strategy: tf.distribute.Strategy) -> np.ndarray:

@@ -33,7 +33,7 @@ def main() -> None:
         table = model.vocabulary.embedding
         table.assign(tf.tensor_scatter_nd_update(table, [[POISON, 0]], [np.nan]))
     layout = Layout(BATCH, 2, strategy.num_replicas_in_sync)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, False)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, "none")
     features = poisoned()
     first, count = local_rows()
     mine = {name: x[:, first : first + count] for name, x in features.items()}

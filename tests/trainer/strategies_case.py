@@ -63,7 +63,7 @@ def rows() -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    strategy_name, logical_cpus, *micro_sizes, output = sys.argv[1:]
+    strategy_name, logical_cpus, xla, *micro_sizes, output = sys.argv[1:]
     cluster = read_cluster()
     if cluster is not None and serves(cluster):
         serve(cluster, 60.0, StopRequest(None))
@@ -76,7 +76,7 @@ def main() -> None:
     results = {}
     for micro in map(int, micro_sizes):
         for name, (config, dropout) in CASES.items():
-            learner, step = make_step(workers.strategy, micro, config, dropout)
+            learner, step = make_step(workers.strategy, micro, config, dropout, xla)
             if name == "adamw" and workers.coordinator is None:
                 gradient = first_gradients(workers.strategy, step, features)
                 results[f"gradient-{micro}"] = gradient
@@ -94,7 +94,7 @@ def make_step(
     micro: int,
     config: OptimizerConfig,
     dropout: float = 0.0,
-    jit_compile: bool = False,
+    xla: str = "none",
     compute: str = "float32",
 ) -> tuple[Learner, ReplicaStep]:
     """Returns a fresh learner and its step."""
@@ -107,7 +107,7 @@ def make_step(
         )
         learner = make_learner(model, config, GuardConfig(), STEPS)
     layout = Layout(BATCH, micro, strategy.num_replicas_in_sync)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, jit_compile)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, xla)
     return learner, step
 
 

@@ -156,7 +156,7 @@ def test_a_step_weighs_the_targets_alone_and_learns_them(kind: str) -> None:
         model = small_decoder()
         config = OptimizerConfig(warmup_steps=1, peak_learning_rate=0.01)
         learner = make_learner(model, config, GuardConfig(), 40)
-    step = ReplicaStep(learner, strategy, Layout(4, 2, 1), LossConfig(), 0, False)
+    step = ReplicaStep(learner, strategy, Layout(4, 2, 1), LossConfig(), 0, "none")
     train = make_train_loop(step, strategy)
     metrics = train(rows, 20)
     assert metrics.weight_sum.numpy().tolist() == [33.0] * 20

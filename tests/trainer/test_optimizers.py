@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from preprocessing.commands import UsageError
 from tests.trainer.update_references import Settings, reference
+from trainer.fusion import fusing
 from trainer.optimizers import OPTIMIZERS, Optimizer, OptimizerConfig, state_size
 from trainer.variable_names import named_variables
 
@@ -93,20 +94,26 @@ def test_a_skipped_update_advances_the_step_and_nothing_else(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_update_is_the_same_when_xla_compiles_it(kind: str) -> None:
     ends = []
-    for jit_compile in (False, True):
+    for xla in ("none", "parts", "whole"):
         variables, optimizer = made(config(kind, ema_decay=0.9))
 
-        @tf.function(jit_compile=jit_compile, autograph=False)
-        def step(optimizer: Optimizer = optimizer, variables: list = variables) -> None:
+        @tf.function(jit_compile=xla == "whole", autograph=False)
+        def step(
+            optimizer: Optimizer = optimizer,
+            variables: list = variables,
+            fuses: bool = xla == "parts",
+        ) -> None:
             strategy, factors = tf.distribute.get_strategy(), optimizer.factors(True)
             new = [tf.constant(g) for g in gradients(0)]
-            optimizer.update(strategy, variables, new, factors)
+            with fusing(fuses):
+                optimizer.update(strategy, variables, new, factors)
 
         step()
         step()
         ends.append([v.numpy() for v in (*variables, *state_of(optimizer))])
-    for plain, compiled in zip(*ends, strict=True):
-        np.testing.assert_allclose(plain, compiled, rtol=1e-4, atol=1e-5)
+    for plain, *compiled in zip(*ends, strict=True):
+        for other in compiled:
+            np.testing.assert_allclose(plain, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -26,6 +26,9 @@ CASES = {
     "four replicas": ("four", 2),
     "worker 0 of 2": ("worker-0", 4),
     "worker 1 of 2": ("worker-1", 4),
+    "one device, parts by XLA": ("parts", 8),
+    "two replicas, parts by XLA": ("two-parts", 4),
+    "worker 1 of 2, parts by XLA": ("parts-worker-1", 4),
     "a parameter server": ("whole-chief-0", 8),
     "two parameter servers with pieces": ("pieces-chief-0", 8),
 }
@@ -37,14 +40,25 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """Runs every strategy at once, each in processes of its own."""
     directory = tmp_path_factory.mktemp("strategies")
     processes = {
-        "one": start(directory / "one.npz", ["one_device", "1", "8", "4", "2"]),
-        "mirrored": start(directory / "mirrored.npz", ["mirrored", "2", "4", "2"]),
-        "four": start(directory / "four.npz", ["mirrored", "4", "2"]),
+        "one": start(directory / "one.npz", ["one_device", "1", "none", "8", "4", "2"]),
+        "mirrored": start(
+            directory / "mirrored.npz", ["mirrored", "2", "none", "4", "2"]
+        ),
+        "four": start(directory / "four.npz", ["mirrored", "4", "none", "2"]),
+        "parts": start(directory / "parts.npz", ["one_device", "1", "parts", "8"]),
+        "two-parts": start(
+            directory / "two-parts.npz", ["mirrored", "2", "parts", "4"]
+        ),
     }
-    processes |= start_cluster(directory, "", ["multi_worker", "1", "4"], worker=2)
+    processes |= start_cluster(
+        directory, "", ["multi_worker", "1", "none", "4"], worker=2
+    )
+    processes |= start_cluster(
+        directory, "parts-", ["multi_worker", "1", "parts", "4"], worker=2
+    )
     servers = {}
     for name, count in (("whole-", 1), ("pieces-", 2)):
-        arguments = ["parameter_server", "1", "8"]
+        arguments = ["parameter_server", "1", "none", "8"]
         servers |= start_cluster(
             directory, name, arguments, chief=1, worker=1, ps=count
         )

@@ -26,7 +26,7 @@ def setup(
     micro: int = BATCH,
     dropout: float = 0.0,
     compute: str = "float32",
-    jit_compile: bool = False,
+    xla: str = "none",
     **optimizer: float,
 ) -> tuple:
     """Returns (train loop, model, optimizer) on the default device."""
@@ -39,7 +39,7 @@ def setup(
         settings = OptimizerConfig(warmup_steps=2, **optimizer)
         learner = make_learner(model, settings, GuardConfig(), 10)
     layout = Layout(BATCH, micro, 1)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 5, jit_compile)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 5, xla)
     return make_train_loop(step, strategy), model, learner.optimizer
 
 
@@ -61,12 +61,15 @@ def weights(model: tf.Module) -> list[np.ndarray]:
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize("xla", ["none", "parts"])
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
-def test_a_loop_cut_anywhere_trains_the_same_model_bit_for_bit(family: str) -> None:
+def test_a_loop_cut_anywhere_trains_the_same_model_bit_for_bit(
+    family: str, xla: str
+) -> None:
     features = block(6)
-    whole, model, _ = setup(family, dropout=0.2)
+    whole, model, _ = setup(family, dropout=0.2, xla=xla)
     losses = whole(features, 6).loss_sum.numpy()
-    cut, other, optimizer = setup(family, dropout=0.2)
+    cut, other, optimizer = setup(family, dropout=0.2, xla=xla)
     first = cut(part(features, np.s_[:4]), 4).loss_sum.numpy()
     second = cut(part(features, np.s_[4:]), 2).loss_sum.numpy()
     np.testing.assert_array_equal(losses, np.concatenate([first, second]))
@@ -87,9 +90,10 @@ def test_accumulation_changes_nothing_dropout_included(family: str) -> None:
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted() -> None:
+@pytest.mark.parametrize("xla", ["none", "parts"])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(xla: str) -> None:
     features = block(3)
-    loop, model, optimizer = setup()
+    loop, model, optimizer = setup(xla=xla)
     loop(part(features, np.s_[:1]), 1)
     before = weights(model)
     embedding = model.vocabulary.embedding

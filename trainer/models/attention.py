@@ -5,11 +5,15 @@ Shape suffixes: B batch, T queries, S keys, N = B * T, D d_model, K key/value he
 G query heads per key/value head, A = K * G query heads, H head_dim.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
+from trainer.fusion import fused, softmax, sum_of
 from trainer.models.chunked_attention import HIDDEN, Segments, chunked_attention
 from trainer.models.language_model import ModelConfig
 from trainer.models.layers import Initializer, dimensions, residual_stddev
+from trainer.models.rotary import Heads, rotated_heads
 
 
 class Attention(tf.Module):
@@ -47,14 +51,12 @@ class Attention(tf.Module):
             sight: who sees whom: a mask of `segment_mask`, or segments to go through
                 in chunks.
         """
-        q_BTAH, k_BTKH, v_BTKH = self._project(x_ND, rotation)
-        q_BTAH *= self.head_dim**-0.5
         if isinstance(sight, Segments):
+            q_BTAH, k_BTKH, v_BTKH = self._project(x_ND, rotation, heads_first=False)
             mixed_BTAH = chunked_attention(q_BTAH, k_BTKH, v_BTKH, sight)
         else:
-            k_BKTH = tf.transpose(k_BTKH, [0, 2, 1, 3])
-            v_BKTH = tf.transpose(v_BTKH, [0, 2, 1, 3])
-            mixed_BTAH = self._attend(q_BTAH, k_BKTH, v_BKTH, sight)
+            q_BATH, k_BKTH, v_BKTH = self._project(x_ND, rotation, heads_first=True)
+            mixed_BTAH = self._attend(q_BATH, k_BKTH, v_BKTH, sight)
         return self._finish(mixed_BTAH)
 
     def decode(
@@ -70,36 +72,36 @@ class Attention(tf.Module):
         The cache is time-major, `[S, B, K, H]` twice: a scatter of whole slices then
         runs in place (serving measurements: 1.3 times a one-hot blend).
         """
-        q_BTAH, k_BTKH, v_BTKH = self._project(x_ND, rotation)
-        q_BTAH *= self.head_dim**-0.5
-        columns = (index + tf.range(dimensions(q_BTAH)[1]))[:, None]
-        fresh = (tf.transpose(new, [1, 0, 2, 3]) for new in (k_BTKH, v_BTKH))
+        q_BATH, k_BKTH, v_BKTH = self._project(x_ND, rotation, heads_first=True)
+        columns = (index + tf.range(dimensions(q_BATH)[2]))[:, None]
+        fresh = (tf.transpose(new, [2, 0, 1, 3]) for new in (k_BKTH, v_BKTH))
         k_SBKH, v_SBKH = (
             tf.tensor_scatter_nd_update(old, columns, new)
             for old, new in zip(cache, fresh, strict=True)
         )
         k_BKSH = tf.transpose(k_SBKH, [1, 2, 0, 3])
         v_BKSH = tf.transpose(v_SBKH, [1, 2, 0, 3])
-        mixed_BTAH = self._attend(q_BTAH, k_BKSH, v_BKSH, mask_B11TS)
+        mixed_BTAH = self._attend(q_BATH, k_BKSH, v_BKSH, mask_B11TS)
         return self._finish(mixed_BTAH), (k_SBKH, v_SBKH)
 
     def _project(
-        self, x_ND: tf.Tensor, rotation: tuple[tf.Tensor, tf.Tensor]
+        self, x_ND: tf.Tensor, rotation: tuple[tf.Tensor, tf.Tensor], heads_first: bool
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns rotated queries and keys, and values, each `[B, T, heads, H]`."""
+        """Returns queries, turned and scaled, turned keys, and values.
+
+        Each is `[B, heads, T, H]`, or `[B, T, heads, H]` unless `heads_first`.
+        """
         length = dimensions(rotation[0])[1]
         heads = self.heads + 2 * self.kv_heads
         flat = tf.matmul(x_ND, tf.cast(self.qkv, x_ND.dtype))
         all_BTXH = tf.reshape(flat, [-1, length, heads, self.head_dim])
-        # One split, whose gradient is one concatenation; the gradient of a slice
-        # fills a whole tensor with zeros: slices took a tenth of a step here.
-        sizes = [self.heads, self.kv_heads, self.kv_heads]
-        q_BTAH, k_BTKH, v_BTKH = tf.split(all_BTXH, sizes, axis=2)
-        return rotate(q_BTAH, rotation), rotate(k_BTKH, rotation), v_BTKH
+        scale = self.head_dim**-0.5
+        layout = Heads(self.heads, self.kv_heads, scale, heads_first)
+        return rotated_heads(all_BTXH, rotation, layout)
 
     def _attend(
         self,
-        q_BTAH: tf.Tensor,
+        q_BATH: tf.Tensor,
         k_BKSH: tf.Tensor,
         v_BKSH: tf.Tensor,
         mask_B11TS: tf.Tensor,
@@ -109,19 +111,16 @@ class Attention(tf.Module):
         The queries come scaled.
         """
         kv_heads, head_dim = self.kv_heads, self.head_dim
-        length, keys = dimensions(q_BTAH)[1], dimensions(k_BKSH)[2]
+        length, keys = dimensions(q_BATH)[2], dimensions(k_BKSH)[2]
         group = self.heads // kv_heads
-        q_BATH = tf.transpose(q_BTAH, [0, 2, 1, 3])
         # The queries of a group stand one below the other: one product per kv head.
         q_BKXH = tf.reshape(q_BATH, [-1, kv_heads, group * length, head_dim])
         scores = tf.matmul(q_BKXH, k_BKSH, transpose_b=True)
         scores = tf.reshape(scores, [-1, kv_heads, group, length, keys])
-        share = tf.nn.softmax(tf.cast(scores, tf.float32) + mask_B11TS)
-        share = tf.reshape(
-            tf.cast(share, q_BTAH.dtype), [-1, kv_heads, group * length, keys]
-        )
+        shares = masked_softmax(scores, mask_B11TS)
+        shares = tf.reshape(shares, [-1, kv_heads, group * length, keys])
         mixed_BATH = tf.reshape(
-            tf.matmul(share, v_BKSH), [-1, self.heads, length, head_dim]
+            tf.matmul(shares, v_BKSH), [-1, self.heads, length, head_dim]
         )
         return tf.transpose(mixed_BATH, [0, 2, 1, 3])
 
@@ -131,21 +130,30 @@ class Attention(tf.Module):
         return tf.matmul(mixed_ND, tf.cast(self.out, mixed_ND.dtype))
 
 
-def rotation_table(
-    positions_BT: tf.Tensor, head_dim: int, theta: float, dtype: tf.DType
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns cosines and sines `[B, T, 1, H / 2]` of position * theta^(-2i/H)."""
-    exponents = tf.range(0, head_dim, 2, dtype=tf.float32) / head_dim
-    angles = tf.cast(positions_BT, tf.float32)[..., None] * theta**-exponents
-    angles = angles[:, :, None, :]
-    return tf.cast(tf.cos(angles), dtype), tf.cast(tf.sin(angles), dtype)
+def masked_softmax(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns softmax(scores + mask) over the last axis, in the type of the scores.
+
+    Statistics are float32. The gradient, with p the result and dp its gradient, is
+    p (dp - sum of p dp), and keeps p alone.
+    """
+
+    @tf.custom_gradient
+    def run(scores: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        shares = _softmax(scores, mask)
+        return shares, lambda upstream: _softmax_gradient(shares, upstream)
+
+    return run(scores)
 
 
-def rotate(x_BTXH: tf.Tensor, rotation: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-    """Turns each pair (i, i + H/2) of a head by its angle, as Llama does."""
-    cos, sin = rotation
-    first, second = tf.split(x_BTXH, 2, axis=-1)
-    return tf.concat([first * cos - second * sin, second * cos + first * sin], axis=-1)
+@fused
+def _softmax(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    return tf.cast(softmax(tf.cast(scores, tf.float32) + mask), scores.dtype)
+
+
+@fused
+def _softmax_gradient(shares: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    p, dp = tf.cast(shares, tf.float32), tf.cast(upstream, tf.float32)
+    return tf.cast(p * (dp - sum_of(p * dp, -1)), shares.dtype)
 
 
 def segment_mask(

@@ -17,20 +17,20 @@ import tensorflow as tf
 from trainer.models.attention import (
     Attention,
     cache_mask,
-    rotation_table,
     segment_mask,
 )
 from trainer.models.chunked_attention import Segments
 from trainer.models.language_model import ModelConfig, PrecisionConfig
 from trainer.models.layers import (
     Initializer,
-    RMSNorm,
     SwiGLU,
     Vocabulary,
     dimensions,
     dropout,
 )
+from trainer.models.normalisation import RMSNorm
 from trainer.models.rematerialisation import rematerialised
+from trainer.models.rotary import rotation_table
 
 Cache = tuple[tf.Tensor, tf.Tensor]
 
@@ -73,8 +73,8 @@ class Block(tf.Module):
         """
         mixed = attend(self.attention_norm(x_ND, dtype))
         mixed = dropout(mixed, self.rate, _site(seed, site), rows)
-        x_ND += tf.cast(mixed, tf.float32)
-        inner = self.mlp(self.mlp_norm(x_ND, dtype))
+        x_ND, normed = self.mlp_norm.of_sum(x_ND, mixed)
+        inner = self.mlp(normed)
         inner = dropout(inner, self.rate, _site(seed, site + 1), rows)
         return x_ND + tf.cast(inner, tf.float32)
 
@@ -206,10 +206,7 @@ class Decoder(tf.Module):
         return segment_mask(segment_ids, prefix)
 
     def _rotation(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        config = self.config
-        return rotation_table(
-            positions, config.head_dim, config.rope_theta, self.compute_dtype
-        )
+        return rotation_table(positions, self.config.head_dim, self.config.rope_theta)
 
     def _finish(self, x_ND: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
         """Applies the last norm and gives the rows their axes back."""

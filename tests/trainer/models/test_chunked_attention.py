@@ -31,11 +31,11 @@ def rows(prefix: bool = False) -> dict[str, tf.Tensor]:
     return {name: tf.constant(x) for name, x in features.items()}
 
 
-def sums(config: ModelConfig, features: dict, jit: bool = False) -> list[tf.Tensor]:
+def sums(config: ModelConfig, features: dict, xla: str = "none") -> list[tf.Tensor]:
     """Returns [weight, nats, *gradients], with dropout where the model has it."""
     model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
     places = weight_places(model)
-    local = LocalSums(model, places, Layout(3, 3, 1), LossConfig(), jit)
+    local = LocalSums(model, places, Layout(3, 3, 1), LossConfig(), xla)
     seed = tf.constant([1, 2]) if config.dropout else None
 
     @tf.function(autograph=False)
@@ -58,24 +58,24 @@ def assert_same(one: list[tf.Tensor], other: list[tf.Tensor], atol: float) -> No
 
 
 @pytest.mark.parametrize("prefix", [False, True])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("xla", ["none", "parts", "whole"])
 @pytest.mark.parametrize("chunk", [4, 7, 64])
 def test_chunks_give_the_loss_and_gradients_of_full_attention(
-    chunk: int, jit: bool, prefix: bool
+    chunk: int, xla: str, prefix: bool
 ) -> None:
     chunked = replace(PLAIN, attention="chunked", attention_chunk=chunk)
     wanted = sums(PLAIN, rows(prefix))
-    assert_same(sums(chunked, rows(prefix), jit), wanted, atol=2e-5)
+    assert_same(sums(chunked, rows(prefix), xla), wanted, atol=2e-5)
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("xla", ["none", "parts", "whole"])
 @pytest.mark.parametrize("attention", ["full", "chunked"])
 def test_layers_computed_again_give_the_same_gradients_dropout_included(
-    attention: str, jit: bool
+    attention: str, xla: str
 ) -> None:
     once = replace(PLAIN, dropout=0.3, attention=attention, attention_chunk=4)
     twice = replace(once, remat="full")
-    assert_same(sums(twice, rows(), jit), sums(once, rows(), jit), atol=5e-5)
+    assert_same(sums(twice, rows(), xla), sums(once, rows(), xla), atol=5e-5)
 
 
 def test_no_tensor_of_a_long_row_holds_a_score_for_each_pair() -> None:
