@@ -239,7 +239,9 @@ def _stream(member: _Member, source: IO[bytes], target: IO[str]) -> None:
         line = raw.decode(errors="replace").rstrip("\r\n").rsplit("\r", 1)[-1]
         if line.startswith("error: "):
             member.error = line.removeprefix("error: ")
-        print(f"[{member.name}] {line}", file=target, flush=True)
+        # In one write: print makes two, and another member's line may come between.
+        target.write(f"[{member.name}] {line}\n")
+        target.flush()
 
 
 def _in_child(cores: list[int] | None) -> Callable[[], None]:

@@ -57,6 +57,19 @@ while task['type'] != 'chief' or len(os.listdir(sys.argv[1])) < 4:
     assert sorted(printed.splitlines())[0] == "[chief 0] hello"
 
 
+def test_lines_of_members_that_write_at_once_stay_whole(tmp_path):
+    code = """
+for _ in range(3000):
+    print("one line", flush=True)
+"""
+    printed, _ = launch(["--workers", "3"], code, tmp_path).communicate(timeout=60)
+    allowed = {
+        f"[worker {i}] {text}" for i in range(3) for text in ("hello", "one line")
+    }
+    lines = printed.splitlines()
+    assert set(lines) == allowed and len(lines) == 3 * 3001
+
+
 @pytest.mark.parametrize(("status", "starts"), [(0, 1), (2, 1), (42, 1), (7, 3)])
 def test_done_refused_and_stopped_are_final_and_failures_are_not(
     tmp_path, status, starts
