@@ -333,7 +333,7 @@ def _compiled(planned: Plan, learner: Learner) -> str:
     asked = planned.config.loop.xla
     if asked != "auto":
         return asked
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return "whole"
     length = planned.sequence_length
     tokens = planned.layout.micro_batch_size * length
