@@ -121,9 +121,10 @@ def _moments(optimizer: Optimizer) -> list[tf.Variable]:
     return [*optimizer.first_moments, *optimizer.second_moments]
 
 
-def test_a_batch_without_targets_is_skipped() -> None:
+@pytest.mark.parametrize("xla", ["none", "parts"])
+def test_a_batch_without_targets_is_skipped(xla: str) -> None:
     features = block(1)
-    loop, model, _ = setup()
+    loop, model, _ = setup(xla=xla)
     before = weights(model)
     metrics = loop(
         {**features, "segment_lengths": np.zeros([1, BATCH, 3], np.int32)}, 1
