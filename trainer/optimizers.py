@@ -241,11 +241,15 @@ class Optimizer(tf.Module):
             total_steps=self.total_steps,
         )
 
-    def factors(self, accepted: tf.Tensor, step: tf.Tensor | None = None) -> Factors:
+    def factors(
+        self, accepted: tf.Tensor, share: tf.Tensor, step: tf.Tensor | None = None
+    ) -> Factors:
         """Returns the scalars of the next update; for use in replica context.
 
         Args:
             accepted: bool, whether weights and state change at all.
+            share: what is to be followed of the summed gradients, not finite perhaps
+                where the update is skipped.
             step: int64, the update's number from 0; None is the next one's. Several
                 asynchronous workers share the counter, so they number their own.
         """
@@ -257,6 +261,7 @@ class Optimizer(tf.Module):
         average = tf.minimum(config.ema_decay, count / (9.0 + count))
         # A decay rate of 1 leaves a moment exactly as it is.
         return Factors(
+            share=tf.where(accepted, share, 0.0),
             rate=tf.where(accepted, self.learning_rate(step), 0.0),
             betas=tf.where(accepted, [config.beta1, config.beta2], [1.0, 1.0]),
             powers=tf.pow([config.beta1, config.beta2], count),
@@ -278,8 +283,8 @@ class Optimizer(tf.Module):
         Args:
             strategy: the strategy that owns the weights.
             variables: the weights the state was made for, in the same order.
-            gradients: one per weight, whole, equal on all replicas and finite; zeros
-                where the update is skipped.
+            gradients: one per weight, whole, summed over the batch and equal on all
+                replicas; finite, unless the update is skipped.
             factors: what `factors` returned, equal on all replicas.
         """
         lists = {

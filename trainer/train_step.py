@@ -123,11 +123,8 @@ class ReplicaStep:
         if clip:
             # Divided by the larger of the two: exact, and no epsilon for a norm of 0.
             share *= clip / tf.maximum(norm, clip)
-        # Zero where refused, and NaN times that zero is zero too.
-        share = tf.where(verdict.accepted, share, 0.0)
-        means = [tf.math.multiply_no_nan(g, share) for g in gradients]
-        factors = optimizer.factors(verdict.accepted, step)
-        self._merge(self._update, (means, factors, verdict))
+        factors = optimizer.factors(verdict.accepted, share, step)
+        self._merge(self._update, (gradients, factors, verdict))
         return StepMetrics(loss_sum, weight_sum, norm, rate, verdict.code, scale)
 
     def global_sums(

@@ -18,6 +18,8 @@ SHAPES = [(4, 8), (6, 4), (4,), (5, 4)]
 STEPS = [True, True, False, True, True, True]
 SETTINGS = Settings(rate=0.05, beta1=0.8, beta2=0.9, epsilon=1e-3, decay=0.3)
 KINDS = [*OPTIMIZERS, "momentum"]
+# What turns the gradients that an update is given into those it is to follow.
+SHARE = np.float32(0.25)
 
 
 def config(kind: str, **changes) -> OptimizerConfig:
@@ -54,9 +56,11 @@ def made(settings: OptimizerConfig, total: int = 10) -> tuple[list, Optimizer]:
 def train(optimizer: Optimizer, variables: list, accepted: list[bool]) -> None:
     strategy = tf.distribute.get_strategy()
     for accept in accepted:
-        factors = optimizer.factors(tf.constant(accept))
+        # What a refused update brings may be anything.
+        share = SHARE if accept else np.nan
+        factors = optimizer.factors(tf.constant(accept), tf.constant(share))
         used = int(optimizer.step - optimizer.skipped)
-        new = [tf.constant(g) * float(accept) for g in gradients(used)]
+        new = [tf.constant(g / share) for g in gradients(used)]
         optimizer.update(strategy, variables, new, factors)
 
 
@@ -103,8 +107,9 @@ def test_the_update_is_the_same_when_xla_compiles_it(kind: str) -> None:
             variables: list = variables,
             fuses: bool = xla == "parts",
         ) -> None:
-            strategy, factors = tf.distribute.get_strategy(), optimizer.factors(True)
-            new = [tf.constant(g) for g in gradients(0)]
+            strategy = tf.distribute.get_strategy()
+            factors = optimizer.factors(True, tf.constant(SHARE))
+            new = [tf.constant(g / SHARE) for g in gradients(0)]
             with fusing(fuses):
                 optimizer.update(strategy, variables, new, factors)
 
@@ -121,9 +126,10 @@ def test_an_update_may_be_numbered_by_its_caller(kind: str) -> None:
     changes = {"schedule": "linear", "ema_decay": 0.9}
     settings = dataclasses.replace(config(kind), **changes)
     variables, optimizer = made(settings)
-    ahead = optimizer.factors(tf.constant(True), tf.constant(1, tf.int64))
+    verdict = (tf.constant(True), tf.constant(SHARE))
+    ahead = optimizer.factors(*verdict, tf.constant(1, tf.int64))
     train(optimizer, variables, [True])
-    for mine, counted in zip(ahead, optimizer.factors(tf.constant(True)), strict=True):
+    for mine, counted in zip(ahead, optimizer.factors(*verdict), strict=True):
         np.testing.assert_array_equal(mine, counted)
     rate = optimizer.learning_rate(tf.constant(7, tf.int64))
     assert float(rate) == pytest.approx(SETTINGS.rate * (0.1 + 0.9 * 0.3))
@@ -151,7 +157,7 @@ def test_matrices_decay_norms_do_not_and_embeddings_as_one_likes(
     variables, optimizer = made(settings)
     before = [v.numpy() for v in variables]
     zeros = [tf.zeros_like(v) for v in variables]
-    factors = optimizer.factors(tf.constant(True))
+    factors = optimizer.factors(tf.constant(True), tf.constant(SHARE))
     optimizer.update(tf.distribute.get_strategy(), variables, zeros, factors)
     left = 1 - SETTINGS.rate * SETTINGS.decay
     kept = [left, left, 1.0, left if decay_embeddings else 1.0]

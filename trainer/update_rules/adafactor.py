@@ -33,11 +33,12 @@ def factored_update(
 
     Args:
         variable: w.
-        gradient: g.
+        gradient: g, summed over the batch.
         factors: rate and square_decay.
         rows: r, means over each row, `[..., R]`.
         columns: c, means over each column, `[..., C]`.
     """
+    gradient = factors.mean(gradient)
     square = tf.square(gradient) + _LEAST_SQUARE
     new_rows = _decayed(rows, tf.reduce_mean(square, axis=-1), factors)
     new_columns = _decayed(columns, tf.reduce_mean(square, axis=-2), factors)
@@ -57,10 +58,11 @@ def unfactored_update(
 
     Args:
         variable: w.
-        gradient: g.
+        gradient: g, summed over the batch.
         factors: rate and square_decay.
         second: v, of the weight's shape.
     """
+    gradient = factors.mean(gradient)
     new = _decayed(second, tf.square(gradient) + _LEAST_SQUARE, factors)
     second.assign(new, read_value=False)
     _step(variable, gradient * tf.math.rsqrt(new), factors)

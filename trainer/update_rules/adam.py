@@ -31,7 +31,7 @@ def adam_update(
 
     Args:
         variable: w.
-        gradient: g.
+        gradient: g, summed over the batch.
         factors: rate, betas and powers, the last at this update's t, from 1.
         first: m.
         second: v.
@@ -44,6 +44,7 @@ def adam_update(
             tf.convert_to_tensor(first),
             tf.convert_to_tensor(second),
             gradient,
+            factors.share,
             factors.rate,
             factors.betas,
             factors.powers,
@@ -66,7 +67,7 @@ def adam_update(
         beta1=factors.betas[0],
         beta2=factors.betas[1],
         epsilon=epsilon * tf.sqrt(1.0 - factors.powers[1]),
-        grad=gradient,
+        grad=factors.mean(gradient),
     )
 
 
@@ -76,6 +77,7 @@ def _stepped(
     first: tf.Tensor,
     second: tf.Tensor,
     gradient: tf.Tensor,
+    share: tf.Tensor,
     rate: tf.Tensor,
     betas: tf.Tensor,
     powers: tf.Tensor,
@@ -83,6 +85,7 @@ def _stepped(
     epsilon: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns w, m and v after the update."""
+    gradient = tf.math.multiply_no_nan(gradient, share)
     first = betas[0] * first + (1.0 - betas[0]) * gradient
     second = betas[1] * second + (1.0 - betas[1]) * tf.square(gradient)
     root = tf.sqrt(second / (1.0 - powers[1])) + epsilon

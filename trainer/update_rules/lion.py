@@ -26,12 +26,13 @@ def lion_update(
 
     Args:
         variable: w.
-        gradient: g.
+        gradient: g, summed over the batch.
         factors: rate and betas.
         momentum: m.
         weight_decay: share of the rate taken off the weight.
     """
     beta1, beta2 = factors.betas[0], factors.betas[1]
+    gradient = factors.mean(gradient)
     direction = tf.sign(beta1 * momentum + (1.0 - beta1) * gradient)
     if weight_decay:
         direction += weight_decay * variable

@@ -39,13 +39,14 @@ def muon_update(
 
     Args:
         variable: w.
-        gradient: g.
+        gradient: g, summed over the batch.
         factors: rate and momentum (mu).
         momentum: m.
         widths: columns of each matrix that the variable holds side by side.
         weight_decay: share of the rate taken off the weight.
     """
     mu = factors.momentum
+    gradient = factors.mean(gradient)
     moved = mu * momentum + (1.0 - mu) * gradient
     ahead = mu * moved + (1.0 - mu) * gradient
     parts = [

@@ -7,8 +7,8 @@ from trainer.update_rules.factors import Factors
 
 
 def sgd_update(variable: tf.Variable, gradient: tf.Tensor, factors: Factors) -> None:
-    """Applies w <- w - rate * g to one variable."""
-    variable.assign_sub(factors.rate * gradient, read_value=False)
+    """Applies w <- w - rate * g to one variable, g the mean of its gradient."""
+    variable.assign_sub(factors.rate * factors.mean(gradient), read_value=False)
 
 
 def momentum_update(
@@ -24,10 +24,10 @@ def momentum_update(
 
     Args:
         variable: w.
-        gradient: g.
+        gradient: g, summed over the batch.
         factors: rate and momentum.
         velocity: u.
     """
-    moved = factors.momentum * velocity + gradient
+    moved = factors.momentum * velocity + factors.mean(gradient)
     velocity.assign(moved, read_value=False)
     variable.assign_sub(factors.rate * moved, read_value=False)
