@@ -33,6 +33,8 @@ from trainer.models.rematerialisation import rematerialised
 from trainer.models.rotary import rotation_table
 
 Cache = tuple[tf.Tensor, tf.Tensor]
+# The residual stream: float32, and what is still to be added to it.
+Stream = tuple[tf.Tensor, tf.Tensor | None]
 
 
 class Block(tf.Module):
@@ -54,29 +56,33 @@ class Block(tf.Module):
     def __call__(
         self,
         x_ND: tf.Tensor,
+        more_ND: tf.Tensor | None,
         seed: tf.Tensor | None,
         *,
         dtype: tf.DType,
         attend: Callable[[tf.Tensor], tf.Tensor],
         rows: tf.Tensor | None = None,
         site: int = 0,
-    ) -> tf.Tensor:
-        """Applies the layer to float32 `[N, D]`.
+    ) -> Stream:
+        """Applies the layer to float32 `[N, D]`; returns two summands of the result.
+
+        Summed up by the next norm, the second costs no pass over memory of its own.
 
         Args:
             x_ND: input.
+            more_ND: what is to be added to it first, in the type of matrix products.
             seed: of dropout, None without.
             dtype: of matrix products.
             attend: maps `[N, D]` to `[N, D]`.
             rows: the rows' numbers in the global batch, for dropout.
             site: number of the first of this layer's two dropout sites.
         """
-        mixed = attend(self.attention_norm(x_ND, dtype))
+        x_ND, normed = _normed(self.attention_norm, (x_ND, more_ND), dtype)
+        mixed = attend(normed)
         mixed = dropout(mixed, self.rate, _site(seed, site), rows)
         x_ND, normed = self.mlp_norm.of_sum(x_ND, mixed)
         inner = self.mlp(normed)
-        inner = dropout(inner, self.rate, _site(seed, site + 1), rows)
-        return x_ND + tf.cast(inner, tf.float32)
+        return x_ND, dropout(inner, self.rate, _site(seed, site + 1), rows)
 
 
 class Decoder(tf.Module):
@@ -120,6 +126,7 @@ class Decoder(tf.Module):
         sight, rotation = self._sight(segment_ids, prefix), self._rotation(positions)
         x_ND = self._embed(tokens)
         x_ND = dropout(x_ND, self.config.dropout, _site(dropout_seed, 0), rows)
+        stream: Stream = (x_ND, None)
         for number, block in enumerate(self.layers, 1):
             layer = partial(
                 block,
@@ -129,10 +136,11 @@ class Decoder(tf.Module):
                 site=2 * number,
             )
             if self.config.remat == "full":
-                x_ND = rematerialised(block, layer, x_ND, dropout_seed)
+                x_ND = rematerialised(block, partial(_whole, layer), x_ND, dropout_seed)
+                stream = (x_ND, None)
             else:
-                x_ND = layer(x_ND, dropout_seed)
-        return self._finish(x_ND, tokens)
+                stream = layer(*stream, dropout_seed)
+        return self._finish(stream, tokens)
 
     def initial_state(
         self, batch: tf.Tensor, capacity: int | tf.Tensor
@@ -154,7 +162,8 @@ class Decoder(tf.Module):
         mask = cache_mask(index, length, capacity, pad)
         positions = index + tf.range(length)[None, :] - pad[:, None]
         rotation = self._rotation(tf.maximum(positions, 0))
-        x_ND, caches = self._embed(tokens), []
+        stream: Stream = (self._embed(tokens), None)
+        caches: list[Cache] = []
         for block, cache in zip(self.layers, state, strict=True):
 
             def attend(
@@ -164,8 +173,8 @@ class Decoder(tf.Module):
                 caches.append(new)
                 return mixed
 
-            x_ND = block(x_ND, None, dtype=self.compute_dtype, attend=attend)
-        return self._finish(x_ND, tokens), tuple(caches)
+            stream = block(*stream, None, dtype=self.compute_dtype, attend=attend)
+        return self._finish(stream, tokens), tuple(caches)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """Turns hidden states into float32 logits."""
@@ -208,10 +217,28 @@ class Decoder(tf.Module):
     def _rotation(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return rotation_table(positions, self.config.head_dim, self.config.rope_theta)
 
-    def _finish(self, x_ND: tf.Tensor, tokens: tf.Tensor) -> tf.Tensor:
+    def _finish(self, stream: Stream, tokens: tf.Tensor) -> tf.Tensor:
         """Applies the last norm and gives the rows their axes back."""
-        hidden = self.norm(x_ND, self.compute_dtype)
+        _, hidden = _normed(self.norm, stream, self.compute_dtype)
         return tf.reshape(hidden, [*dimensions(tokens), self.config.d_model])
+
+
+def _normed(
+    norm: RMSNorm, stream: Stream, dtype: tf.DType
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the stream's sum, and its normalised form in `dtype`."""
+    x_ND, more_ND = stream
+    if more_ND is None:
+        return x_ND, norm(x_ND, dtype)
+    return norm.of_sum(x_ND, more_ND)
+
+
+def _whole(
+    layer: Callable[..., Stream], x_ND: tf.Tensor, seed: tf.Tensor | None
+) -> tf.Tensor:
+    """Returns the sum of what `layer` makes of x."""
+    x_ND, more_ND = layer(x_ND, None, seed)
+    return x_ND + tf.cast(more_ND, tf.float32)
 
 
 def _site(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
