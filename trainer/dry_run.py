@@ -20,6 +20,7 @@ def needed(sketched: Sketch, config: RunConfig, layout: Layout) -> Memory:
         sequence_length=config.data.sequence_length or 1,
         loss_chunk=config.loss.chunk,
         accumulates=layout.accumulation > 1,
+        lanes=layout.lanes,
     )
     return estimate(sketched, config.precision, config.optimizer, batch)
 
@@ -46,7 +47,7 @@ def show(
         f"tokens to train   {tokens:,} ({tokens / max(stored, 1):.2f} epochs)",
         f"FLOPs to train    {tokens * flops:.3g}",
         f"replicas          {layout.num_replicas}, each {layout.accumulation} x "
-        f"{layout.micro_batch_size} rows a step",
+        f"{layout.micro_batch_size} rows a step, in {layout.lanes} lanes",
         f"memory a device   about {_gib(memory.total)}: {split}",
     ]
 

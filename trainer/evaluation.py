@@ -21,6 +21,7 @@ from trainer.batch import unpack_rows
 from trainer.checkpoints import open_run
 from trainer.functional import WeightPlace, called_with, weight_places
 from trainer.input_pipeline import Features, SubRows, check_family
+from trainer.lanes import side_by_side
 from trainer.losses import target_nats
 from trainer.mixed_rows import JoinedRows
 from trainer.models.language_model import LanguageModel
@@ -148,6 +149,7 @@ def make_evaluate(
     counts: np.ndarray,
     batch_rows: int,
     sources: Sequence[str] = (),
+    lanes: int = 1,
 ) -> Evaluate:
     """Returns a function that evaluates a split; it is traced once.
 
@@ -159,12 +161,13 @@ def make_evaluate(
         counts: bytes each id stands for, int32 [vocab_size].
         batch_rows: rows of a batch over all replicas, a multiple of them.
         sources: names of the sources that rows have; none where they have none.
+        lanes: slices of a replica's rows that are done at once; they divide them.
 
     Returns:
         `evaluate(rows, between_batches)`; `between_batches` may raise to end it.
     """
 
-    def on_replica(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def on_rows(features: Mapping[str, tf.Tensor], _: int) -> list[tf.Tensor]:
         """Returns nats, weight and bytes of each source, or of all: `[sources, 3]`."""
         batch = unpack_rows(features)
         values = [tf.convert_to_tensor(variable) for variable in variables]
@@ -180,9 +183,13 @@ def make_evaluate(
         numbers = (
             features["sources"][:, 0] if sources else tf.zeros_like(by_row[0], tf.int32)
         )
-        return tf.math.unsorted_segment_sum(
+        sums = tf.math.unsorted_segment_sum(
             tf.stack(by_row, axis=1), numbers, max(1, len(sources))
         )
+        return [sums]
+
+    def on_replica(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return side_by_side(on_rows, features, lanes)[0]
 
     sums = _summing(workers, on_replica)
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from trainer.batch import Batch, unpack_rows
 from trainer.functional import WeightPlace, called_with
 from trainer.fusion import fusing
+from trainer.lanes import side_by_side
 from trainer.layout import Layout
 from trainer.losses import LossConfig, training_loss
 from trainer.models.language_model import LanguageModel
@@ -99,9 +100,14 @@ class LocalSums:
         }
 
         def micro_batch(index: tf.Tensor) -> list[tf.Tensor]:
+            def lane(part: dict[str, tf.Tensor], start: int) -> list[tf.Tensor]:
+                batch = unpack_rows(part)
+                numbers = tf.range(start, start + size // layout.lanes)
+                rows = first_row + index * size + numbers
+                return self._gradients(values, batch, rows, dropout, loss_scale)
+
             part = {name: x[index] for name, x in split.items()}
-            rows = first_row + index * size + tf.range(size)
-            return self._gradients(values, unpack_rows(part), rows, dropout, loss_scale)
+            return side_by_side(lane, part, layout.lanes)
 
         if layout.accumulation == 1:
             return micro_batch(tf.constant(0))
@@ -130,7 +136,7 @@ class LocalSums:
         dropout: tf.Tensor | None,
         loss_scale: tf.Tensor | None,
     ) -> list[tf.Tensor]:
-        """Returns the sums of one micro-batch."""
+        """Returns the sums of one lane of a micro-batch."""
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
             called_with(self._places, values),

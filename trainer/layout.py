@@ -2,8 +2,9 @@
 """How the rows of a step fall to replicas and micro-batches.
 
 Replica r of R takes the contiguous rows [r * B / R, (r + 1) * B / R) of a global batch
-of B rows, and its micro-batch i the i-th contiguous slice of those. A process holds
-the rows of its own replicas, which are contiguous too.
+of B rows, its micro-batch i the i-th contiguous slice of those, and a lane of it
+(`trainer.lanes`) a contiguous slice of that. A process holds the rows of its own
+replicas, which are contiguous too.
 """
 
 from dataclasses import dataclass, replace
@@ -13,11 +14,15 @@ from preprocessing.commands import UsageError
 
 @dataclass(frozen=True)
 class Layout:
-    """How a global batch is spread: replicas x accumulation x micro_batch_size rows."""
+    """How a global batch is spread: replicas x accumulation x micro_batch_size rows.
+
+    A micro-batch is done in `lanes` equal slices at once.
+    """
 
     global_batch_size: int
     micro_batch_size: int
     num_replicas: int
+    lanes: int = 1
 
     def __post_init__(self) -> None:
         rows = self.micro_batch_size * self.num_replicas
@@ -26,6 +31,12 @@ class Layout:
                 "wanted data.global_batch_size to be a multiple of "
                 f"data.micro_batch_size x replicas, found {self.global_batch_size} and "
                 f"{self.micro_batch_size} x {self.num_replicas}. Change one of them"
+            )
+        if self.lanes < 1 or self.micro_batch_size % self.lanes:
+            raise UsageError(
+                "wanted the rows of a micro-batch to be a multiple of loop.lanes, "
+                f"found {self.micro_batch_size} and {self.lanes}. Set loop.lanes=0 to "
+                "have it chosen"
             )
 
     @property

@@ -48,6 +48,9 @@ class LoopConfig:
             products, for CPUs (`trainer.fusion`); "whole", all that a device does
             alone. "auto" is whole on GPUs and TPUs, and on CPUs parts where a step is
             long enough to repay some seconds of compilation.
+        lanes: slices of a micro-batch that a CPU computes side by side, each on its
+            share of the cores (`trainer.lanes`); they divide its rows. 0 chooses: on
+            CPUs as many as cores where a step is long enough, else 1.
         peak_flops: FLOP/s of one device that `mfu` is measured against; None takes
             the device's published or measured peak.
     """
@@ -65,6 +68,7 @@ class LoopConfig:
     sample_tokens: int = 32
     watchdog_seconds: float = 1800.0
     xla: str = "auto"
+    lanes: int = 0
     peak_flops: float | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +86,11 @@ class LoopConfig:
         for name in ("evaluate_every", "keep_every", "keep_best", "num_samples"):
             self._check_not_negative(name)
         self._check_not_negative("watchdog_seconds")
+        if self.lanes < 0:
+            raise UsageError(
+                f"wanted loop.lanes of 0 or more, found {self.lanes}. Use 0 to have it "
+                "chosen"
+            )
 
     def _check_not_negative(self, name: str) -> None:
         if getattr(self, name) < 0:

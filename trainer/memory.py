@@ -51,12 +51,14 @@ class MicroBatch:
         sequence_length: inputs per row.
         loss_chunk: positions whose logits are held at once; None is all.
         accumulates: whether a step sums the gradients of several.
+        lanes: slices of it that are computed at once.
     """
 
     rows: int
     sequence_length: int
     loss_chunk: int | None
     accumulates: bool
+    lanes: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Memory:
     Attributes:
         weights: in float32.
         gradients: in float32: summed, and once more averaged and clipped; where
-            micro-batches accumulate, also those of one, while they are added.
+            micro-batches accumulate, also those of one, while they are added; and
+            those of every lane but one.
         optimizer_state: moments and averages.
         activations: what a micro-batch keeps for its backward pass, and the logits.
     """
@@ -116,7 +119,7 @@ def estimate(
     copies = size * compute if compute != _FLOAT32 else 0
     return Memory(
         weights=_FLOAT32 * size + copies,
-        gradients=(3 if batch.accumulates else 2) * _FLOAT32 * size,
+        gradients=(1 + batch.accumulates + batch.lanes) * _FLOAT32 * size,
         optimizer_state=_FLOAT32 * state_size(optimizer, sketched.shapes),
         activations=_activations(sketched.model, compute, batch),
     )

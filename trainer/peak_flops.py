@@ -26,18 +26,19 @@ _PUBLISHED = (
     ("V100", 15.7e12, None),
 )
 _MATMUL_SIZE = 1024
-_MEASURE_SECONDS = 0.3
+_SECONDS = 0.3
 
 
-def peak_flops(compute: str) -> float | None:
+def peak_flops(compute: str, lanes: int) -> float | None:
     """Returns the peak of one device of this process in FLOP/s, None if unknown.
 
     Args:
         compute: "float32" or "bfloat16", the type of matrix products.
+        lanes: how many operations a CPU is given at once (`trainer.lanes`).
     """
     devices = tf.config.list_physical_devices("GPU")
     if not devices:
-        return measured_cpu_flops(compute)
+        return measured_cpu_flops(compute, lanes)
     details = tf.config.experimental.get_device_details(devices[0])
     return published_flops(details.get("device_name", ""), compute)
 
@@ -51,15 +52,29 @@ def published_flops(device_name: str, compute: str) -> float | None:
     return None
 
 
-def measured_cpu_flops(compute: str) -> float:
-    """Measures the FLOP/s of a square matrix product on all cores, best of several."""
-    matrix = tf.cast(tf.ones([_MATMUL_SIZE, _MATMUL_SIZE]), compute)
-    multiply = tf.function(lambda a: tf.matmul(a, a))
-    multiply(matrix).numpy()  # traces, and wakes the thread pool
+def measured_cpu_flops(
+    compute: str, lanes: int = 1, size: int = _MATMUL_SIZE, seconds: float = _SECONDS
+) -> float:
+    """Measures the FLOP/s of square matrix products on all cores, best of several.
+
+    Args:
+        compute: their type.
+        lanes: how many are made at once.
+        size: rows and columns.
+        seconds: how long it may take.
+    """
+    matrices = [tf.cast(tf.fill([size, size], 1.0 + i), compute) for i in range(lanes)]
+
+    @tf.function(autograph=False)
+    def multiply(matrices: list[tf.Tensor]) -> tf.Tensor:
+        corners = [tf.matmul(a, a)[0, 0] for a in matrices]
+        return tf.add_n(corners)
+
+    multiply(matrices).numpy()  # traces, and wakes the thread pool
     best = float("inf")
-    end = time.perf_counter() + _MEASURE_SECONDS
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
-        multiply(matrix).numpy()
+        multiply(matrices).numpy()
         best = min(best, time.perf_counter() - began)
-    return 2 * _MATMUL_SIZE**3 / best
+    return 2 * lanes * size**3 / best

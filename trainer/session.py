@@ -140,6 +140,7 @@ class Session:
             byte_counts(storage.join(run, TOKENIZER_NAME), planned.data.manifest),
             planned.layout.micro_batch_size * planned.layout.num_replicas,
             rows.sources,
+            planned.layout.lanes,
         )
         self._report = _open_report(planned, run, start, self._learner)
         self._samples = None
@@ -352,7 +353,9 @@ def _open_report(
     gpus = tf.config.list_physical_devices("GPU")
     # All logical CPUs of a process share the cores that its peak is measured on.
     devices = planned.layout.num_replicas if gpus else workers.count
-    peak = config.loop.peak_flops or peak_flops(config.precision.compute)
+    peak = config.loop.peak_flops or peak_flops(
+        config.precision.compute, planned.layout.lanes
+    )
     speed = Speed(
         sequence_length=planned.sequence_length,
         flops_per_token=learner.model.flops_per_token(planned.sequence_length),

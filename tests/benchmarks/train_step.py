@@ -26,10 +26,12 @@ import tensorflow as tf
 
 from preprocessing.commands import CommandParser
 from trainer.guard import GuardConfig
+from trainer.lanes import count_cores, share_threads
 from trainer.layout import Layout
 from trainer.losses import LossConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
 from trainer.optimizers import OptimizerConfig
+from trainer.peak_flops import measured_cpu_flops
 from trainer.strategies import make_strategy
 from trainer.train_step import (
     ReplicaStep,
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="float32,bfloat16")
     flags = parser.parse_args()
+    share_threads(count_cores(), count_cores())
     for precision in flags.precision.split(","):
         measure(precision, flags.peer_python, flags.steps, flags.rounds)
 
@@ -84,7 +87,7 @@ def measure(precision: str, peer_python: str, steps: int, rounds: int) -> None:
     if peer:
         peer.process.terminate()
         peer.process.wait()
-    peak = matmul_peak(precision)
+    peak = measured_cpu_flops(precision, count_cores(), 2048, 2.0)
     print(f"\n{precision}, {os.cpu_count()} cores, peak {peak / 1e9:.0f} GFLOP/s")
     print(f"{'':24}{'tokens/s':>10}{'per cpu-s':>11}{'of peak':>9}{'best':>9}")
     versions = {"quern": f"TF {tf.__version__}"}
@@ -119,7 +122,7 @@ def build_ours(
 ) -> tuple[TrainLoop, float]:
     """Returns the train loop, and the operations that a token costs.
 
-    Every worker of `strategy` has a batch of its own.
+    Every worker of `strategy` has a batch of its own, in a lane for each of its cores.
     """
     config = config or model_config()
     with strategy.scope():
@@ -128,7 +131,8 @@ def build_ours(
         )
         learner = make_learner(model, OptimizerConfig(), GuardConfig(), 10_000)
     replicas = strategy.num_replicas_in_sync
-    layout = Layout(batch * replicas, batch, replicas)
+    lanes = min(batch, count_cores())
+    layout = Layout(batch * replicas, batch, replicas, lanes)
     step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, "parts")
     flops = model.flops_per_token(SHAPE["length"])
     return make_train_loop(step, strategy), flops
@@ -188,19 +192,6 @@ def ask(peer: Peer, steps: int) -> dict[str, float]:
     assert peer.process.stdin is not None and peer.process.stdout is not None
     print(steps, file=peer.process.stdin, flush=True)
     return json.loads(peer.process.stdout.readline())
-
-
-def matmul_peak(precision: str, size: int = 2048, repeats: int = 10) -> float:
-    """Returns the operations per second of the best of several square products."""
-    a = tf.cast(tf.random.stateless_normal([size, size], [0, 0]), precision)
-    multiply = tf.function(lambda x: tf.matmul(x, x))
-    multiply(a)
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        multiply(a).numpy()
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * size**3 / best
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a tiny decoder under one strategy, for `test_strategies_agree.py`.
 
-    python -m tests.trainer.strategies_case STRATEGY LOGICAL_CPUS MICRO_BATCH… OUTPUT
+    python -m tests.trainer.strategies_case STRATEGY LOGICAL_CPUS XLA SPLIT… OUTPUT
 
-Writes, per micro-batch size, the losses and gradient norms of 50 steps of clipped
-AdamW without and with dropout and of unclipped SGD, and the mean gradients of the first
-batch.
+A split is a micro-batch size, or `8x2`: that in two lanes. Writes, of each, the losses
+and gradient norms of 50 steps of clipped AdamW without and with dropout and of plain
+SGD, and the mean gradients of the first batch.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ def rows() -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    strategy_name, logical_cpus, xla, *micro_sizes, output = sys.argv[1:]
+    strategy_name, logical_cpus, xla, *splits, output = sys.argv[1:]
     cluster = read_cluster()
     if cluster is not None and serves(cluster):
         serve(cluster, 60.0, StopRequest(None))
@@ -74,16 +74,19 @@ def main() -> None:
     first, count = local_rows()
     features = {name: x[:, first : first + count] for name, x in rows().items()}
     results = {}
-    for micro in map(int, micro_sizes):
+    for split in splits:
+        micro, lanes = map(int, split.split("x") if "x" in split else (split, 1))
         for name, (config, dropout) in CASES.items():
-            learner, step = make_step(workers.strategy, micro, config, dropout, xla)
+            learner, step = make_step(
+                workers.strategy, micro, config, dropout, xla, lanes=lanes
+            )
             if name == "adamw" and workers.coordinator is None:
                 gradient = first_gradients(workers.strategy, step, features)
-                results[f"gradient-{micro}"] = gradient
+                results[f"gradient-{split}"] = gradient
             metrics = make_loop(workers, learner, step)(features, STEPS)
             loss = metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
-            results[f"loss-{name}-{micro}"] = loss
-            results[f"norm-{name}-{micro}"] = metrics.gradient_norm.numpy()
+            results[f"loss-{name}-{split}"] = loss
+            results[f"norm-{name}-{split}"] = metrics.gradient_norm.numpy()
     np.savez(output, **results)
     # TensorFlow's threads of a cluster would keep the process.
     os._exit(0)
@@ -96,6 +99,7 @@ def make_step(
     dropout: float = 0.0,
     xla: str = "none",
     compute: str = "float32",
+    lanes: int = 1,
 ) -> tuple[Learner, ReplicaStep]:
     """Returns a fresh learner and its step."""
     with strategy.scope():
@@ -106,7 +110,7 @@ def make_step(
             seed=0,
         )
         learner = make_learner(model, config, GuardConfig(), STEPS)
-    layout = Layout(BATCH, micro, strategy.num_replicas_in_sync)
+    layout = Layout(BATCH, micro, strategy.num_replicas_in_sync, lanes)
     step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, xla)
     return learner, step
 

@@ -34,15 +34,18 @@ def counts(dataset, manifest):
     return byte_counts(str(dataset / "tokenizer.json"), manifest)
 
 
-def evaluation_of(model, workers, counts, batch_rows, sources=()):
+def evaluation_of(model, workers, counts, batch_rows, sources=(), lanes=1):
     places = weight_places(model)
     own = [place.variable for place in places]
-    return make_evaluate(model, places, own, workers, counts, batch_rows, sources)
+    return make_evaluate(
+        model, places, own, workers, counts, batch_rows, sources, lanes
+    )
 
 
-def evaluated(model, counts, rows, batch_rows):
+def evaluated(model, counts, rows, batch_rows, lanes=1):
     workers = workers_of(tf.distribute.OneDeviceStrategy("CPU:0"))
-    return evaluation_of(model, workers, counts, batch_rows)(rows, lambda: None)
+    evaluate = evaluation_of(model, workers, counts, batch_rows, lanes=lanes)
+    return evaluate(rows, lambda: None)
 
 
 def by_hand(model, counts, features):
@@ -74,9 +77,12 @@ def test_the_sums_are_those_of_each_segment_alone(dataset, manifest, model, coun
     assert result.nats == pytest.approx(nats, rel=1e-6)
 
 
-def test_the_result_does_not_depend_on_the_batch(dataset, manifest, model, counts):
+def test_the_result_depends_neither_on_the_batch_nor_on_lanes(
+    dataset, manifest, model, counts
+):
     rows = SubRows(str(dataset), manifest, "validation", 32)
-    results = [evaluated(model, counts, rows, size) for size in (1, 7, 64, 500)]
+    cuts = ((1, 1), (7, 1), (64, 4), (500, 2))
+    results = [evaluated(model, counts, rows, size, lanes) for size, lanes in cuts]
     assert rows.num_rows < 500
     assert len({result.targets for result in results}) == 1
     assert len({result.text_bytes for result in results}) == 1

@@ -8,7 +8,7 @@ import pytest
 from preprocessing.commands import UsageError
 from trainer.config import RunConfig
 from trainer.dry_run import check_fits, needed, show, sketch_run
-from trainer.plan import ConfigSource, configure, read_data, spread
+from trainer.plan import ConfigSource, configure, lanes_of, read_data, spread
 from trainer.presets import PRESETS, preset
 
 
@@ -78,6 +78,24 @@ def test_a_run_that_does_not_fit_is_refused_with_the_reason(dataset):
         check_fits(memory, memory.total - 1, 1)
     with pytest.raises(UsageError, match="replicated on every device"):
         check_fits(memory, memory.total, 2)
+
+
+def lanes(dataset, *pairs, strategy="one_device", logical_cpus=1):
+    data, config = read_data([str(dataset)], None, ConfigSource("14m", None, pairs))
+    return lanes_of(data, config, strategy, logical_cpus)
+
+
+def test_lanes_are_chosen_by_cores_rows_and_size_unless_they_are_given(
+    dataset, monkeypatch
+):
+    monkeypatch.setattr("trainer.plan.count_cores", lambda: 4)
+    rows = "data.micro_batch_size=8"
+    assert lanes(dataset, rows) == 4
+    two = (rows, "data.global_batch_size=16")
+    assert lanes(dataset, *two, strategy="mirrored", logical_cpus=2) == 2
+    assert lanes(dataset, "data.micro_batch_size=1") == 1
+    assert lanes(dataset, rows, "loop.lanes=8") == 8
+    assert lanes(dataset, rows, "model.d_model=12", "model.num_layers=1") == 1
 
 
 @pytest.mark.parametrize(

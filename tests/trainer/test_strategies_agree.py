@@ -17,20 +17,23 @@ import pytest
 from tests.trainer.strategies_case import CASES as OPTIMIZERS
 from tests.trainer.strategies_case import CLIP_NORM
 
-# Label -> (result file, micro-batch size); the same global batch of 8 everywhere.
+# Label -> (result file, micro-batch size, x lanes); the same global batch of 8.
 CASES = {
-    "one device, accumulating 2": ("one", 4),
-    "one device, accumulating 4": ("one", 2),
-    "two replicas": ("mirrored", 4),
-    "two replicas, accumulating": ("mirrored", 2),
-    "four replicas": ("four", 2),
-    "worker 0 of 2": ("worker-0", 4),
-    "worker 1 of 2": ("worker-1", 4),
-    "one device, parts by XLA": ("parts", 8),
-    "two replicas, parts by XLA": ("two-parts", 4),
-    "worker 1 of 2, parts by XLA": ("parts-worker-1", 4),
-    "a parameter server": ("whole-chief-0", 8),
-    "two parameter servers with pieces": ("pieces-chief-0", 8),
+    "one device, accumulating 2": ("one", "4"),
+    "one device, accumulating 4": ("one", "2"),
+    "one device, two lanes": ("one", "8x2"),
+    "one device, two lanes, accumulating": ("one", "4x2"),
+    "two replicas": ("mirrored", "4"),
+    "two replicas, accumulating": ("mirrored", "2"),
+    "four replicas": ("four", "2"),
+    "worker 0 of 2": ("worker-0", "4"),
+    "worker 1 of 2": ("worker-1", "4"),
+    "one device, parts by XLA": ("parts", "8"),
+    "two replicas, parts by XLA": ("two-parts", "4"),
+    "two replicas, two lanes each, parts by XLA": ("two-parts", "4x2"),
+    "worker 1 of 2, parts by XLA": ("parts-worker-1", "4"),
+    "a parameter server": ("whole-chief-0", "8"),
+    "two parameter servers with pieces": ("pieces-chief-0", "8"),
 }
 SYNCHRONOUS = [label for label in CASES if "parameter" not in label]
 
@@ -40,14 +43,17 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """Runs every strategy at once, each in processes of its own."""
     directory = tmp_path_factory.mktemp("strategies")
     processes = {
-        "one": start(directory / "one.npz", ["one_device", "1", "none", "8", "4", "2"]),
+        "one": start(
+            directory / "one.npz",
+            ["one_device", "1", "none", "8", "4", "2", "8x2", "4x2"],
+        ),
         "mirrored": start(
             directory / "mirrored.npz", ["mirrored", "2", "none", "4", "2"]
         ),
         "four": start(directory / "four.npz", ["mirrored", "4", "none", "2"]),
         "parts": start(directory / "parts.npz", ["one_device", "1", "parts", "8"]),
         "two-parts": start(
-            directory / "two-parts.npz", ["mirrored", "2", "parts", "4"]
+            directory / "two-parts.npz", ["mirrored", "2", "parts", "4", "4x2"]
         ),
     }
     processes |= start_cluster(
@@ -120,9 +126,9 @@ def free_ports(count: int) -> list[int]:
 def test_losses_of_50_steps_agree_to_five_decimals(
     results: dict, label: str, optimizer: str
 ) -> None:
-    name, micro = CASES[label]
+    name, split = CASES[label]
     np.testing.assert_allclose(
-        results[name][f"loss-{optimizer}-{micro}"],
+        results[name][f"loss-{optimizer}-{split}"],
         results["one"][f"loss-{optimizer}-8"],
         rtol=0,
         atol=5e-6,
@@ -131,9 +137,9 @@ def test_losses_of_50_steps_agree_to_five_decimals(
 
 @pytest.mark.parametrize("label", SYNCHRONOUS)
 def test_gradients_of_the_first_step_agree(results: dict, label: str) -> None:
-    name, micro = CASES[label]
+    name, split = CASES[label]
     np.testing.assert_allclose(
-        results[name][f"gradient-{micro}"],
+        results[name][f"gradient-{split}"],
         results["one"]["gradient-8"],
         rtol=0,
         atol=1e-6,

@@ -27,6 +27,7 @@ def setup(
     dropout: float = 0.0,
     compute: str = "float32",
     xla: str = "none",
+    lanes: int = 1,
     **optimizer: float,
 ) -> tuple:
     """Returns (train loop, model, optimizer) on the default device."""
@@ -38,7 +39,7 @@ def setup(
         model = build_model(config, VOCAB, PrecisionConfig(compute=compute), seed=0)
         settings = OptimizerConfig(warmup_steps=2, **optimizer)
         learner = make_learner(model, settings, GuardConfig(), 10)
-    layout = Layout(BATCH, micro, 1)
+    layout = Layout(BATCH, micro, 1, lanes)
     step = ReplicaStep(learner, strategy, layout, LossConfig(), 5, xla)
     return make_train_loop(step, strategy), model, learner.optimizer
 
@@ -61,15 +62,15 @@ def weights(model: tf.Module) -> list[np.ndarray]:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("xla", ["none", "parts"])
+@pytest.mark.parametrize(("xla", "lanes"), [("none", 1), ("parts", 1), ("parts", 2)])
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
 def test_a_loop_cut_anywhere_trains_the_same_model_bit_for_bit(
-    family: str, xla: str
+    family: str, xla: str, lanes: int
 ) -> None:
     features = block(6)
-    whole, model, _ = setup(family, dropout=0.2, xla=xla)
+    whole, model, _ = setup(family, dropout=0.2, xla=xla, lanes=lanes)
     losses = whole(features, 6).loss_sum.numpy()
-    cut, other, optimizer = setup(family, dropout=0.2, xla=xla)
+    cut, other, optimizer = setup(family, dropout=0.2, xla=xla, lanes=lanes)
     first = cut(part(features, np.s_[:4]), 4).loss_sum.numpy()
     second = cut(part(features, np.s_[4:]), 2).loss_sum.numpy()
     np.testing.assert_array_equal(losses, np.concatenate([first, second]))
@@ -79,11 +80,11 @@ def test_a_loop_cut_anywhere_trains_the_same_model_bit_for_bit(
 
 
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
-def test_accumulation_changes_nothing_dropout_included(family: str) -> None:
+def test_accumulation_and_lanes_change_nothing_dropout_included(family: str) -> None:
     features = block(3)
     results: list[StepMetrics] = []
-    for micro in (4, 2, 1):
-        loop, _, _ = setup(family, micro=micro, dropout=0.2)
+    for micro, lanes in ((4, 1), (2, 1), (1, 1), (4, 4), (2, 2)):
+        loop, _, _ = setup(family, micro=micro, dropout=0.2, lanes=lanes)
         results.append(loop(features, 3))
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):

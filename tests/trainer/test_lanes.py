@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many lanes a micro-batch is spread over, and what they add up to.
+
+That a step's losses and gradients are those of one lane is tested with the strategies.
+"""
+
+import os
+import subprocess
+import sys
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+
+from preprocessing.commands import UsageError
+from trainer.lanes import choose_lanes, side_by_side
+from trainer.layout import Layout
+
+
+@given(st.integers(1, 64), st.floats(1e6, 1e12), st.integers(1, 128))
+def test_lanes_divide_the_rows_and_have_a_core_each(
+    rows: int, row_flops: float, cores: int
+) -> None:
+    lanes = choose_lanes(rows, row_flops, cores)
+    assert 1 <= lanes <= min(cores, rows)
+    assert rows % lanes == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "row_flops", "cores", "lanes"),
+    [
+        (8, 1e10, 2, 2),
+        (8, 1e10, 1, 1),
+        (8, 1e10, 6, 4),
+        (64, 1e10, 64, 8),
+        (7, 1e10, 2, 1),
+        (8, 1e8, 2, 1),
+        (8, 5e8, 8, 2),
+    ],
+)
+def test_lanes_are_as_many_as_pay(
+    rows: int, row_flops: float, cores: int, lanes: int
+) -> None:
+    assert choose_lanes(rows, row_flops, cores) == lanes
+
+
+def test_slices_are_told_their_first_row_and_added_up() -> None:
+    features = {"tokens": tf.range(24)[:, None], "other": tf.range(24)[:, None] * 2}
+    seen = []
+
+    def function(part: dict[str, tf.Tensor], first: int) -> list[tf.Tensor]:
+        seen.append((first, part["tokens"][:, 0].numpy().tolist()))
+        both = part["tokens"] + part["other"]
+        return [tf.reduce_sum(both), tf.constant([1, first])]
+
+    total, counts = side_by_side(function, features, 3)
+    assert seen == [(f, list(range(f, f + 8))) for f in (0, 8, 16)]
+    assert int(total) == 3 * sum(range(24))
+    np.testing.assert_array_equal(counts, [3, 24])
+
+
+def test_rows_that_lanes_do_not_divide_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"found 6 and 4\. Set loop\.lanes=0"):
+        Layout(12, 6, 1, 4)
+
+
+def test_threads_are_shared_before_tensorflow_starts_and_left_alone_after() -> None:
+    program = """
+import tensorflow as tf
+from trainer.lanes import share_threads
+share_threads(1, 6)
+print(tf.config.threading.get_intra_op_parallelism_threads())
+share_threads(3, 6)
+tf.constant(1)
+share_threads(2, 6)
+print(tf.config.threading.get_intra_op_parallelism_threads())
+print(tf.config.threading.get_inter_op_parallelism_threads())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+    )
+    assert done.stdout.split() == ["0", "2", "5"]
