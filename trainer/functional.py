@@ -35,6 +35,21 @@ class WeightPlace:
     path: str
     variable: Any
 
+    @property
+    def is_block_matrix(self) -> bool:
+        """Whether it is a matrix of a layer, which models read in compute type only."""
+        return is_block_matrix(self.path, self.variable.shape.rank)
+
+
+def is_block_matrix(path: str, rank: int) -> bool:
+    """Tells whether a weight is a matrix of one of the model's layers.
+
+    Args:
+        path: its path in the model, like `layers/0/attention/qkv`.
+        rank: number of its axes.
+    """
+    return rank > 1 and "layers" in path.split("/")
+
 
 def weight_places(module: tf.Module, path: str = "") -> list[WeightPlace]:
     """Returns the trainable weights of `module`, in `trainable_variables`' order.

@@ -90,6 +90,7 @@ class LocalSums:
         first_row: tf.Tensor,
         loss_scale: tf.Tensor | None,
     ) -> list[tf.Tensor]:
+        values = self._in_compute_type(values)
         size = self._layout.micro_batch_size
         layout = self._layout.of_step(features["tokens"].shape[0])
 
@@ -128,6 +129,19 @@ class LocalSums:
         )
         return sums
 
+    def _in_compute_type(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Casts the layers' matrices to the type of products, as models would.
+
+        Here it is done once for all micro-batches and lanes, and the gradients come in
+        that type too: they are widened where they are added up, not before in a pass
+        of their own.
+        """
+        dtype = self._model.compute_dtype
+        return [
+            tf.cast(value, dtype) if place.is_block_matrix else value
+            for place, value in zip(self._places, values, strict=True)
+        ]
+
     def _gradients(
         self,
         values: list[tf.Tensor],
@@ -136,7 +150,7 @@ class LocalSums:
         dropout: tf.Tensor | None,
         loss_scale: tf.Tensor | None,
     ) -> list[tf.Tensor]:
-        """Returns the sums of one lane of a micro-batch."""
+        """Returns the sums of one lane of a micro-batch, gradients as `values` are."""
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
             called_with(self._places, values),

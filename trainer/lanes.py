@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
+from trainer.fusion import fused
+
 # Lanes are copies of a graph, which costs as many times its tracing.
 _MOST = 8
 # A lane's share of a micro-batch has to repay the tracing: at this many FLOP a lane of
@@ -71,16 +73,27 @@ def side_by_side(
 ) -> list[tf.Tensor]:
     """Returns the sums of what a function gives for each of `lanes` slices of rows.
 
+    Narrower floating types than float32 are summed in float32.
+
     Args:
         function: of a slice, `[rows / lanes, …]` each, and the number of its first row.
         features: `[rows, …]` each.
         lanes: how many slices; they divide the rows.
     """
-    if lanes == 1:
-        return list(function(dict(features), 0))
     rows = next(iter(features.values())).shape[0] // lanes
     results = [
         function({n: x[first : first + rows] for n, x in features.items()}, first)
         for first in range(0, rows * lanes, rows)
     ]
-    return [tf.add_n(list(parts)) for parts in zip(*results, strict=True)]
+    return [_sum(parts) for parts in zip(*results, strict=True)]
+
+
+def _sum(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    if parts[0].dtype in (tf.bfloat16, tf.float16):
+        return _widened(*parts) if len(parts) > 1 else tf.cast(parts[0], tf.float32)
+    return tf.add_n(list(parts)) if len(parts) > 1 else parts[0]
+
+
+@fused
+def _widened(*parts: tf.Tensor) -> tf.Tensor:
+    return tf.add_n([tf.cast(part, tf.float32) for part in parts])

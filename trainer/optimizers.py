@@ -17,13 +17,13 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.commands import UsageError, suggest
-from trainer.functional import pieces, zeros_beside
+from trainer.functional import is_block_matrix, pieces, zeros_beside
 from trainer.schedules import SCHEDULES, decay_start, learning_rate
 from trainer.update_rules.adafactor import factored_update, unfactored_update
 from trainer.update_rules.adam import adam_update
 from trainer.update_rules.factors import Factors
 from trainer.update_rules.lion import lion_update
-from trainer.update_rules.muon import fused_widths, is_block_matrix, muon_update
+from trainer.update_rules.muon import fused_widths, muon_update
 from trainer.update_rules.sgd import momentum_update, sgd_update
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "adafactor", "lion", "muon")

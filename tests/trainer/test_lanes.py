@@ -15,8 +15,15 @@ import tensorflow as tf
 from hypothesis import given
 
 from preprocessing.commands import UsageError
+from trainer.batch import unpack_rows
+from trainer.functional import called_with, weight_places
+from trainer.fusion import fusing
+from trainer.gradients import LocalSums, Seeds
 from trainer.lanes import choose_lanes, side_by_side
 from trainer.layout import Layout
+from trainer.losses import LossConfig, training_loss
+from trainer.models.language_model import ModelConfig, PrecisionConfig
+from trainer.models.model import build_model
 
 
 @given(st.integers(1, 64), st.floats(1e6, 1e12), st.integers(1, 128))
@@ -59,6 +66,49 @@ def test_slices_are_told_their_first_row_and_added_up() -> None:
     assert seen == [(f, list(range(f, f + 8))) for f in (0, 8, 16)]
     assert int(total) == 3 * sum(range(24))
     np.testing.assert_array_equal(counts, [3, 24])
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_narrow_parts_are_summed_in_float32(active: bool, lanes: int) -> None:
+    rows = tf.constant([[1.0], [2.0**-12]], tf.bfloat16)
+    with fusing(active):
+        (total,) = side_by_side(
+            lambda part, _: [tf.reduce_max(part["x"], keepdims=True)],
+            {"x": rows[: 1 if lanes == 1 else 2]},
+            lanes,
+        )
+    assert total.dtype == tf.float32
+    assert float(total[0, 0]) == (1.0 if lanes == 1 else 1.0 + 2.0**-12)
+
+
+@pytest.mark.parametrize("family", ["decoder", "recurrent"])
+@pytest.mark.parametrize("compute", ["float32", "bfloat16", "float16"])
+def test_sums_are_those_of_a_model_that_casts_its_own_weights(
+    family: str, compute: str
+) -> None:
+    config = ModelConfig(family, num_layers=2, d_model=16, num_heads=2)
+    model = build_model(config, 20, PrecisionConfig(compute=compute), seed=0)
+    places = weight_places(model)
+    values = [tf.convert_to_tensor(place.variable) for place in places]
+    random = np.random.default_rng(0)
+    features = {
+        "tokens": tf.constant(random.integers(0, 20, [4, 9]), tf.int32),
+        "segment_lengths": tf.constant([[9, 0], [5, 4], [3, 3], [9, 0]], tf.int32),
+    }
+    batch = unpack_rows(features)
+    with tf.GradientTape() as tape, called_with(places, values):
+        tape.watch(values)
+        hidden = model(batch.inputs, batch.segment_ids, batch.positions)
+        objective, nats, weight = training_loss(
+            model, hidden, batch.targets, batch.weights, LossConfig()
+        )
+    wanted = [weight, nats, *tape.gradient(objective, values)]
+    local = LocalSums(model, places, Layout(4, 4, 1), LossConfig(), "none")
+    found = local(values, features, Seeds(None, tf.constant(0), None))
+    for one, two in zip(wanted, found, strict=True):
+        assert two.dtype == tf.float32
+        np.testing.assert_array_equal(one, two)
 
 
 def test_rows_that_lanes_do_not_divide_are_refused() -> None:

@@ -11,7 +11,6 @@ from trainer.functional import weight_places
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
 from trainer.update_rules.muon import (
     fused_widths,
-    is_block_matrix,
     orthogonalised,
 )
 
@@ -61,8 +60,7 @@ def test_all_matrices_of_the_blocks_are_muons_and_nothing_else(family: str) -> N
             place.path, place.variable.shape.as_list()
         )
         for place in places
-        if is_block_matrix(place.path, place.variable.shape.rank)
-        and not place.path.startswith("layers/0/")
+        if place.is_block_matrix and not place.path.startswith("layers/0/")
     }
     if family == "decoder":
         assert found == {

@@ -166,7 +166,8 @@ class LanguageModel(Protocol):
     """A language model: a `tf.Module` with these methods and properties.
 
     Segment ids count from 1 within a row; 0 is padding. Attention and recurrent state
-    never cross from one segment into another.
+    never cross from one segment into another. The matrices below `layers` are read in
+    `compute_dtype` alone, so that tensors of that type may stand in their place.
     """
 
     config: ModelConfig

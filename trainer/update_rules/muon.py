@@ -79,16 +79,6 @@ def orthogonalised(matrix: tf.Tensor) -> tf.Tensor:
     return x
 
 
-def is_block_matrix(name: str, rank: int) -> bool:
-    """Tells whether a weight is one that Muon is meant for.
-
-    Args:
-        name: its path in the model, like `layers/0/attention/qkv`.
-        rank: number of its axes.
-    """
-    return rank > 1 and "layers" in name.split("/")
-
-
 def fused_widths(name: str, shape: Sequence[int]) -> list[int]:
     """Returns the columns of each matrix that a weight holds side by side.
 
