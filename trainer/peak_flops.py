@@ -29,16 +29,16 @@ _MATMUL_SIZE = 1024
 _SECONDS = 0.3
 
 
-def peak_flops(compute: str, lanes: int) -> float | None:
+def peak_flops(compute: str, at_once: int) -> float | None:
     """Returns the peak of one device of this process in FLOP/s, None if unknown.
 
     Args:
         compute: "float32" or "bfloat16", the type of matrix products.
-        lanes: how many operations a CPU is given at once (`trainer.lanes`).
+        at_once: operations that a CPU is given at once: replicas, in lanes each.
     """
     devices = tf.config.list_physical_devices("GPU")
     if not devices:
-        return measured_cpu_flops(compute, lanes)
+        return measured_cpu_flops(compute, at_once)
     details = tf.config.experimental.get_device_details(devices[0])
     return published_flops(details.get("device_name", ""), compute)
 
@@ -53,17 +53,19 @@ def published_flops(device_name: str, compute: str) -> float | None:
 
 
 def measured_cpu_flops(
-    compute: str, lanes: int = 1, size: int = _MATMUL_SIZE, seconds: float = _SECONDS
+    compute: str, at_once: int = 1, size: int = _MATMUL_SIZE, seconds: float = _SECONDS
 ) -> float:
     """Measures the FLOP/s of square matrix products on all cores, best of several.
 
     Args:
         compute: their type.
-        lanes: how many are made at once.
+        at_once: how many are made at once.
         size: rows and columns.
         seconds: how long it may take.
     """
-    matrices = [tf.cast(tf.fill([size, size], 1.0 + i), compute) for i in range(lanes)]
+    matrices = [
+        tf.cast(tf.fill([size, size], 1.0 + i), compute) for i in range(at_once)
+    ]
 
     @tf.function(autograph=False)
     def multiply(matrices: list[tf.Tensor]) -> tf.Tensor:
@@ -77,4 +79,4 @@ def measured_cpu_flops(
         began = time.perf_counter()
         multiply(matrices).numpy()
         best = min(best, time.perf_counter() - began)
-    return 2 * lanes * size**3 / best
+    return 2 * at_once * size**3 / best

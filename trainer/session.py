@@ -353,9 +353,8 @@ def _open_report(
     gpus = tf.config.list_physical_devices("GPU")
     # All logical CPUs of a process share the cores that its peak is measured on.
     devices = planned.layout.num_replicas if gpus else workers.count
-    peak = config.loop.peak_flops or peak_flops(
-        config.precision.compute, planned.layout.lanes
-    )
+    at_once = planned.layout.lanes * planned.layout.num_replicas // workers.count
+    peak = config.loop.peak_flops or peak_flops(config.precision.compute, at_once)
     speed = Speed(
         sequence_length=planned.sequence_length,
         flops_per_token=learner.model.flops_per_token(planned.sequence_length),
