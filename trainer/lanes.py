@@ -17,8 +17,8 @@ from trainer.fusion import fused
 
 # Lanes are copies of a graph, which costs as many times its tracing.
 _MOST = 8
-# A lane's share of a micro-batch has to repay the tracing: at this many FLOP a lane of
-# one core takes about 40 ms a step.
+# A lane's share of a micro-batch has to repay the tracing: half of what repays the
+# compilation of parts (`trainer.session`).
 _LEAST_FLOPS = 2e9
 
 
