@@ -5,7 +5,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO
 
+from trainer.local_ports import lend_ports
 from trainer.watchdog import HEARTBEAT
 
 _GRACE_SECONDS = 20.0
@@ -43,12 +43,7 @@ class Shape:
         roles = {"worker": self.workers}
         if self.parameter_servers:
             roles = {"chief": 1, **roles, "ps": self.parameter_servers}
-        sockets = [socket.socket() for _ in range(sum(roles.values()))]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        ports = [each.getsockname()[1] for each in sockets]
-        for each in sockets:
-            each.close()
+        ports = lend_ports(sum(roles.values()))
         addresses = iter(f"127.0.0.1:{port}" for port in ports)
         return {
             role: [next(addresses) for _ in range(count)]
