@@ -7,13 +7,17 @@ memory: 6 MB/s for the repetition rules, where one compiled loop reads hundreds.
 numba compiles on first use, some seconds for a rule, and keeps the result in the user's
 cache directory. It decides by one file's date whether a result is still good, and would
 miss a change in a function that this one calls from another file; so the directory is
-named after the contents of every source that can hold one.
+named after the contents of every source that can hold one. Workers that start together
+want the same loops at once: one compiles, the others wait and read what it kept.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +34,36 @@ def compiled(function: _Function) -> _Function:
     is not held, as in C.
     """
     made: Any = numba.njit(cache=True, nogil=True)(function)
+    # Called once in a process for each type of arguments; looks into the cache first.
+    compile_or_load = made.compile
+
+    def compile_alone(signature: Any) -> Any:
+        with _alone():
+            return compile_or_load(signature)
+
+    made.compile = compile_alone
     return made
+
+
+_in_process = threading.RLock()  # a loop that calls another has it compiled as well
+_depth = 0
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keeps other processes from compiling, where the cache can be written at all."""
+    global _depth
+    with _in_process, contextlib.ExitStack() as held:
+        if _depth == 0:
+            with contextlib.suppress(OSError):
+                path = os.path.join(getattr(numba.config, "CACHE_DIR"), "lock")  # noqa: B009
+                file = held.enter_context(open(path, "wb"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+        _depth += 1
+        try:
+            yield
+        finally:
+            _depth -= 1
 
 
 def _cache_directory() -> str:

@@ -41,6 +41,7 @@ class WordPattern:
     word: str
 
 
+@functools.cache  # asking takes a second
 def word_pattern(pattern: str) -> WordPattern | None:
     """Returns the RE2 form of a known pattern; None for an unknown one."""
     if pattern == GPT2_PATTERN:
