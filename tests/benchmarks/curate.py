@@ -8,7 +8,8 @@ Same JSONL (tests.benchmarks.web_corpus), same rules (`web_en`: language, Gopher
 repetition and quality, C4, FineWeb, personal data), exact and MinHash deduplication
 (14 bands of 8), same tokenizer, the same cores, start-up included on both sides.
 A part's speed is megabytes of the whole input for each second that it took on one core,
-so that the reciprocals of all parts add up to that of the whole.
+so that the reciprocals of all parts add up to that of the whole. Both take turns
+(`turns.py`); the tables are those of the last one.
 """
 
 import argparse
@@ -16,11 +17,14 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 from preprocessing.rules.named import LANGUAGE, PRESETS
+from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 
 SEQUENCE_LENGTH = 2048
 
@@ -37,26 +41,40 @@ class Measured:
     parts: dict[str, float]
 
 
+class Side:
+    """One of the two, and what its last turn gave."""
+
+    def __init__(self, work: Callable[[], Measured]) -> None:
+        self._work = work
+
+    def turn(self) -> float:
+        """Curates once; returns documents per second per core."""
+        self.last = self._work()
+        return self.last.documents / self.last.core_seconds
+
+
 def main() -> None:
-    """Runs both, prints both tables and the ratio."""
+    """Runs both in turns, prints the tables of the last one and the quotient."""
     flags = _flags()
     work = Path(flags.work)
     work.mkdir(parents=True, exist_ok=True)
     corpus = part_of(Path(flags.corpus), work / "input", flags.megabytes, flags.cores)
     tokenizer = Path(flags.tokenizer or train(work, corpus))
-    runs = []
-    if flags.only != "peer":
-        runs.append(run_quern(corpus, work, tokenizer, flags))
-        show(runs[-1])
-    if flags.only != "quern":
-        part = corpus
-        if flags.peer_megabytes:
-            part = part_of(corpus, work / "part", flags.peer_megabytes, flags.cores)
-        runs.append(run_peer(part, work, tokenizer, flags))
-        show(runs[-1])
-    if len(runs) == 2:
-        ours, theirs = (run.documents / run.core_seconds for run in runs)
-        print(f"\ndocuments per second per core: {ours / theirs:.1f} times datatrove's")
+    part = corpus
+    if flags.peer_megabytes:
+        part = part_of(corpus, work / "part", flags.peer_megabytes, flags.cores)
+    ours = Side(partial(run_quern, corpus, work, tokenizer, flags))
+    theirs = Side(partial(run_peer, part, work, tokenizer, flags))
+    if flags.only:
+        side = ours if flags.only == "quern" else theirs
+        side.turn()
+        show(side.last)
+        return
+    found = in_turns(ours.turn, theirs.turn, flags.turns)
+    for side in (ours, theirs):
+        show(side.last)
+    print("\ndocuments per second per core, all turns:")
+    print(f"Quern {spread(found.ours)}, datatrove {spread(found.theirs)}: {found}")
 
 
 def _flags() -> argparse.Namespace:
@@ -67,8 +85,12 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--megabytes", type=int, default=160, help="JSONL to curate")
     parser.add_argument("--tokenizer", help="a tokenizer.json; trained here if absent")
     parser.add_argument(
-        "--peer_megabytes", type=int, default=0, help="fewer for the peer; 0 is all"
+        "--peer_megabytes",
+        type=int,
+        default=40,
+        help="so much of the input for the peer, which takes minutes; 0 is all",
     )
+    parser.add_argument("--turns", type=int, default=LEAST_TURNS, help="at least")
     parser.add_argument(
         "--peer_python",
         default=sys.executable,

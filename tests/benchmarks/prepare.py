@@ -6,7 +6,8 @@
 The corpus is text found on this machine (sources, documentation and pages below the
 Python installation, /usr/share and /usr/lib), as JSONL, repeated until it is 1 GB, each
 copy under a first line of its own so that it counts as another document. The table
-gives MB of input per second and per core: bytes / (wall x cores pinned).
+gives MB of input per second and per core: bytes / (wall x cores pinned). The peer is
+datatrove on the first 20 MB of the same, on one core; both take turns (`turns.py`).
 """
 
 import argparse
@@ -17,7 +18,10 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+
+from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 
 EXTENSIONS = (".py", ".pyi", ".md", ".rst", ".txt", ".html", ".js", ".json", ".h", ".c")
 EXTENSIONS += (".hpp", ".pl", ".pm", ".sh", ".css", ".xml", ".svg", ".tcl", ".cmake")
@@ -33,14 +37,23 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     corpus = build_corpus(work / "corpus", flags.megabytes * 10**6)
     tokenizer = Path(flags.tokenizer or _train(work, corpus))
-    ours = run_quern(work, corpus, tokenizer, flags.cores)
-    run_peer(work, corpus, tokenizer, flags.peer_python, ours)
+    ours = partial(run_quern, work, corpus, tokenizer, flags.cores)
+    if not has_peer(flags.peer_python):
+        print(f"quern-prepare: {spread([ours() for _ in range(flags.turns)], '.1f')}")
+        return
+    part = peer_part(work, corpus)
+    theirs = partial(run_peer, work, part, tokenizer, flags.peer_python)
+    found = in_turns(ours, theirs, flags.turns)
+    print(f"\nMB/s per core on {flags.cores} cores: {spread(found.ours, '.1f')}")
+    print(f"datatrove, on one core: {spread(found.theirs, '.2f')}")
+    print(f"Quern / datatrove: {found}")
 
 
 def _flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", required=True, help="a directory with 6 GB free")
     parser.add_argument("--cores", type=int, default=2, help="cores to pin to")
+    parser.add_argument("--turns", type=int, default=LEAST_TURNS, help="at least")
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the input")
     parser.add_argument("--tokenizer", help="a tokenizer.json; trained here if absent")
     parser.add_argument(
@@ -154,30 +167,36 @@ def run_quern(work: Path, corpus: Path, tokenizer: Path, cores: int) -> float:
     return speed
 
 
-def run_peer(
-    work: Path, corpus: Path, tokenizer: Path, python: str, ours: float
-) -> None:
-    """Runs datatrove's reader and DocumentTokenizer on 20 MB of the same corpus."""
-    script = Path(__file__).with_name("prepare_datatrove.py")
-    if subprocess.run(
+def has_peer(python: str) -> bool:
+    """Returns whether an interpreter has datatrove, and says so where it has not."""
+    found = subprocess.run(
         [python, "-c", "import datatrove"], stderr=subprocess.DEVNULL
-    ).returncode:
+    )
+    if found.returncode:
         print(
             "datatrove is not installed for --peer_python "
             "(tests/benchmarks/requirements.txt): skipped"
         )
-        return
-    part = work / "peer" / "input"
-    part.mkdir(parents=True, exist_ok=True)
+    return not found.returncode
+
+
+def peer_part(work: Path, corpus: Path) -> Path:
+    """Writes the first 20 MB of the corpus for the peer; returns the file."""
+    part = work / "peer" / "input" / "part.jsonl"
+    part.parent.mkdir(parents=True, exist_ok=True)
     with (corpus / "part-000.jsonl").open("rb") as source:
-        data = source.read(PEER_BYTES) + source.readline()
-    (part / "part.jsonl").write_bytes(data)
+        part.write_bytes(source.read(PEER_BYTES) + source.readline())
+    return part
+
+
+def run_peer(work: Path, part: Path, tokenizer: Path, python: str) -> float:
+    """Runs datatrove's reader and DocumentTokenizer; returns MB/s."""
+    script = Path(__file__).with_name("prepare_datatrove.py")
     command = ["taskset", "-c", "0", python, str(script)]
-    command += [str(part), str(work / "peer" / "out"), str(tokenizer)]
+    command += [str(part.parent), str(work / "peer" / "out"), str(tokenizer)]
     start = time.monotonic()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    speed = len(data) / 1e6 / (time.monotonic() - start)
-    print(f"datatrove: {speed:.2f} MB/s on one core; Quern is {ours / speed:.0f} times")
+    return part.stat().st_size / 1e6 / (time.monotonic() - start)
 
 
 if __name__ == "__main__":

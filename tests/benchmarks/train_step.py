@@ -5,19 +5,20 @@
 
 The 13.8 M parameter decoder (6 layers, width 384, 6 heads, SwiGLU 1,024, vocabulary
 8,192 tied, sequence 256, batch 8) with AdamW and clipping at 1, on random tokens. The
-two sides take turns, so that both meet the same machine; the table shows the median
-round. PyTorch needs an interpreter of its own (`requirements.txt` beside this file);
-without one its rows are left out. Ours masks by segment, PyTorch's is plain causal.
+two sides take turns, so that both meet the same machine (`turns.py`); the table shows
+the median turn. PyTorch needs an interpreter of its own (`requirements.txt` beside this
+file); without one its rows are left out. Ours masks by segment, PyTorch's is plain
+causal.
 """
 
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.commands import CommandParser
+from tests.benchmarks.peers import start_peer
+from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 from trainer.guard import GuardConfig
 from trainer.lanes import count_cores, share_threads
 from trainer.layout import Layout
@@ -58,17 +61,17 @@ TOKENS = SHAPE["batch"] * SHAPE["length"]
 def main() -> None:
     parser = CommandParser("train_step.py", "Measure the train step.")
     parser.add_argument("--peer_python", default=sys.executable)
-    parser.add_argument("--steps", type=int, default=5, help="steps a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="steps a turn")
+    parser.add_argument("--turns", type=int, default=LEAST_TURNS, help="at least")
     parser.add_argument("--precision", default="float32,bfloat16")
     flags = parser.parse_args()
     share_threads(count_cores(), count_cores())
     for precision in flags.precision.split(","):
-        measure(precision, flags.peer_python, flags.steps, flags.rounds)
+        measure(precision, flags.peer_python, flags.steps, flags.turns)
 
 
-def measure(precision: str, peer_python: str, steps: int, rounds: int) -> None:
-    """Prints the table of one precision."""
+def measure(precision: str, peer_python: str, steps: int, turns: int) -> None:
+    """Prints the table of one precision, and how the two compare."""
     loop, flops = build_ours(precision, make_strategy("one_device"))
     features = random_rows(steps)
 
@@ -76,31 +79,53 @@ def measure(precision: str, peer_python: str, steps: int, rounds: int) -> None:
         loop(features, steps).loss_sum.numpy()
 
     train()
-    peer = start_peer(peer_python, precision)
-    times: dict[str, list[dict[str, float]]] = {"quern": []}
+    shape = json.dumps(SHAPE)
+    command = [peer_python, str(PEER), shape, precision, str(os.cpu_count())]
+    peer = start_peer("torch.compile", command)
+    ours, theirs = Side(f"quern TF {tf.__version__}"), Side("torch.compile")
+    work = partial(ours.measure, steps, partial(time_ours, train))
     if peer:
-        times["torch.compile"] = []
-    for _ in range(rounds):
-        times["quern"].append(time_ours(train))
-        if peer:
-            times["torch.compile"].append(ask(peer, steps))
-    if peer:
-        peer.process.terminate()
-        peer.process.wait()
+        theirs = Side(f"torch.compile {peer.facts['version']}")
+        ask = partial(theirs.measure, steps, partial(peer.ask, steps))
+        found = in_turns(work, ask, turns)
+        peer.close()
+    else:
+        for _ in range(turns):
+            work()
     peak = measured_cpu_flops(precision, count_cores(), 2048, 2.0)
     print(f"\n{precision}, {os.cpu_count()} cores, peak {peak / 1e9:.0f} GFLOP/s")
-    print(f"{'':24}{'tokens/s':>10}{'per cpu-s':>11}{'of peak':>9}{'best':>9}")
-    versions = {"quern": f"TF {tf.__version__}"}
+    print(f"{'':24}{'tokens/s':>24}{'per cpu-s':>11}{'of peak':>9}{'best':>9}")
+    for side in (ours, theirs) if peer else (ours,):
+        print(side.row(flops / peak))
     if peer:
-        versions["torch.compile"] = peer.version
-    for name, spent in times.items():
-        wall = statistics.median(s["wall"] for s in spent) / steps
-        cpu = statistics.median(s["cpu"] for s in spent) / steps
-        best = min(s["wall"] for s in spent) / steps
-        print(
-            f"{name + ' ' + versions[name]:24.24}{TOKENS / wall:10.0f}"
-            f"{TOKENS / cpu:11.0f}{flops * TOKENS / wall / peak:9.0%}"
-            f"{TOKENS / best:9.0f}"
+        print(f"Quern / PyTorch: {found}")
+
+
+@dataclass
+class Side:
+    """What the turns of one side took."""
+
+    name: str
+    tokens: int = 0
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def measure(self, steps: int, work: Callable[[], dict[str, float]]) -> float:
+        """Takes a turn of `steps` steps; returns its tokens per second."""
+        spent = work()
+        self.wall.append(spent["wall"])
+        self.cpu.append(spent["cpu"])
+        self.tokens = steps * TOKENS
+        return self.tokens / spent["wall"]
+
+    def row(self, share: float) -> str:
+        """Returns the line of the table; a token's share of the peak for a second."""
+        speeds = [self.tokens / wall for wall in self.wall]
+        median = statistics.median(speeds)
+        cpu = self.tokens / statistics.median(self.cpu)
+        return (
+            f"{self.name:24.24}{spread(speeds):>24}{cpu:11.0f}{share * median:9.0%}"
+            f"{max(speeds):9.0f}"
         )
 
 
@@ -153,45 +178,6 @@ def time_ours(train: Any) -> dict[str, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     train()
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-
-
-class Peer:
-    """A PyTorch process that waits for work."""
-
-    def __init__(self, process: subprocess.Popen[str], version: str) -> None:
-        self.process, self.version = process, version
-
-
-def start_peer(python: str, precision: str) -> Peer | None:
-    """Starts the PyTorch side and waits until it has compiled."""
-    command = [python, str(PEER), json.dumps(SHAPE), precision, str(os.cpu_count())]
-    # The peer's directory must not shadow its packages, nor ours reach it.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    # A file, not a pipe: nobody reads a pipe while the peer compiles, and it may fill.
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=environment,
-        )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if line:
-            return Peer(process, json.loads(line)["version"])
-        process.wait()
-        errors.seek(0)
-        reason = (errors.read().strip() or "no output").splitlines()[-1]
-    print(f"torch.compile skipped: {reason}")
-    return None
-
-
-def ask(peer: Peer, steps: int) -> dict[str, float]:
-    assert peer.process.stdin is not None and peer.process.stdout is not None
-    print(steps, file=peer.process.stdin, flush=True)
-    return json.loads(peer.process.stdout.readline())
 
 
 if __name__ == "__main__":
