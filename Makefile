@@ -15,24 +15,36 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 \
 	--python-platform linux --extra dev --constraint - --no-emit-index-url \
 	--upgrade setup.py
 
-.PHONY: help setup demo test drills smoke check format lock clean
+# A file is never split, since its tests share what is made once; files with slow tests
+# come first (tests/conftest.py). Each process grows to some 2 GB: at most eight.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile \
+	--no-loadscope-reorder
+
+# Tests start hundreds of interpreters: where the user's shell forbids to keep bytecode,
+# each would compile the project anew, and pytest its tests.
+test test-fast drills smoke: export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: help setup demo test test-fast drills smoke check format lock clean
 
 help:  ## print this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
 setup: $(VENV)/.installed  ## make .venv with the locked packages and the commands
 
 demo: setup  ## from the Python standard library to a served model, about 5 minutes
 	$(BIN)/python docs/demo.py
 
-test: setup  ## the test suite
-	$(BIN)/python -m pytest
+test: setup  ## the test suite, a file on each core, minutes
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+test-fast: setup  ## the tests that start no process, training loop or Beam job
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not drill"
 
 drills: setup  ## the long drills in full (kill, restart, disk full, …)
 	$(BIN)/python -m pytest -m drill --timeout 3600
 
 smoke: $(VENV221)/.installed  ## the marked tests under the second lock, TensorFlow 2.21
-	$(VENV221)/bin/python -m pytest -m smoke
+	$(VENV221)/bin/python -m pytest $(SIDE_BY_SIDE) -m smoke
 
 check: setup  ## formatting, lint and types, container and shell files included
 	$(BIN)/ruff format --check .

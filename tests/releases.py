@@ -19,7 +19,7 @@ def untrained_run(dataset: Path, family: str) -> Run:
     """Returns a run at step 0, with weights large enough for clear-cut choices."""
     manifest = read_manifest(str(dataset))
     config = RunConfig(
-        model=ModelConfig(family, num_layers=2, d_model=32, num_heads=4),
+        model=ModelConfig(family, num_layers=1, d_model=32, num_heads=4),
         data=DataConfig(sequence_length=SEQUENCE_LENGTH),
     )
     model = build_model(config.model, manifest.vocab_size, PrecisionConfig(), 5)

@@ -76,6 +76,7 @@ def test_the_promised_commands_are_the_ones_there_are():
     assert set(PROMISED) == set(commands())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROMISED)
 def test_help_explains_the_command_and_every_flag_promised(name):
     text = help_texts()[name]
@@ -84,6 +85,7 @@ def test_help_explains_the_command_and_every_flag_promised(name):
     assert not missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROMISED)
 def test_every_flag_has_words_to_explain_it(name):
     """In argparse's layout a flag without help is a line with nothing after it."""
@@ -92,6 +94,7 @@ def test_every_flag_has_words_to_explain_it(name):
     assert not silent
 
 
+@pytest.mark.slow
 def test_an_unknown_flag_is_refused_with_a_suggestion():
     flags = "--input a --tokenizer b --output c --sequence_lenght 256"
     done = run("pipelines.prepare_corpus", *flags.split())
@@ -100,6 +103,7 @@ def test_an_unknown_flag_is_refused_with_a_suggestion():
     assert last.startswith("error: ") and "--sequence_length" in last
 
 
+@pytest.mark.slow
 def test_a_corpus_worker_never_loads_tensorflow():
     code = "import sys, pipelines.prepare_corpus; print('tensorflow' in sys.modules)"
     done = subprocess.run(
@@ -112,6 +116,7 @@ def test_a_corpus_worker_never_loads_tensorflow():
     assert done.stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_the_demo_uses_only_commands_and_flags_that_exist(monkeypatch):
     called = {}
     monkeypatch.setattr(
@@ -131,6 +136,7 @@ def unknown_flags(name, words):
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+@pytest.mark.slow
 def test_guides_name_only_flags_that_exist(guide):
     unknown = []
     for block in re.findall(r"```(?:sh|console)\n(.*?)```", guide.read_text(), re.S):

@@ -81,6 +81,7 @@ def test_serving_is_given_the_configurations_that_were_copied():
     assert named == {f"{folder}{path.name}" for path in DEPLOY.glob("*.config")}
 
 
+@pytest.mark.slow
 def test_a_cluster_line_names_all_workers_and_this_one():
     done = _run(WITH_TF_CONFIG, "1", "host0:12345", "host1:12345", "--", *SHOW)
     assert json.loads(done.stdout) == {
@@ -89,6 +90,7 @@ def test_a_cluster_line_names_all_workers_and_this_one():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     ["", "0 a:1", "0 a:1 --", "0 a -- true", "x a:1 -- true", "2 a:1 b:1 -- true"],
@@ -100,11 +102,13 @@ def test_a_cluster_line_that_cannot_work_is_refused_with_its_usage(arguments):
     assert last.startswith("error: wanted") and "Usage" in last
 
 
+@pytest.mark.slow
 def test_a_cluster_line_passes_the_status_of_its_command_on():
     stop = [sys.executable, "-c", "raise SystemExit(42)"]
     assert _run(WITH_TF_CONFIG, "0", "a:1", "--", *stop).returncode == 42
 
 
+@pytest.mark.slow
 def test_a_slurm_task_becomes_the_worker_its_rank_says(tmp_path):
     _program(tmp_path / "scontrol", 'echo "node7"; echo "node9"')
     slurm = {"SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "node[7,9]"}
@@ -115,6 +119,7 @@ def test_a_slurm_task_becomes_the_worker_its_rank_says(tmp_path):
     assert config["task"] == {"type": "worker", "index": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trained", "seen", "recorded"),
     [(0, 0, ""), (42, 0, "42\n"), (2, 2, "2\n"), (1, 1, ""), (137, 137, "")],
@@ -129,6 +134,7 @@ def test_a_slurm_task_that_stopped_is_no_failure_to_slurm(
     assert (record.read_text() if record.exists() else "") == recorded
 
 
+@pytest.mark.slow
 def test_a_slurm_task_outlives_the_signal_that_its_command_answers(tmp_path):
     _program(tmp_path / "scontrol", "echo node7")
     record = tmp_path / "record"
@@ -138,6 +144,7 @@ def test_a_slurm_task_outlives_the_signal_that_its_command_answers(tmp_path):
     assert (done.returncode, record.read_text()) == (0, "42\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trained", "ended", "restarts", "status", "requeued"),
     [

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.slow]
 
 PACKAGES = ("json", "email", "html", "http", "logging", "xml", "urllib", "concurrent")
 SEQUENCE_LENGTH = 64

@@ -10,6 +10,15 @@ from pipelines.plan import Job
 from tests.pipelines import prepared
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what reads a dataset of this file as slow: a Beam job prepares it."""
+    here = Path(__file__).parent
+    for item in items:
+        asked = {"dataset", "curated"} & set(getattr(item, "fixturenames", ()))
+        if asked and here in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared.write_corpus(tmp_path_factory.mktemp("corpus") / "input")

@@ -103,6 +103,7 @@ def arguments(
         *("--tokenizer", str(tokenizer_file)),
         *("--output", str(output)),
         *("--sequence_length", "64", "--validation_fraction", "0.05"),
+        *("--workers", "1"),  # in this process: another takes seconds to start
         *more,
     ]
 

@@ -22,6 +22,8 @@ from tests.pipelines.prepared import (
     small_sizes,
 )
 
+pytestmark = pytest.mark.slow
+
 FLAGS = (*CURATED, "--near_jaccard", "0.7", "--workers", "1")
 Damage = Callable[[Path], object]
 

@@ -22,6 +22,8 @@ from preprocessing.releases import copy_tree
 from tests.datasets import write_dataset
 from tests.releases import release_untrained
 
+pytestmark = pytest.mark.slow
+
 COUNT = 70  # three shards
 
 

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.scripts_corpus import gpt2_style_tokenizer
+
+pytestmark = pytest.mark.slow
 
 # Its str takes four bytes a character; escapes, blanks and a control byte are cleaned.
 LINE = 'The "lines" of 日本 🙂 are long,\tand many \x00 \r\n'

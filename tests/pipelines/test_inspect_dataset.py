@@ -15,6 +15,8 @@ from preprocessing.commands import UsageError, WorkError
 from preprocessing.manifest import read_manifest
 from tests.pipelines.prepared import arguments, prepare, small_sizes, some_text
 
+pytestmark = pytest.mark.slow
+
 LENIENT = ("--max_reject_fraction", "0.5", "--workers", "1")
 Capture = pytest.CaptureFixture[str]
 

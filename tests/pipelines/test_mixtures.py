@@ -30,6 +30,8 @@ from tests.pipelines.prepared import (
     some_text,
 )
 
+pytestmark = pytest.mark.slow
+
 # Documents of each source; some of them long enough for several rows of 64.
 DOCUMENTS = {"books": 40, "code": 150, "web": 120}
 

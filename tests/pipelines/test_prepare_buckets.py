@@ -13,6 +13,8 @@ from pipelines import inspect_dataset, prepare_corpus
 from preprocessing import storage
 from tests.pipelines.prepared import arguments, fingerprint, small_sizes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch):

@@ -23,6 +23,8 @@ from preprocessing.shards import Shards
 from preprocessing.tokenizer import Tokenizer
 from tests.pipelines.prepared import fingerprint, prepare
 
+pytestmark = pytest.mark.slow
+
 LENIENT = ("--max_reject_fraction", "0.5")
 
 

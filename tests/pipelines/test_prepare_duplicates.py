@@ -13,6 +13,8 @@ from preprocessing.shards import Shards
 from preprocessing.tokenizer import Tokenizer
 from tests.pipelines.prepared import fingerprint, prepare, some_text
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ("--deduplicate", "exact", "lines", "near", "--max_reject_fraction", "0.5")
 # No document is cut, so that a segment is a document.
 WHOLE = ("--sequence_length", "4096")

@@ -21,6 +21,8 @@ from pipelines.shard_documents import ShardDocuments, ShardInput
 from pipelines.shuffle import blob_bytes, send
 from tests.pipelines.test_duplicates import job
 
+pytestmark = pytest.mark.slow
+
 PART = 1 << 20
 BLOB_DOCUMENTS = 8192
 BLOBS = 50

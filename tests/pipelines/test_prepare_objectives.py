@@ -18,6 +18,8 @@ from preprocessing.shards import Shards
 from preprocessing.tokenizer import Tokenizer
 from tests.pipelines import prepared
 
+pytestmark = pytest.mark.slow
+
 OBJECTIVES = [
     ("prefix",),
     ("fill_in_middle",),

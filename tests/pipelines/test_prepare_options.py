@@ -13,6 +13,8 @@ from preprocessing.manifest import read_manifest
 from preprocessing.special_tokens import OBJECTIVE_TOKENS
 from tests.pipelines.prepared import small_sizes, some_text
 
+pytestmark = pytest.mark.slow
+
 MIXTURE = """
 [sources.one]
 input = "{corpus}/one.jsonl"

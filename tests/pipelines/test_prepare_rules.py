@@ -16,6 +16,8 @@ from preprocessing.shards import Shards
 from preprocessing.tokenizer import Tokenizer
 from tests.pipelines.prepared import fingerprint, prepare, some_text
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PROSE = (
     "The harbour master wrote down the name of every ship that came in with the tide, "

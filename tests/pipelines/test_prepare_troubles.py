@@ -24,6 +24,8 @@ from tests.pipelines.prepared import (
     small_sizes,
 )
 
+pytestmark = pytest.mark.slow
+
 LENIENT = ("--max_reject_fraction", "0.5")
 
 

@@ -31,7 +31,8 @@ def test_lines_name_the_stage_the_share_and_the_time_left(
     seen = [Progress("b", 1, 0)]
     out = io.StringIO()
     with watch(lambda: next(states, seen[0]), unit="prompts", stream=out):
-        time.sleep(0.2)
+        while len(out.getvalue().splitlines()) < 3:
+            time.sleep(0.01)
     lines = out.getvalue().splitlines()
     assert lines[0] == "a: 0 prompts of 100 prompts (0%)"
     assert lines[1].startswith("a: 50 prompts of 100 prompts (50%), ")

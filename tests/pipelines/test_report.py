@@ -227,6 +227,7 @@ def test_only_all_is_100_percent_and_only_none_0():
     assert shares == ["0%", "<0.1%", "12.3%", ">99.9%", "100%"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("made", [big, empty])
 def test_a_browser_lays_the_page_out_without_scrolling_sideways(made, tmp_path: Path):
@@ -248,6 +249,4 @@ def test_a_browser_lays_the_page_out_without_scrolling_sideways(made, tmp_path: 
 def browse(tmp_path: Path, *flags: str) -> str:
     assert CHROMIUM is not None
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags]
-    return subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=120
-    ).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

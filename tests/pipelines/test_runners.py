@@ -73,6 +73,7 @@ def graph(step: beam.DoFn, *keys: int):
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", [LOCAL, STOCK])
 def test_options_reach_the_workers_and_tensorflow_does_not(
     tmp_path: Path, runner: str
@@ -85,6 +86,7 @@ def test_options_reach_the_workers_and_tensorflow_does_not(
     assert len(set(facts)) == 2 and f" {os.getpid()}," not in "".join(facts)
 
 
+@pytest.mark.slow
 def test_one_worker_runs_in_this_process(tmp_path: Path) -> None:
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -94,6 +96,7 @@ def test_one_worker_runs_in_this_process(tmp_path: Path) -> None:
     assert f" {os.getpid()}," in (tmp_path / "0").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "workers", "complaint"),
     [

@@ -62,6 +62,7 @@ def test_auto_goes_by_the_extension_under_the_compression():
     assert format_of("a.jsonl", ReaderConfig(format="lines")) == "lines"
 
 
+@pytest.mark.slow
 def test_keys_are_by_id_where_there_is_one_and_by_offset_elsewhere():
     keys = keys_of("f", ["a", None, ""], np.array([0, 5, 9]))
     np.testing.assert_array_equal(keys[[0, 2]], keys_of_ids("f", ["a", ""]))

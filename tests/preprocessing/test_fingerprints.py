@@ -5,6 +5,7 @@ import hashlib
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ def test_content_hash_is_blake2b_of_each_text(texts, skip):
     assert [bytes(digest) for digest in content_hash(array)] == wanted
 
 
+@pytest.mark.slow
 def test_orders_depend_on_the_seed_and_not_on_the_company():
     keys = keys_of_offsets("file", range(2000))
     order = order_hash(3, keys)

@@ -309,6 +309,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 def test_a_huge_line_streams_past_in_bounded_memory(suffix, tmp_path):
     path = tmp_path / f"a.jsonl{suffix}"

@@ -153,6 +153,7 @@ with storage.atomic_file(sys.argv[1]) as file:
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_leaves_is_hidden_and_can_be_removed(tmp_path):
     (tmp_path / ".kept").write_text("not ours")
     path = tmp_path / "out.bin"
@@ -179,6 +180,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [100_001, 10_000_000])
 def test_a_disk_that_takes_no_more_leaves_no_file(size, tmp_path):
     path = tmp_path / "out.bin"

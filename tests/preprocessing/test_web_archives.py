@@ -179,6 +179,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_a_huge_record_and_a_page_that_unpacks_to_one_take_bounded_memory(tmp_path):
     path = tmp_path / "a.warc.gz"
     bomb = gzip.compress(gzip.compress(b"x" * (80 << 20)))

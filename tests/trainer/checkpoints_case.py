@@ -8,7 +8,6 @@ not restore what the other saved, or what TensorFlow itself saved of it.
 """
 
 import os
-import socket
 import sys
 
 import numpy as np
@@ -17,6 +16,7 @@ import tensorflow as tf
 from trainer import checkpoints
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.checkpoints import State
+from trainer.local_ports import lend_ports
 from trainer.loop import Position
 from trainer.strategies import make_strategy
 
@@ -42,18 +42,9 @@ class Weights(tf.Module):
         return [np.array(tf.convert_to_tensor(v)).tolist() for v in variables]
 
 
-def free_ports(count: int) -> list[int]:
-    """Returns ports of the loopback that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def servers() -> tf.distribute.Strategy:
     """Returns a strategy of two parameter servers, which run in this process."""
-    ports = iter(free_ports(3))
+    ports = iter(lend_ports(3))
     jobs = {"worker": 1, "ps": 2}
     cluster = tf.train.ClusterSpec(
         {job: [f"localhost:{next(ports)}" for _ in range(n)] for job, n in jobs.items()}

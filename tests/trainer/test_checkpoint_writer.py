@@ -216,6 +216,7 @@ def test_a_bucket_is_written_kept_and_fallen_back_in_like_a_disk(bucket):
     assert restored(run, 10) == at_ten.values()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["replicas", "pieces"])
 def test_one_device_restores_what_many_saved_and_the_other_way_round(tmp_path, kind):
     """In a process of its own: devices and clusters are set once in a process."""
@@ -223,7 +224,6 @@ def test_one_device_restores_what_many_saved_and_the_other_way_round(tmp_path, k
         [sys.executable, "-m", "tests.trainer.checkpoints_case", kind, str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-        timeout=120,
         check=False,
         capture_output=True,
         text=True,

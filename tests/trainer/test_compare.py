@@ -110,7 +110,11 @@ def test_only_settings_that_change_numbers_and_differ_are_told(make_run):
 
 
 @pytest.mark.parametrize("output", ["out/x", "out/x.png", "out/x.html"])
-def test_both_files_are_named_by_one_flag(make_run, tmp_path, capsys, output):
+def test_both_files_are_named_by_one_flag(
+    make_run, tmp_path, capsys, monkeypatch, output
+):
+    monkeypatch.setattr("trainer.comparison_figure.draw_png", lambda runs: b"")
+    monkeypatch.setattr("trainer.comparison_page.draw_page", lambda runs: b"")
     compare.main([make_run("a"), "--output", str(tmp_path / output)])
     stem = tmp_path / "out" / "x"
     said = capsys.readouterr().out.splitlines()[-1]

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every model and every optimizer must do, one suite for all of them."""
 
+import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,8 +14,8 @@ import tensorflow as tf
 from tests.trainer.conformance_case import (
     STEPS,
     SUBJECTS,
-    losses,
     make_subject,
+    mean_loss,
     rows,
 )
 from trainer import checkpoints
@@ -22,6 +24,8 @@ from trainer.checkpoint_writer import CheckpointWriter
 from trainer.functional import called_with
 from trainer.loop import Position
 from trainer.train_step import Learner, make_train_loop, run_steps
+
+pytestmark = pytest.mark.slow
 
 every_subject = pytest.mark.parametrize("name", SUBJECTS)
 
@@ -52,6 +56,37 @@ def replicated_losses(replicated: tuple) -> dict[str, np.ndarray]:
     return dict(np.load(output))
 
 
+class Trained(NamedTuple):
+    """A subject after `STEPS` steps, its losses, and a checkpoint from midway."""
+
+    learner: Learner
+    losses: np.ndarray
+    checkpoints: str
+
+
+@pytest.fixture(scope="module")
+def trained(
+    one_device: tf.distribute.Strategy, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Trained]:
+    """Trains a subject, when it is first asked for."""
+
+    @functools.cache
+    def train(name: str) -> Trained:
+        tf.config.experimental.enable_op_determinism()
+        learner, step = make_subject(name, one_device)
+        loop = make_train_loop(step, one_device)
+        first = mean_loss(loop(half(0), STEPS // 2))
+        directory = str(tmp_path_factory.mktemp("midway"))
+        writer = CheckpointWriter(directory, parts(learner), lambda steps: steps)
+        writer.save(State(Position(step=STEPS // 2), "", 0))
+        # The step goes on while the checkpoint is written.
+        second = mean_loss(loop(half(STEPS // 2), STEPS // 2))
+        writer.close()
+        return Trained(learner, np.concatenate([first, second]), directory)
+
+    return train
+
+
 def parts(learner: Learner) -> dict[str, tf.Module]:
     return {
         "model": learner.model,
@@ -66,21 +101,13 @@ def half(first: int) -> dict[str, np.ndarray]:
 
 @every_subject
 def test_a_checkpoint_taken_midway_changes_nothing_bit_for_bit(
-    name: str, one_device: tf.distribute.Strategy, tmp_path
+    name: str, one_device: tf.distribute.Strategy, trained: Callable[[str], Trained]
 ) -> None:
-    tf.config.experimental.enable_op_determinism()
-    learner, step = make_subject(name, one_device)
-    train = make_train_loop(step, one_device)
-    train(half(0), STEPS // 2).loss_sum.numpy()
-    writer = CheckpointWriter(str(tmp_path), parts(learner), lambda steps: steps)
-    writer.save(State(Position(step=STEPS // 2), "", 0))
-    # The step goes on while the checkpoint is written.
-    wanted = train(half(STEPS // 2), STEPS // 2).loss_sum.numpy()
-    writer.close()
+    learner, losses, directory = trained(name)
     other, step = make_subject(name, one_device, seed=1)
-    checkpoints.restore(str(tmp_path), STEPS // 2, parts(other))
-    found = make_train_loop(step, one_device)(half(STEPS // 2), STEPS // 2)
-    np.testing.assert_array_equal(found.loss_sum.numpy(), wanted)
+    checkpoints.restore(directory, STEPS // 2, parts(other))
+    found = mean_loss(make_train_loop(step, one_device)(half(STEPS // 2), STEPS // 2))
+    np.testing.assert_array_equal(found, losses[STEPS // 2 :])
     for mine, theirs in zip(learner.variables, other.variables, strict=True):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
     for mine, theirs in zip(learner.evaluated, other.evaluated, strict=True):
@@ -89,7 +116,7 @@ def test_a_checkpoint_taken_midway_changes_nothing_bit_for_bit(
 
 @every_subject
 def test_the_whole_step_compiled_by_xla_gives_the_same_losses(
-    name: str, one_device: tf.distribute.Strategy
+    name: str, one_device: tf.distribute.Strategy, trained: Callable[[str], Trained]
 ) -> None:
     if SUBJECTS[name][0].dropout:
         pytest.skip("XLA draws other random numbers from the same seed")
@@ -99,28 +126,24 @@ def test_the_whole_step_compiled_by_xla_gives_the_same_losses(
     def whole(features: dict[str, tf.Tensor]) -> tuple:
         return run_steps(step, one_device, features, STEPS)
 
-    metrics = whole({n: tf.constant(x) for n, x in rows().items()})
-    found = metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
-    np.testing.assert_allclose(found, losses(name, one_device), atol=1e-4)
+    found = mean_loss(whole({n: tf.constant(x) for n, x in rows().items()}))
+    np.testing.assert_allclose(found, trained(name).losses, atol=1e-4)
 
 
 @every_subject
 def test_bfloat16_stays_close_to_float32(
-    name: str, one_device: tf.distribute.Strategy
+    name: str, one_device: tf.distribute.Strategy, trained: Callable[[str], Trained]
 ) -> None:
     _, step = make_subject(name, one_device, compute="bfloat16")
-    metrics = make_train_loop(step, one_device)(rows(), STEPS)
-    found = metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
-    np.testing.assert_allclose(found, losses(name, one_device), atol=0.05)
+    found = mean_loss(make_train_loop(step, one_device)(rows(), STEPS))
+    np.testing.assert_allclose(found, trained(name).losses, atol=0.05)
 
 
 @every_subject
 def test_a_saved_model_gives_the_logits_of_the_trained_one(
-    name: str, one_device: tf.distribute.Strategy, tmp_path
+    name: str, trained: Callable[[str], Trained], tmp_path
 ) -> None:
-    learner, step = make_subject(name, one_device)
-    make_train_loop(step, one_device)(rows(), STEPS).loss_sum.numpy()
-    model = learner.model
+    model = trained(name).learner.model
 
     def logits(tokens: tf.Tensor) -> tf.Tensor:
         positions = tf.tile(
@@ -154,10 +177,10 @@ def test_a_model_reads_the_tensors_it_is_called_with(
 
 @every_subject
 def test_two_replicas_train_as_one_device(
-    name: str, replicated_losses: dict[str, np.ndarray]
+    name: str,
+    replicated_losses: dict[str, np.ndarray],
+    trained: Callable[[str], Trained],
 ) -> None:
-    found = replicated_losses
-    np.testing.assert_allclose(
-        found[f"{name}/two"], found[f"{name}/one"], rtol=0, atol=5e-6
-    )
-    assert found[f"{name}/one"][0] > found[f"{name}/one"][-1]
+    wanted = trained(name).losses
+    np.testing.assert_allclose(replicated_losses[name], wanted, rtol=0, atol=5e-6)
+    assert wanted[0] > wanted[-1]

@@ -13,6 +13,7 @@ import pytest
 
 from preprocessing.commands import WorkError
 from trainer import doctor
+from trainer.local_ports import lend_ports
 from trainer.tensorflow_probe import TensorflowProbe
 
 HEALTHY = TensorflowProbe(
@@ -104,7 +105,7 @@ def test_a_cluster_tells_its_own_port_and_which_peers_answer():
         peer.bind(("127.0.0.1", 0))
         peer.listen()
         spare.bind(("127.0.0.1", 0))
-        own, closed = f"127.0.0.1:{_free_port()}", _name(spare)
+        own, closed = f"127.0.0.1:{lend_ports(1)[0]}", _name(spare)
         tasks = [own, _name(peer), closed]
         task = {"type": "worker", "index": 0}
         config = json.dumps({"cluster": {"worker": tasks}, "task": task})
@@ -130,6 +131,7 @@ def test_a_failed_check_is_named_by_the_error(monkeypatch, capsys):
     assert "fail  TF_CONFIG" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_the_command_reports_every_part_and_ends_well(tmp_path):
     command = [sys.executable, "-m", "trainer.doctor"]
@@ -146,9 +148,3 @@ def test_the_command_reports_every_part_and_ends_well(tmp_path):
 
 def _name(bound):
     return "{}:{}".format(*bound.getsockname())
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -16,7 +16,10 @@ import tensorflow as tf
 from preprocessing.commands import UsageError, WorkError
 from preprocessing.releases import WARMUP_NAME, find_release, read_lineage, versions
 from tests.releases import release_untrained
+from tests.trainer.small_runs import small_run
 from trainer import export, task
+
+pytestmark = pytest.mark.slow
 
 STEPS = ["loop.total_steps=2", "loop.evaluate_every=0", "loop.log_every=1"]
 
@@ -29,9 +32,8 @@ def runs(dataset, tmp_path_factory):
     def run(family: str) -> str:
         if family not in made:
             made[family] = str(root / family)
-            flags = ["--data", str(dataset), "--run", made[family], "--preset", "tiny"]
             small = [f"model.family={family}", "model.d_model=32", *STEPS]
-            task.main([*flags, "--set", *small])
+            task.main(small_run(dataset, made[family], *small))
         return made[family]
 
     return run

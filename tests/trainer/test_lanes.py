@@ -116,6 +116,7 @@ def test_rows_that_lanes_do_not_divide_are_refused() -> None:
         Layout(12, 6, 1, 4)
 
 
+@pytest.mark.slow
 def test_threads_are_shared_before_tensorflow_starts_and_left_alone_after() -> None:
     program = """
 import tensorflow as tf

@@ -12,8 +12,11 @@ import time
 import numpy as np
 import pytest
 
+from tests.trainer.small_runs import small_run
 from tests.trainer.test_resume import lines, weights
 from trainer.metrics import read_lines
+
+pytestmark = pytest.mark.slow
 
 PAIRS = (
     "loop.total_steps=60",
@@ -51,7 +54,7 @@ def test_every_member_knows_its_place_and_is_heard_by_name(tmp_path):
 while task['type'] != 'chief' or len(os.listdir(sys.argv[1])) < 4:
     time.sleep(0.02)
 """
-    printed, errors = launch(flags, code, tmp_path).communicate(timeout=60)
+    printed, errors = launch(flags, code, tmp_path).communicate()
     names = {entry.name.rsplit("-", 1)[0] for entry in tmp_path.iterdir()}
     assert names == {"chief-0", "worker-0", "worker-1", "ps-0"}, errors
     assert sorted(printed.splitlines())[0] == "[chief 0] hello"
@@ -62,7 +65,7 @@ def test_lines_of_members_that_write_at_once_stay_whole(tmp_path):
 for _ in range(3000):
     print("one line", flush=True)
 """
-    printed, _ = launch(["--workers", "3"], code, tmp_path).communicate(timeout=60)
+    printed, _ = launch(["--workers", "3"], code, tmp_path).communicate()
     allowed = {
         f"[worker {i}] {text}" for i in range(3) for text in ("hello", "one line")
     }
@@ -76,7 +79,7 @@ def test_done_refused_and_stopped_are_final_and_failures_are_not(
 ):
     code = f"print('error: no luck', file=sys.stderr); sys.exit({status})"
     process = launch(["--max_restarts", "2"], code, tmp_path)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert len(list(tmp_path.iterdir())) == starts
     assert process.returncode == (1 if status == 7 else status)
     if status == 7:
@@ -87,20 +90,20 @@ def test_done_refused_and_stopped_are_final_and_failures_are_not(
 
 def test_a_stalled_member_ends_the_group(tmp_path):
     flags = ["--stall_timeout", "1", "--max_restarts", "0"]
-    process = launch(flags, "time.sleep(60)", tmp_path)
-    _, errors = process.communicate(timeout=60)
+    process = launch(flags, "time.sleep(600)", tmp_path)
+    _, errors = process.communicate()
     assert process.returncode == 1
     assert "worker 0 made no progress for" in errors.splitlines()[-1]
 
 
 def test_no_member_outlives_a_killed_launcher(tmp_path):
-    process = launch(["--workers", "2"], "time.sleep(60)", tmp_path)
+    process = launch(["--workers", "2"], "time.sleep(600)", tmp_path)
     while len(list(tmp_path.iterdir())) < 2:
         time.sleep(0.02)
     process.kill()
     process.communicate()
     members = [int(entry.name.rsplit("-", 1)[1]) for entry in tmp_path.iterdir()]
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while any(os.path.exists(f"/proc/{m}") for m in members):
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -119,9 +122,8 @@ def test_a_launch_of_nothing_is_refused(flags, wanted):
 def train_together(dataset, run):
     """Starts two workers under the launcher."""
     command = [sys.executable, "-m", "trainer.launch", "--workers", "2", "--"]
-    named = ["--data", str(dataset), "--run", str(run), "--preset", "tiny"]
     return subprocess.Popen(
-        [*command, "quern-train", *named, "--set", *PAIRS],
+        [*command, "quern-train", *small_run(dataset, run, *PAIRS)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -153,7 +155,7 @@ def wait_for_lines(launcher, run, count):
 def undisturbed(dataset, tmp_path_factory):
     run = tmp_path_factory.mktemp("launched") / "undisturbed"
     launcher = train_together(dataset, run)
-    _, errors = launcher.communicate(timeout=120)
+    _, errors = launcher.communicate()
     assert launcher.returncode == 0, errors
     return run
 
@@ -161,10 +163,10 @@ def undisturbed(dataset, tmp_path_factory):
 def kill_one(dataset, run, undisturbed, seed):
     draw = random.Random(seed)
     launcher = train_together(dataset, run)
-    wait_for_lines(launcher, run, draw.randint(1, 14))
+    wait_for_lines(launcher, run, draw.randint(1, 8))
     time.sleep(draw.random() * 0.1)
     os.kill(workers_of(launcher)[draw.randint(0, 1)], signal.SIGKILL)
-    _, errors = launcher.communicate(timeout=180)
+    _, errors = launcher.communicate()
     assert launcher.returncode == 0, errors
     assert "starting the group again" in errors
     one, other = weights(run, 60), weights(undisturbed, 60)
@@ -173,7 +175,7 @@ def kill_one(dataset, run, undisturbed, seed):
     assert lines(run) == lines(undisturbed)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_killed_worker_is_restarted_and_nothing_differs(
     dataset, tmp_path, undisturbed, seed
 ):
@@ -181,7 +183,7 @@ def test_a_killed_worker_is_restarted_and_nothing_differs(
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("seed", range(3, 23))
+@pytest.mark.parametrize("seed", range(2, 23))
 def test_workers_killed_at_any_moment_are_restarted_and_nothing_differs(
     dataset, tmp_path, undisturbed, seed
 ):
@@ -194,19 +196,19 @@ def stop_one(dataset, run, seed):
     wait_for_lines(launcher, run, draw.randint(1, 8))
     time.sleep(draw.random() * 0.05)
     os.kill(workers_of(launcher)[draw.randint(0, 1)], signal.SIGTERM)
-    _, errors = launcher.communicate(timeout=120)
+    _, errors = launcher.communicate()
     assert launcher.returncode == 42, errors
     ends = [line for line in errors.splitlines() if "saved at step" in line]
     steps = {line.split("saved at step ")[1].split()[0] for line in ends}
     assert len(ends) == 2 and len(steps) == 1, errors
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_signal_to_one_worker_saves_the_same_step_on_both(dataset, tmp_path, seed):
     stop_one(dataset, tmp_path / "run", seed)
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("seed", range(3, 13))
+@pytest.mark.parametrize("seed", range(2, 13))
 def test_a_signal_at_any_moment_saves_the_same_step_on_both(dataset, tmp_path, seed):
     stop_one(dataset, tmp_path / "run", seed)

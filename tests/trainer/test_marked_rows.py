@@ -147,6 +147,7 @@ def test_an_input_sees_later_inputs_but_no_target() -> None:
     np.testing.assert_array_equal(same[:7], later_target[:7])
 
 
+@pytest.mark.slow
 @KINDS
 def test_a_step_weighs_the_targets_alone_and_learns_them(kind: str) -> None:
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")

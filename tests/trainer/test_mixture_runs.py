@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from tests.datasets import write_dataset
+from tests.trainer.small_runs import small_run
 from trainer import evaluate, task
 from trainer.metrics import read_lines
+
+pytestmark = pytest.mark.slow
 
 SOURCES = ("books", "code", "web")
 BRIEF = ("loop.total_steps=2", "loop.log_every=1", "data.global_batch_size=4")
@@ -24,8 +27,7 @@ def mixture(tmp_path_factory):
 
 
 def train(data, run, *pairs):
-    flags = ["--data", str(data), "--run", str(run), "--preset", "tiny"]
-    task.main([*flags, "--set", *BRIEF, *pairs])
+    task.main(small_run(data, run, *BRIEF, *pairs))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,6 @@ def test_two_replicas_find_the_numbers_of_one(mixture, run, capsys):
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert answer.returncode == 0, answer.stderr
     two = evaluated(answer.stdout)

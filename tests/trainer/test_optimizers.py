@@ -95,6 +95,7 @@ def test_a_skipped_update_advances_the_step_and_nothing_else(
     assert int(optimizer.skipped) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_update_is_the_same_when_xla_compiles_it(kind: str) -> None:
     ends = []

@@ -53,6 +53,7 @@ def test_a_failed_export_leaves_no_version(tmp_path):
     assert os.listdir(tmp_path) == [".lock"]
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_nothing_a_server_sees_and_the_next_one_works(tmp_path):
     ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert ended.returncode == -9

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from preprocessing.commands import UsageError
 from tests.datasets import write_dataset
-from tests.trainer.test_replicated_runs import finish, flags, free_ports, start
+from tests.trainer.test_replicated_runs import finish, flags, start
+from trainer.local_ports import lend_ports
 from trainer.rendezvous import answers, as_lost_peer, check_port
 
 
@@ -38,7 +39,7 @@ def test_a_lost_peer_is_told_from_other_errors():
 
 
 def start_two(dataset, runs, more=(), only=(0, 1), ports=None):
-    hosts = [f"127.0.0.1:{port}" for port in ports or free_ports(2)]
+    hosts = [f"127.0.0.1:{port}" for port in ports or lend_ports(2)]
     return [
         start(
             "trainer.task",
@@ -49,6 +50,7 @@ def start_two(dataset, runs, more=(), only=(0, 1), ports=None):
     ]
 
 
+@pytest.mark.slow
 def test_a_worker_alone_names_the_peer_that_does_not_answer(dataset, tmp_path):
     more = ["--connect_timeout", "4"]
     runs = [tmp_path / "run"] * 2
@@ -61,9 +63,10 @@ def test_a_worker_alone_names_the_peer_that_does_not_answer(dataset, tmp_path):
         assert f"worker {1 - index} at 127.0.0.1:" in last
 
 
+@pytest.mark.slow
 def test_a_peer_that_greets_and_never_connects_is_not_waited_for(dataset, tmp_path):
     more = ["--connect_timeout", "4"]
-    ports = free_ports(2)
+    ports = lend_ports(2)
     [process] = start_two(dataset, [tmp_path / "run"] * 2, more, [0], ports)
     greeted = b""
     while not greeted and process.poll() is None:
@@ -81,6 +84,7 @@ def test_a_peer_that_greets_and_never_connects_is_not_waited_for(dataset, tmp_pa
     assert last.startswith("error: wanted all 2 processes to meet within 4 s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pairs", "wanted"),
     [
@@ -96,6 +100,7 @@ def test_what_cannot_be_is_refused_by_every_worker(dataset, tmp_path, pairs, wan
         assert wanted in each.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_changed_manifest_is_refused_by_every_worker(dataset, tmp_path):
     run, other = tmp_path / "run", write_dataset(tmp_path / "other", seed=5)
     statuses, errors = finish(start_two(dataset, [run] * 2))
@@ -106,6 +111,7 @@ def test_a_changed_manifest_is_refused_by_every_worker(dataset, tmp_path):
         assert "is another" in each.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_directory_that_is_no_dataset_is_refused_by_every_worker(tmp_path):
     statuses, errors = finish(start_two(tmp_path, [tmp_path / "run"] * 2))
     assert statuses == [2, 2], errors

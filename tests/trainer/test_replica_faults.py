@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
-from tests.trainer.test_strategies_agree import free_ports
 from trainer.guard import NOT_FINITE
+from trainer.local_ports import lend_ports
+
+pytestmark = pytest.mark.slow
 
 
 def start(strategy: str, logical_cpus: int, tf_config: str = "") -> subprocess.Popen:
@@ -28,13 +30,13 @@ def test_all_replicas_skip_what_is_not_finite_on_one(strategy: str) -> None:
     if strategy == "mirrored":
         processes = [start("mirrored", 2)]
     else:
-        cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in lend_ports(2)]}
         configs = [
             {"cluster": cluster, "task": {"type": "worker", "index": index}}
             for index in range(2)
         ]
         processes = [start("multi_worker", 1, json.dumps(each)) for each in configs]
     for process in processes:
-        printed, errors = process.communicate(timeout=120)
+        printed, errors = process.communicate()
         assert process.returncode == 0, errors[-2000:]
         assert json.loads(printed) == {"skipped": [NOT_FINITE], "kept": True}

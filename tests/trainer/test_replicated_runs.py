@@ -8,15 +8,18 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from tests.trainer.small_runs import small_run
 from trainer import checkpoints, evaluate, task
+from trainer.local_ports import lend_ports
 from trainer.metrics import read_lines
+
+pytestmark = pytest.mark.slow
 
 PAIRS = (
     "loop.total_steps=24",
@@ -29,8 +32,7 @@ PAIRS = (
 
 
 def flags(dataset, run):
-    named = ["--data", str(dataset), "--run", str(run), "--preset", "tiny"]
-    return [*named, "--set", *PAIRS]
+    return small_run(dataset, run, *PAIRS)
 
 
 def losses(run):
@@ -60,20 +62,9 @@ def start(module, arguments, tf_config=None):
     )
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
 def start_workers(dataset, *runs):
     """Starts two workers, on one directory or on each one's view of it."""
-    hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    hosts = [f"127.0.0.1:{port}" for port in lend_ports(2)]
     return [
         start(
             "trainer.task",
@@ -87,7 +78,7 @@ def start_workers(dataset, *runs):
 def finish(processes):
     """Returns the exit statuses and what was written to standard error."""
     try:
-        outputs = [process.communicate(timeout=240) for process in processes]
+        outputs = [process.communicate() for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -150,7 +141,7 @@ def test_a_worker_that_is_shown_old_metrics_does_as_the_chief_does(
 @pytest.mark.drill
 def test_a_stopped_peer_ends_the_group_by_its_watchdog(dataset, tmp_path):
     run = tmp_path / "run"
-    hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    hosts = [f"127.0.0.1:{port}" for port in lend_ports(2)]
     more = ["--set", "loop.total_steps=100000", "loop.watchdog_seconds=5"]
     processes = [
         start(

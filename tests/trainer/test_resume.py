@@ -17,6 +17,8 @@ from preprocessing.commands import Interrupted
 from trainer import checkpoints, task
 from trainer.metrics import read_lines
 
+pytestmark = pytest.mark.slow
+
 TOTAL = 60
 # Two sub-rows a row, so that sixty steps of eight rows read three epochs.
 OFTEN = [
@@ -28,6 +30,8 @@ OFTEN = [
     "loop.keep_last=2",
     "data.sequence_length=32",
     "model.dropout=0.1",
+    "model.num_layers=1",
+    "loop.peak_flops=1e12",
 ]
 
 
@@ -106,7 +110,7 @@ def wait_for_line(process, run, count):
 def kill_and_run_again(dataset, run, seed):
     draw = random.Random(seed)
     process = start(dataset, run)
-    wait_for_line(process, run, draw.randint(1, TOTAL // 4 - 2))
+    wait_for_line(process, run, draw.randint(1, TOTAL // 8))
     time.sleep(draw.random() * 0.05)
     process.kill()
     process.communicate()
@@ -115,7 +119,7 @@ def kill_and_run_again(dataset, run, seed):
     task.main(flags(dataset, run))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_killed_run_ends_as_if_nothing_had_happened(
     dataset, tmp_path, undisturbed, seed
 ):
@@ -134,7 +138,7 @@ def lifetime(dataset, tmp_path_factory):
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("seed", range(3, 23))
+@pytest.mark.parametrize("seed", range(2, 23))
 def test_a_run_killed_at_any_moments_of_its_life_ends_as_if_nothing_had_happened(
     dataset, tmp_path, undisturbed, lifetime, seed
 ):

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ import tensorflow as tf
 
 from preprocessing.commands import WorkError
 from preprocessing.manifest import read_manifest
+from tests.trainer.small_runs import small_run
 from tests.trainer.test_resume import weights
 from trainer import checkpoints, task
 from trainer.input_pipeline import SubRows
 from trainer.models.decoder import Decoder
+
+pytestmark = pytest.mark.slow
 
 PAIRS = (
     "loop.total_steps=24",
@@ -28,8 +32,23 @@ POISONED = (30, 38)  # rows of steps 8 and 10: after the checkpoint of step 6
 
 
 def flags(dataset, run, *pairs):
-    named = ["--data", str(dataset), "--run", str(run), "--preset", "tiny"]
-    return [*named, "--set", *PAIRS, *pairs]
+    return small_run(dataset, run, *PAIRS, *pairs)
+
+
+@pytest.fixture(scope="module")
+def whole(dataset, tmp_path_factory):
+    """A run that nothing happens to."""
+    run = tmp_path_factory.mktemp("rollback") / "whole"
+    task.main(flags(dataset, run))
+    return run
+
+
+@pytest.fixture(scope="module")
+def cut(dataset, tmp_path_factory):
+    """The same run, stopped after step 13; to be copied."""
+    run = tmp_path_factory.mktemp("rollback") / "cut"
+    task.main(flags(dataset, run, "loop.stop_after_step=13"))
+    return run
 
 
 @pytest.fixture
@@ -91,15 +110,13 @@ def test_a_run_that_needs_too_many_rollbacks_ends(dataset, tmp_path, poison):
 @pytest.mark.parametrize("name", ["weights.index", "weights.data-00000-of-00001"])
 @pytest.mark.parametrize("damage", [os.unlink, lambda path: os.truncate(path, 20)])
 def test_a_damaged_newest_checkpoint_is_passed_over_and_the_run_ends_the_same(
-    dataset, tmp_path, capfd, name, damage
+    dataset, tmp_path, whole, cut, capfd, name, damage
 ):
-    run = tmp_path / "run"
-    task.main(flags(dataset, run, "loop.stop_after_step=13"))
+    run = shutil.copytree(cut, tmp_path / "run")
     damage(os.path.join(checkpoints.step_directory(str(run), 13), name))
     task.main(flags(dataset, run))
     told = capfd.readouterr().err
     assert "the checkpoint of step 13 is damaged" in told
     assert "goes on from step 12" in told
-    task.main(flags(dataset, tmp_path / "whole"))
-    one, other = weights(tmp_path / "whole", 24), weights(run, 24)
+    one, other = weights(whole, 24), weights(run, 24)
     assert [name for name in one if not np.array_equal(one[name], other[name])] == []

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A dataset and a run in an object store work as on a disk."""
 
+import pytest
 import tensorflow as tf
 
 from preprocessing import storage
+from tests.trainer.small_runs import small_run
 from trainer import checkpoints, task
 from trainer.metrics import read_lines
+
+pytestmark = pytest.mark.slow
 
 PAIRS = ("loop.total_steps=6", "loop.log_every=2", "loop.save_every=2")
 
 
 def train(data, run, *pairs):
-    flags = ["--data", str(data), "--run", str(run), "--preset", "tiny"]
-    task.main([*flags, "--set", *PAIRS, *pairs])
+    task.main(small_run(data, run, *PAIRS, *pairs))
 
 
 def losses(run):

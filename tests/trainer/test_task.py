@@ -12,10 +12,11 @@ import pytest
 from preprocessing.commands import Interrupted, UsageError, WorkError
 from preprocessing.manifest import TOKENIZER_NAME, read_manifest, write_manifest
 from tests.datasets import write_dataset
+from tests.trainer.small_runs import SMALL
 from trainer import checkpoints, evaluate, export, task
 from trainer.metrics import read_lines
 
-BRIEF = ("loop.total_steps=4", "loop.log_every=2", "loop.steps_per_loop=2")
+BRIEF = (*SMALL, "loop.total_steps=4", "loop.log_every=2", "loop.steps_per_loop=2")
 
 
 def train(data, run, *pairs, flags=("--preset", "tiny")):
@@ -37,6 +38,7 @@ def run(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_holds_what_the_contract_says(dataset, finished):
     names = {name for name in os.listdir(finished) if "tfevents" not in name}
     assert names == {
@@ -53,6 +55,7 @@ def test_a_run_holds_what_the_contract_says(dataset, finished):
     assert checkpoints.steps(str(finished)) == [4]
 
 
+@pytest.mark.slow
 def test_a_runs_own_configuration_starts_the_same_run(dataset, finished, tmp_path):
     config = ("--config", str(finished / "config.json"))
     train(dataset, tmp_path / "again", flags=config)
@@ -63,6 +66,7 @@ def test_a_runs_own_configuration_starts_the_same_run(dataset, finished, tmp_pat
     assert one == other
 
 
+@pytest.mark.slow
 def test_an_occupied_directory_resumes_and_says_so(dataset, run, capsys):
     train(dataset, run, "loop.total_steps=6", flags=())
     assert f"resuming {run} at step 4" in capsys.readouterr().err
@@ -71,6 +75,7 @@ def test_an_occupied_directory_resumes_and_says_so(dataset, run, capsys):
     assert checkpoints.steps(str(run)) == [4, 6]
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_exported_says_so_when_it_starts(
     dataset, tmp_path, capsys
 ):
@@ -91,6 +96,7 @@ def test_a_run_that_cannot_be_exported_says_so_when_it_starts(
         export.main(["--run", str(tmp_path / "run"), "--output", str(tmp_path / "m")])
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_that_it_is_done(dataset, run, capsys):
     before = (run / "metrics.jsonl").read_bytes()
     train(dataset, run)
@@ -98,6 +104,7 @@ def test_a_finished_run_says_that_it_is_done(dataset, run, capsys):
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_stopping_after_a_step_is_not_remembered(dataset, tmp_path):
     train(dataset, tmp_path / "run", "loop.stop_after_step=2")
     assert checkpoints.steps(str(tmp_path / "run")) == [2]
@@ -105,12 +112,14 @@ def test_stopping_after_a_step_is_not_remembered(dataset, tmp_path):
     assert checkpoints.steps(str(tmp_path / "run")) == [2, 4]
 
 
+@pytest.mark.slow
 def test_only_the_loop_may_differ_on_resume(dataset, run):
     with pytest.raises(UsageError) as error:
         train(dataset, run, "optimizer.weight_decay=0.5", "seed=3")
     assert "optimizer.weight_decay: 0.1 -> 0.5; seed: 0 -> 3" in str(error.value)
 
 
+@pytest.mark.slow
 def test_another_dataset_is_refused_on_resume(run, tmp_path):
     other = write_dataset(tmp_path / "other", seed=1)
     with pytest.raises(UsageError, match="wanted the dataset that"):
@@ -192,6 +201,7 @@ def test_a_truncated_shard_is_refused_and_a_corrupted_one_fails_by_name(
         train(copy, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_time_limit_saves_and_stops(dataset, tmp_path):
     with pytest.raises(Interrupted, match=r"saved at step 2 .* --max_duration"):
         train(dataset, tmp_path / "run", flags=_limited("0.001"))
@@ -205,13 +215,14 @@ def _limited(seconds):
 def test_a_dry_run_prints_the_cost_and_writes_nothing(dataset, tmp_path, capsys):
     train(dataset, tmp_path / "run", flags=("--preset", "tiny", "--dry_run"))
     lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
-    # 300 x 32 embeddings (tied); per layer 4 x 32^2 attention, 3 x 32 x 64 feed
+    # 300 x 32 embeddings (tied); in a layer 4 x 32^2 attention, 3 x 32 x 64 feed
     # forward and 2 x 32 scales; 32 more at the end.
-    assert int(lines["parameters"].replace(",", "")) == 300 * 32 + 2 * 10_304 + 32
+    assert int(lines["parameters"].replace(",", "")) == 300 * 32 + 10_304 + 32
     assert lines["tokens to train"].strip().startswith("2,048 ")
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_evaluating_a_run_prints_the_numbers_of_its_last_evaluation(
     dataset, finished, capsys
 ):
@@ -223,6 +234,7 @@ def test_evaluating_a_run_prints_the_numbers_of_its_last_evaluation(
     assert result["bits_per_byte"] == pytest.approx(lines[-1]["bits_per_byte"])
 
 
+@pytest.mark.slow
 def test_evaluating_refuses_what_does_not_fit(dataset, finished, tmp_path):
     other = write_dataset(tmp_path / "other", seed=1)
     for argv, complaint in (
@@ -241,6 +253,7 @@ def test_evaluating_refuses_what_does_not_fit(dataset, finished, tmp_path):
             evaluate.main(argv)
 
 
+@pytest.mark.slow
 def test_open_run_restores_the_weights_of_the_step_asked_for(dataset, run):
     train(dataset, run, "loop.total_steps=6", flags=())
     last, first = checkpoints.open_run(str(run)), checkpoints.open_run(str(run), 4)

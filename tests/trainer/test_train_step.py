@@ -18,6 +18,8 @@ from trainer.train_step import (
     make_train_loop,
 )
 
+pytestmark = pytest.mark.slow
+
 LENGTH, VOCAB, BATCH = 12, 20, 4
 
 

@@ -12,27 +12,27 @@ from trainer.watchdog import HEARTBEAT, Watchdog
 _STUCK = """
 import time
 from trainer.watchdog import Watchdog
-with Watchdog(0.5) as watchdog:
-    for _ in range(10):
+with Watchdog(1.5) as watchdog:
+    for _ in range(20):
         time.sleep(0.1)
         watchdog.progress("step 7")
     print("alive", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_a_stuck_process_ends_with_a_line_on_what_it_did_last():
     done = subprocess.run(
         [sys.executable, "-c", _STUCK],
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
     )
     assert done.stdout == "alive\n"
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: wanted progress within 0.5 s")
+    assert last.startswith("error: wanted progress within 1.5 s")
     assert "after step 7" in last
 
 

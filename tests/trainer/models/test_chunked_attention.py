@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention in chunks and layers computed again give what the plain ones give."""
 
+import functools
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +15,8 @@ from trainer.gradients import LocalSums, Seeds
 from trainer.layout import Layout
 from trainer.losses import LossConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+
+pytestmark = pytest.mark.slow
 
 LENGTH, VOCAB = 21, 16
 PLAIN = ModelConfig(
@@ -31,8 +35,12 @@ def rows(prefix: bool = False) -> dict[str, tf.Tensor]:
     return {name: tf.constant(x) for name, x in features.items()}
 
 
-def sums(config: ModelConfig, features: dict, xla: str = "none") -> list[tf.Tensor]:
+@functools.cache
+def sums(
+    config: ModelConfig, prefix: bool = False, xla: str = "none"
+) -> list[tf.Tensor]:
     """Returns [weight, nats, *gradients], with dropout where the model has it."""
+    features = rows(prefix)
     model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
     places = weight_places(model)
     local = LocalSums(model, places, Layout(3, 3, 1), LossConfig(), xla)
@@ -57,25 +65,47 @@ def assert_same(one: list[tf.Tensor], other: list[tf.Tensor], atol: float) -> No
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("prefix", [False, True])
-@pytest.mark.parametrize("xla", ["none", "parts", "whole"])
-@pytest.mark.parametrize("chunk", [4, 7, 64])
+def drilled(*case: object) -> object:
+    """Leaves a case that takes XLA seconds to a drill; another holds the same law."""
+    return pytest.param(*case, marks=pytest.mark.drill)
+
+
+# The last chunk is cut short, or full, or longer than the row.
+@pytest.mark.parametrize(
+    ("chunk", "xla", "prefix"),
+    [
+        *itertools.product([4, 7, 64], ["none", "parts"], [False, True]),
+        (4, "whole", True),
+        *itertools.starmap(
+            drilled, itertools.product([7, 64], ["whole"], [False, True])
+        ),
+        drilled(4, "whole", False),
+    ],
+)
 def test_chunks_give_the_loss_and_gradients_of_full_attention(
     chunk: int, xla: str, prefix: bool
 ) -> None:
-    chunked = replace(PLAIN, attention="chunked", attention_chunk=chunk)
-    wanted = sums(PLAIN, rows(prefix))
-    assert_same(sums(chunked, rows(prefix), xla), wanted, atol=2e-5)
+    full = replace(PLAIN, num_layers=1)
+    chunked = replace(full, attention="chunked", attention_chunk=chunk)
+    assert_same(sums(chunked, prefix, xla), sums(full, prefix), atol=2e-5)
 
 
-@pytest.mark.parametrize("xla", ["none", "parts", "whole"])
-@pytest.mark.parametrize("attention", ["full", "chunked"])
+@pytest.mark.parametrize(
+    ("attention", "xla", "layers"),
+    [
+        *(("full", "none", 2), ("full", "parts", 1), ("chunked", "none", 2)),
+        *(("chunked", "parts", 1), ("chunked", "whole", 1)),
+        *(drilled("full", "parts", 2), drilled("full", "whole", 2)),
+        *(drilled("chunked", "parts", 2), drilled("chunked", "whole", 2)),
+    ],
+)
 def test_layers_computed_again_give_the_same_gradients_dropout_included(
-    attention: str, xla: str
+    attention: str, xla: str, layers: int
 ) -> None:
-    once = replace(PLAIN, dropout=0.3, attention=attention, attention_chunk=4)
+    plain = replace(PLAIN, num_layers=layers, dropout=0.3)
+    once = replace(plain, attention=attention, attention_chunk=4)
     twice = replace(once, remat="full")
-    assert_same(sums(twice, rows(), xla), sums(once, rows(), xla), atol=5e-5)
+    assert_same(sums(twice, xla=xla), sums(once, xla=xla), atol=5e-5)
 
 
 def test_no_tensor_of_a_long_row_holds_a_score_for_each_pair() -> None:

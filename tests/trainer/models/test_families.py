@@ -121,7 +121,9 @@ def sums(
     return local(values, rows, Seeds(None, tf.constant(0), None))
 
 
-@pytest.mark.parametrize("xla", ["parts", "whole"])
+@pytest.mark.parametrize(
+    "xla", ["parts", pytest.param("whole", marks=pytest.mark.slow)]
+)
 @each_family
 def test_xla_computes_what_the_graph_computes(name: str, xla: str) -> None:
     model, rows = build(name), packed()
