@@ -8,7 +8,8 @@ from preprocessing.tokenizer import Tokenizer
 from trainer.checkpoints import Run
 from trainer.config import RunConfig
 from trainer.input_pipeline import DataConfig
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.publish import staged
 from trainer.release import write_release
 
@@ -19,7 +20,7 @@ def untrained_run(dataset: Path, family: str) -> Run:
     """Returns a run at step 0, with weights large enough for clear-cut choices."""
     manifest = read_manifest(str(dataset))
     config = RunConfig(
-        model=ModelConfig(family, num_layers=1, d_model=32, num_heads=4),
+        model=with_family(DecoderConfig(num_layers=1, d_model=32, num_heads=4), family),
         data=DataConfig(sequence_length=SEQUENCE_LENGTH),
     )
     model = build_model(config.model, manifest.vocab_size, PrecisionConfig(), 5)

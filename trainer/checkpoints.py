@@ -33,7 +33,7 @@ from trainer.checkpoint_files import (
     steps,
 )
 from trainer.config import RunConfig
-from trainer.functional import weight_places
+from trainer.functional import trained_places, weight_places
 from trainer.models.model import LanguageModel, PrecisionConfig, build_model
 from trainer.run_directory import read_run
 from trainer.variable_names import VALUE_SUFFIX, check_names, named_variables
@@ -178,7 +178,7 @@ def restore_averages(run: str, step: int, model: LanguageModel) -> None:
     Args:
         run: the run's directory.
         step: of a complete checkpoint.
-        model: its weights are numbered in the order of `weight_places`.
+        model: its trained weights are numbered in the order of `weight_places`.
 
     Raises:
         UsageError: a variable or an average is missing, or differs in shape.
@@ -187,7 +187,7 @@ def restore_averages(run: str, step: int, model: LanguageModel) -> None:
     named = named_variables({"model": model})
     averages = {
         f"optimizer/averages/{index}": place.variable
-        for index, place in enumerate(weight_places(model))
+        for index, place in enumerate(trained_places(weight_places(model)))
     }
     sources = {id(variable): name for name, variable in averages.items()}
     with _stored_values(run, step) as stored:

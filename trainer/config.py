@@ -20,16 +20,20 @@ from trainer.input_pipeline import DataConfig, check_family
 from trainer.loop import LoopConfig
 from trainer.losses import LossConfig
 from trainer.mixed_rows import common_length
+from trainer.models.decoder import DecoderConfig
 from trainer.models.language_model import ModelConfig, PrecisionConfig
+from trainer.models.model import with_family
 from trainer.optimizers import OptimizerConfig
 from trainer.overrides import changed, flattened, parse_pairs
+
+_FAMILY = "model.family"
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that decides what a run computes, except its dataset and devices."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=DecoderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
@@ -82,6 +86,11 @@ def with_pairs(config: RunConfig, pairs: Iterable[str]) -> RunConfig:
     Raises:
         UsageError: a pair is malformed, its key unknown or its value refused.
     """
+    pairs = list(pairs)
+    families = [pair for pair in pairs if pair.startswith(_FAMILY + "=")]
+    if families:
+        # First: which keys there are follows from it.
+        config = _of_family(config, families[-1].partition("=")[2])
     return changed(config, parse_pairs(config, pairs))
 
 
@@ -94,7 +103,7 @@ def resolved(config: RunConfig, manifests: Sequence[Manifest]) -> RunConfig:
     """
     length = common_length(manifests, config.data.sequence_length)
     for manifest in manifests:
-        check_family(manifest, config.model.family)
+        check_family(manifest, config.model)
     data = dataclasses.replace(config.data, sequence_length=length)
     return dataclasses.replace(config, data=data)
 
@@ -103,9 +112,9 @@ def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
     """Returns what differs outside `loop.*`, as `key: stored -> wanted`."""
     old, new = flattened(stored), flattened(wanted)
     return [
-        f"{key}: {old[key]} -> {new[key]}"
-        for key in old
-        if old[key] != new[key] and not key.startswith("loop.")
+        f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
+        for key in {**old, **new}  # families have keys of their own
+        if old.get(key) != new.get(key) and not key.startswith("loop.")
     ]
 
 
@@ -122,4 +131,13 @@ def _applied(base: RunConfig, values: Any, name: str) -> RunConfig:
             f"wanted a table of keys in {name}, found {type(values).__name__}. See "
             "the keys in a run's config.json"
         )
+    model = values.get("model")
+    if isinstance(model, dict) and isinstance(model.get("family"), str):
+        base = _of_family(base, model["family"])
     return changed(base, values)
+
+
+def _of_family(config: RunConfig, family: str) -> RunConfig:
+    """Returns `config` with a model of `family` that keeps the keys both have."""
+    model = with_family(config.model, family)
+    return dataclasses.replace(config, model=model)

@@ -42,7 +42,7 @@ def show(
     }
     split = ", ".join(f"{_gib(size)} {name}" for name, size in parts.items())
     return [
-        f"parameters        {sketched.model.num_parameters:,}",
+        f"parameters        {sketched.num_parameters:,}",
         f"FLOPs per token   {flops:,.0f}",
         f"tokens to train   {tokens:,} ({tokens / max(stored, 1):.2f} epochs)",
         f"FLOPs to train    {tokens * flops:.3g}",

@@ -100,7 +100,7 @@ def evaluate_run(
             "another. Prepare it with the run's tokenizer.json"
         )
     length = files.config.data.sequence_length or files.manifest.sequence_length
-    check_family(manifest, files.config.model.family)
+    check_family(manifest, files.config.model)
     rows = SubRows(dataset, manifest, split, length)
     strategy = make_strategy(strategy_name, logical_cpus)
     workers = workers_of(strategy)

@@ -18,6 +18,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.models.weights import Weight, declared
+
 
 @dataclass(frozen=True)
 class WeightPlace:
@@ -36,26 +38,26 @@ class WeightPlace:
     variable: Any
 
     @property
-    def is_block_matrix(self) -> bool:
-        """Whether it is a matrix of a layer, which models read in compute type only."""
-        return is_block_matrix(self.path, self.variable.shape.rank)
+    def weight(self) -> Weight:
+        """What the weight is for."""
+        return declared(self.variable, self.path)
+
+    @property
+    def trained(self) -> bool:
+        """Whether gradients change it."""
+        return bool(pieces(self.variable)[0].trainable)
 
 
-def is_block_matrix(path: str, rank: int) -> bool:
-    """Tells whether a weight is a matrix of one of the model's layers.
-
-    Args:
-        path: its path in the model, like `layers/0/attention/qkv`.
-        rank: number of its axes.
-    """
-    return rank > 1 and "layers" in path.split("/")
+def trained_places(places: Sequence[WeightPlace]) -> list[WeightPlace]:
+    """Returns the places of the weights that gradients change, in their order."""
+    return [place for place in places if place.trained]
 
 
 def weight_places(module: tf.Module, path: str = "") -> list[WeightPlace]:
-    """Returns the trainable weights of `module`, in `trainable_variables`' order.
+    """Returns the weights of `module`, trained or not, in the order of `variables`.
 
-    A weight that lies in pieces is one place here, while `trainable_variables` lists
-    its pieces. `path` is put before the names.
+    A weight that lies in pieces is one place here, while `variables` lists its pieces.
+    `path` is put before the names.
     """
     places: list[WeightPlace] = []
     inner: list[tuple[str, tf.Module]] = []
@@ -73,9 +75,7 @@ def weight_places(module: tf.Module, path: str = "") -> list[WeightPlace]:
 
 
 def _is_weight(value: Any) -> bool:
-    return any(
-        isinstance(piece, tf.Variable) and piece.trainable for piece in pieces(value)
-    )
+    return any(isinstance(piece, tf.Variable) for piece in pieces(value))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from trainer.lanes import side_by_side
 from trainer.layout import Layout
 from trainer.losses import LossConfig, training_loss
 from trainer.models.language_model import LanguageModel
+from trainer.models.weights import Role
 
 Features = Mapping[str, tf.Tensor]
 
@@ -51,12 +52,13 @@ class LocalSums:
 
         Args:
             model: the model.
-            places: its weights, which gradients are taken for.
+            places: its weights; gradients are taken for those that are trained.
             layout: how a full global batch is spread.
             loss: what is added to the cross-entropy.
             xla: what XLA compiles: "none", "parts" (see `trainer.fusion`) or "whole".
         """
         self._model, self._places = model, places
+        self._trained = [at for at, place in enumerate(places) if place.trained]
         self._layout, self._loss = layout, loss
         self._fuses = xla == "parts"
         self._run: Callable[..., list[tf.Tensor]] = self._accumulate
@@ -66,7 +68,7 @@ class LocalSums:
     def __call__(
         self, values: Sequence[tf.Tensor], features: Features, seeds: Seeds
     ) -> list[tf.Tensor]:
-        """Returns float32 sums: weight, nats, and one gradient per weight.
+        """Returns float32 sums: weight, nats, and one gradient per trained weight.
 
         Args:
             values: the weights, in the order of `places`.
@@ -117,7 +119,8 @@ class LocalSums:
             new = micro_batch(index)
             return [index + 1, *(a + b for a, b in zip(sums, new, strict=True))]
 
-        zeros = [tf.zeros([]), tf.zeros([]), *(tf.zeros(v.shape) for v in values)]
+        trained = [tf.zeros(values[at].shape) for at in self._trained]
+        zeros = [tf.zeros([]), tf.zeros([]), *trained]
         _, *sums = tf.while_loop(
             lambda index, *_: index < layout.accumulation,
             body,
@@ -130,7 +133,7 @@ class LocalSums:
         return sums
 
     def _in_compute_type(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Casts the layers' matrices to the type of products, as models would.
+        """Casts the matrices to the type of products, as models would.
 
         Here it is done once for all micro-batches and lanes, and the gradients come in
         that type too: they are widened where they are added up, not before in a pass
@@ -138,7 +141,7 @@ class LocalSums:
         """
         dtype = self._model.compute_dtype
         return [
-            tf.cast(value, dtype) if place.is_block_matrix else value
+            tf.cast(value, dtype) if place.weight.role is Role.MATRIX else value
             for place, value in zip(self._places, values, strict=True)
         ]
 
@@ -151,11 +154,12 @@ class LocalSums:
         loss_scale: tf.Tensor | None,
     ) -> list[tf.Tensor]:
         """Returns the sums of one lane of a micro-batch, gradients as `values` are."""
+        trained = [values[at] for at in self._trained]
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
             called_with(self._places, values),
         ):
-            tape.watch(values)
+            tape.watch(trained)
             hidden = self._model(
                 batch.inputs,
                 batch.segment_ids,
@@ -172,4 +176,4 @@ class LocalSums:
                 self._loss,
                 loss_scale,
             )
-        return [weight, nats, *tape.gradient(objective, values)]
+        return [weight, nats, *tape.gradient(objective, trained)]

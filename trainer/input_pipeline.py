@@ -21,8 +21,12 @@ from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest
 from preprocessing.shards import Shards
 from trainer.batch_schedule import BatchSchedule
+from trainer.models.language_model import ModelConfig
 
 Features = dict[str, np.ndarray]
+# What a step makes of a row before the model is asked; see `trainer.batch`. All else
+# a model has to read.
+ROW_FEATURES = frozenset({"tokens", "segment_lengths", "loss_mask", "sources"})
 
 
 @dataclass(frozen=True)
@@ -167,13 +171,15 @@ def check_divides(manifest: Manifest, sequence_length: int) -> None:
         )
 
 
-def check_family(manifest: Manifest, family: str) -> None:
-    """Raises `UsageError` unless models of `family` can be trained on the dataset."""
-    if "prefix_lengths" in manifest.features and family != "decoder":
+def check_family(manifest: Manifest, config: ModelConfig) -> None:
+    """Raises `UsageError` unless models of this shape can be trained on the dataset."""
+    unread = sorted(set(manifest.features) - ROW_FEATURES - config.reads)
+    if unread:
         raise UsageError(
-            f"wanted model.family decoder for a prefix objective, found {family}, "
-            "which reads ids one after another. Use the decoder, or prepare the "
-            "dataset with another --objective"
+            f"wanted a model.family that reads {' and '.join(unread)}, as the "
+            f"dataset's {manifest.objective} objective needs, found {config.family}, "
+            "which does not. Use the decoder, or prepare the dataset with another "
+            "--objective"
         )
 
 

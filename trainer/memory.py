@@ -5,18 +5,18 @@ Known before anything is allocated, from shapes alone: the model is built in a g
 that is never run. Weights, gradients and optimizer state are on every device in full.
 """
 
-import math
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
-from trainer.functional import weight_places
+from trainer.functional import WeightPlace, trained_places, weight_places
 from trainer.models.language_model import LanguageModel, ModelConfig, PrecisionConfig
 from trainer.models.model import build_model
+from trainer.models.parameters import scalars
 from trainer.optimizers import OptimizerConfig, state_size
 
 _FLOAT32 = 4
@@ -24,9 +24,6 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 # Version 1 writes a number near 2^63 where there is no limit.
 _NO_LIMIT = 1 << 60
-# Bytes that a GRU layer keeps of each position, for each unit: 24 float32 vectors,
-# measured on a CPU as the growth of a process's memory with the batch.
-_GRU_BYTES = 24 * _FLOAT32
 
 
 @dataclass(frozen=True)
@@ -34,12 +31,17 @@ class Sketch:
     """A model whose weights have shapes and no values.
 
     Attributes:
-        model: answers `num_parameters` and `flops_per_token`; it cannot be called.
-        shapes: the shapes of its weights, by their paths.
+        model: answers what costs it has; it cannot be called.
+        places: its weights.
     """
 
     model: LanguageModel
-    shapes: Mapping[str, Sequence[int]]
+    places: Sequence[WeightPlace]
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable scalars."""
+        return sum(map(scalars, trained_places(self.places)))
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,9 @@ class Memory:
 
     Attributes:
         weights: in float32.
-        gradients: in float32: summed, and once more averaged and clipped; where
-            micro-batches accumulate, also those of one, while they are added; and
-            those of every lane but one.
+        gradients: of what is trained, in float32: summed, and once more averaged and
+            clipped; where micro-batches accumulate, also those of one, while they are
+            added; and those of every lane but one.
         optimizer_state: moments and averages.
         activations: what a micro-batch keeps for its backward pass, and the logits.
     """
@@ -89,9 +91,7 @@ def sketch(config: ModelConfig, vocab_size: int, precision: PrecisionConfig) -> 
     """Builds a model without allocating its weights."""
     with tf.Graph().as_default():
         model = build_model(config, vocab_size, precision, seed=0)
-        places = weight_places(model)
-    shapes = {place.path: place.variable.shape.as_list() for place in places}
-    return Sketch(model, shapes)
+        return Sketch(model, weight_places(model))
 
 
 def estimate(
@@ -113,15 +113,19 @@ def estimate(
         optimizer: how its weights are updated.
         batch: what goes through it at once.
     """
-    size = sum(math.prod(shape) for shape in sketched.shapes.values())
+    size, trained = sum(map(scalars, sketched.places)), sketched.num_parameters
     compute = tf.as_dtype(precision.compute).size
     # A matrix product in another type than the weights' reads a copy of them.
     copies = size * compute if compute != _FLOAT32 else 0
+    shapes = [
+        (place.weight, place.variable.shape.as_list())
+        for place in trained_places(sketched.places)
+    ]
     return Memory(
         weights=_FLOAT32 * size + copies,
-        gradients=(1 + batch.accumulates + batch.lanes) * _FLOAT32 * size,
-        optimizer_state=_FLOAT32 * state_size(optimizer, sketched.shapes),
-        activations=_activations(sketched.model, compute, batch),
+        gradients=(1 + batch.accumulates + batch.lanes) * _FLOAT32 * trained,
+        optimizer_state=_FLOAT32 * state_size(optimizer, shapes),
+        activations=_activations(sketched.model, batch),
     )
 
 
@@ -189,42 +193,10 @@ def _gpu_memory() -> int | None:
     return min(sizes) << 20 if sizes else None
 
 
-def _activations(model: LanguageModel, compute: int, batch: MicroBatch) -> int:
-    """Returns the bytes of activations; `compute` is the size of the compute type."""
-    config, positions = model.config, batch.rows * batch.sequence_length
+def _activations(model: LanguageModel, batch: MicroBatch) -> int:
+    """Returns the bytes of activations."""
+    positions = batch.rows * batch.sequence_length
     held = positions if batch.loss_chunk is None else min(positions, batch.loss_chunk)
     # Logits, their softmax and their gradient.
-    passing = 3 * _FLOAT32 * held * model.vocab_size
-    if config.family == "recurrent":
-        return positions * config.num_layers * _GRU_BYTES * config.d_model + passing
-    length = batch.sequence_length
-    block = _block_bytes(config, compute, length)
-    # Scores of one layer, their softmax and both gradients.
-    chunk = min(length, config.attention_chunk) if config.chunks(length) else length
-    queries = batch.rows * chunk * config.num_heads
-    passing += 4 * _FLOAT32 * queries * chunk
-    if config.remat == "full":
-        # Every block's input, then one block's activations and their gradients.
-        inputs = _FLOAT32 * config.d_model * config.num_layers
-        return positions * (inputs + 2 * block) + passing
-    return positions * config.num_layers * block + passing
-
-
-def _block_bytes(config: ModelConfig, compute: int, length: int) -> int:
-    """Returns what the backward pass of a block reads, in bytes a position.
-
-    In float32: the input of each half and its normalised form. In the compute type:
-    the scaled norms, queries, keys, values and what they mixed; gate, up, silu(gate)
-    and its product with up. In full, a row of softmax for each head; in chunks, a
-    second copy of queries, keys and values, and a logarithm for each head.
-    """
-    width, heads = config.d_model, config.num_heads
-    attended = width + 2 * config.kv_heads * config.head_dim
-    kept = 4 * width * _FLOAT32
-    kept += (2 * width + attended + width + 4 * config.hidden_dim) * compute
-    if config.dropout:
-        kept += 2 * width * compute
-    if config.chunks(length):
-        return kept + attended * compute + heads * _FLOAT32
-    cast = compute if compute != _FLOAT32 else 0
-    return kept + heads * length * (_FLOAT32 + cast)
+    logits = 3 * _FLOAT32 * held * model.vocab_size
+    return model.activation_bytes(batch.rows, batch.sequence_length) + logits

@@ -17,13 +17,14 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.commands import UsageError, suggest
-from trainer.functional import is_block_matrix, pieces, zeros_beside
+from trainer.functional import pieces, zeros_beside
+from trainer.models.weights import Role, Weight
 from trainer.schedules import SCHEDULES, decay_start, learning_rate
 from trainer.update_rules.adafactor import factored_update, unfactored_update
 from trainer.update_rules.adam import adam_update
 from trainer.update_rules.factors import Factors
 from trainer.update_rules.lion import lion_update
-from trainer.update_rules.muon import fused_widths, muon_update
+from trainer.update_rules.muon import muon_update
 from trainer.update_rules.sgd import momentum_update, sgd_update
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "adafactor", "lion", "muon")
@@ -129,16 +130,16 @@ class Rule:
     change: Callable[..., None]
 
 
-def rule_of(config: OptimizerConfig, name: str, shape: Sequence[int]) -> Rule:
+def rule_of(config: OptimizerConfig, weight: Weight, shape: Sequence[int]) -> Rule:
     """Returns the rule of one weight.
 
     Args:
         config: how weights are updated.
-        name: the weight's path in the model, like `layers/0/attention/qkv`.
+        weight: what it is for.
         shape: its shape.
     """
     one = {"first_moments": shape}
-    decay = _weight_decay(config, name, len(shape))
+    decay = _weight_decay(config, weight)
     if config.name == "sgd":
         if config.momentum:
             return Rule(one, momentum_update)
@@ -150,27 +151,30 @@ def rule_of(config: OptimizerConfig, name: str, shape: Sequence[int]) -> Rule:
             return Rule({"second_moments": shape}, unfactored_update)
         rows, columns = shape[:-1], [*shape[:-2], shape[-1]]
         return Rule({"row_moments": rows, "column_moments": columns}, factored_update)
-    if config.name == "muon" and is_block_matrix(name, len(shape)):
-        widths = fused_widths(name, shape)
+    if config.name == "muon" and weight.role is Role.MATRIX:
+        widths = weight.parts(shape)
         return Rule(one, partial(muon_update, widths=widths, weight_decay=decay))
     two = {"first_moments": shape, "second_moments": shape}
     change = partial(adam_update, weight_decay=decay, epsilon=config.epsilon)
     return Rule(two, change)
 
 
-def state_size(config: OptimizerConfig, shapes: Mapping[str, Sequence[int]]) -> int:
+def state_size(
+    config: OptimizerConfig, weights: Iterable[tuple[Weight, Sequence[int]]]
+) -> int:
     """Returns the scalars of an optimizer's state, averages included.
 
     Args:
         config: how weights are updated.
-        shapes: the shapes of the weights by their names.
+        weights: what each trained weight is for, and its shape.
     """
+    weights = list(weights)
     slots = [
         slot
-        for name, shape in shapes.items()
-        for slot in rule_of(config, name, shape).slots.values()
+        for weight, shape in weights
+        for slot in rule_of(config, weight, shape).slots.values()
     ]
-    averages = list(shapes.values()) if config.ema_decay else []
+    averages = [shape for _, shape in weights] if config.ema_decay else []
     return sum(math.prod(shape) for shape in (*slots, *averages))
 
 
@@ -192,15 +196,15 @@ class Optimizer(tf.Module):
     def __init__(
         self,
         variables: Sequence[Any],
-        names: Sequence[str],
+        weights: Sequence[Weight],
         config: OptimizerConfig,
         total_steps: int,
     ) -> None:
         """Makes fresh state; call it inside `strategy.scope()`.
 
         Args:
-            variables: the weights; a parameter server may keep one in pieces.
-            names: their paths in the model, like `layers/0/attention/qkv`.
+            variables: the trained weights; a parameter server may keep one in pieces.
+            weights: what each is for.
             config: how they are updated.
             total_steps: where the schedule ends.
 
@@ -218,8 +222,8 @@ class Optimizer(tf.Module):
         self.column_moments: list[Any] = []
         self.averages: list[Any] = []
         rules = [
-            rule_of(config, name, variable.shape.as_list())
-            for name, variable in zip(names, variables, strict=True)
+            rule_of(config, weight, variable.shape.as_list())
+            for weight, variable in zip(weights, variables, strict=True)
         ]
         for rule, variable in zip(rules, variables, strict=True):
             for slot, shape in rule.slots.items():
@@ -316,13 +320,12 @@ class Optimizer(tf.Module):
                 _on_each_device(strategy, old, _approach, (new, share))
 
 
-def _weight_decay(config: OptimizerConfig, name: str, rank: int) -> float:
+def _weight_decay(config: OptimizerConfig, weight: Weight) -> float:
     """Returns the weight decay of one weight."""
-    if config.name not in _DECAYING or rank < 2:
-        return 0.0
-    if "vocabulary" in name.split("/") and not config.decay_embeddings:
-        return 0.0
-    return config.weight_decay
+    decays = weight.role is Role.MATRIX or (
+        weight.is_vocabulary and config.decay_embeddings
+    )
+    return config.weight_decay if config.name in _DECAYING and decays else 0.0
 
 
 def _piecewise(

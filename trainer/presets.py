@@ -11,7 +11,9 @@ from preprocessing.commands import UsageError, suggest
 from trainer.config import RunConfig
 from trainer.input_pipeline import DataConfig
 from trainer.loop import LoopConfig
-from trainer.models.language_model import ModelConfig, PrecisionConfig
+from trainer.models.decoder import DecoderConfig
+from trainer.models.language_model import PrecisionConfig
+from trainer.models.recurrent import RecurrentConfig
 from trainer.optimizers import OptimizerConfig
 
 
@@ -21,7 +23,7 @@ def tiny() -> RunConfig:
     quern-train --data DATASET --run DIR --preset tiny
     """
     return RunConfig(
-        model=ModelConfig(num_layers=2, d_model=32, num_heads=2, ffn_dim=64),
+        model=DecoderConfig(num_layers=2, d_model=32, num_heads=2, ffn_dim=64),
         optimizer=OptimizerConfig(peak_learning_rate=1e-2, warmup_steps=5),
         data=DataConfig(global_batch_size=8),
         loop=LoopConfig(total_steps=40, log_every=10, evaluate_every=20, save_every=20),
@@ -34,9 +36,7 @@ def recurrent() -> RunConfig:
     quern-train --data DATASET --run DIR --preset recurrent
     """
     return RunConfig(
-        model=ModelConfig(
-            family="recurrent", num_layers=1, d_model=384, tie_embeddings=False
-        ),
+        model=RecurrentConfig(num_layers=1, d_model=384, tie_embeddings=False),
         optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=50),
         data=DataConfig(global_batch_size=32),
         loop=LoopConfig(total_steps=500, evaluate_every=250, save_every=250),
@@ -53,7 +53,7 @@ def laptop() -> RunConfig:
     byte, after 1 min 43 s on 2 cores, start-up and evaluation included.
     """
     return RunConfig(
-        model=ModelConfig(
+        model=DecoderConfig(
             num_layers=4, d_model=192, num_heads=4, ffn_dim=512, dropout=0.1
         ),
         optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=50),
@@ -68,7 +68,7 @@ def decoder_14m() -> RunConfig:
     quern-train --data DATASET --run DIR --preset 14m
     """
     return RunConfig(
-        model=ModelConfig(num_layers=6, d_model=384, num_heads=6, ffn_dim=1024),
+        model=DecoderConfig(num_layers=6, d_model=384, num_heads=6, ffn_dim=1024),
         optimizer=OptimizerConfig(peak_learning_rate=1e-3, warmup_steps=200),
         data=DataConfig(global_batch_size=8),
         loop=LoopConfig(total_steps=10_000, evaluate_every=1000, save_every=1000),
@@ -85,7 +85,7 @@ def decoder_125m() -> RunConfig:
     GPT-3's (arXiv 2005.14165, table 2.1). Not measured here.
     """
     return RunConfig(
-        model=ModelConfig(num_layers=12, d_model=768, num_heads=12, ffn_dim=2048),
+        model=DecoderConfig(num_layers=12, d_model=768, num_heads=12, ffn_dim=2048),
         optimizer=OptimizerConfig(peak_learning_rate=6e-4, warmup_steps=700),
         data=DataConfig(global_batch_size=256, micro_batch_size=8),
         precision=PrecisionConfig(compute="bfloat16"),
@@ -103,7 +103,7 @@ def decoder_350m() -> RunConfig:
     GPT-3's. Not measured here.
     """
     return RunConfig(
-        model=ModelConfig(num_layers=24, d_model=1024, num_heads=16, ffn_dim=2752),
+        model=DecoderConfig(num_layers=24, d_model=1024, num_heads=16, ffn_dim=2752),
         optimizer=OptimizerConfig(peak_learning_rate=3e-4, warmup_steps=700),
         data=DataConfig(global_batch_size=256, micro_batch_size=8),
         precision=PrecisionConfig(compute="bfloat16"),
@@ -123,7 +123,7 @@ def decoder_1b() -> RunConfig:
     are TinyLlama's (Zhang et al. 2024, arXiv 2401.02385). Not measured here.
     """
     return RunConfig(
-        model=ModelConfig(
+        model=DecoderConfig(
             num_layers=22,
             d_model=2048,
             num_heads=32,

@@ -62,13 +62,12 @@ def write_release(opened: Run, directory: str, name: str) -> None:
 
 def decoding_of(opened: Run) -> Decoding:
     """Returns what generation must know of a run besides its weights."""
-    manifest, config = opened.manifest, opened.config
-    recurrent = config.model.family == "recurrent"
+    manifest = opened.manifest
     return Decoding(
         bos_id=manifest.bos_id,
         eos_id=manifest.eos_id,
         pad_id=manifest.pad_id,
-        context=None if recurrent else sequence_length_of(opened),
+        context=opened.model.context(sequence_length_of(opened)),
     )
 
 

@@ -64,12 +64,11 @@ def make_sampler(
         eos_id=manifest.eos_id,
         pad_id=manifest.pad_id,
     )
-    bounded = learner.model.config.family != "recurrent"
     decoding = Decoding(
         bos_id=manifest.bos_id,
         eos_id=manifest.eos_id,
         pad_id=manifest.pad_id,
-        context=rows.sequence_length if bounded else None,
+        context=learner.model.context(rows.sequence_length),
     )
     prompts = choose_prompts(rows, num_samples, manifest.bos_id)
     sampling = _sampling(len(prompts), max_new_tokens, seed)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainer.functional import WeightPlace, weight_places
+from trainer.functional import WeightPlace, trained_places, weight_places
 from trainer.fusion import fusing
 from trainer.gradients import Features, LocalSums, Seeds
 from trainer.guard import Guard, GuardConfig, Verdict
@@ -54,7 +54,7 @@ class Learner:
     Attributes:
         model: what is trained.
         places: its weights.
-        optimizer: of those weights.
+        optimizer: of those that are trained.
         guard: which steps are used.
     """
 
@@ -69,9 +69,20 @@ class Learner:
         return [place.variable for place in self.places]
 
     @property
+    def trained(self) -> list[Any]:
+        """The variables of the weights that are trained."""
+        return [place.variable for place in trained_places(self.places)]
+
+    @property
     def evaluated(self) -> list[Any]:
-        """The variables a model is judged by: averages of the weights, if kept."""
-        return list(self.optimizer.averages) or self.variables
+        """The variables a model is judged by: averages of the weights, if kept.
+
+        A weight that is not trained has none and stands for itself.
+        """
+        if not self.optimizer.averages:
+            return self.variables
+        averages = iter(self.optimizer.averages)
+        return [next(averages) if p.trained else p.variable for p in self.places]
 
 
 class ReplicaStep:
@@ -170,7 +181,7 @@ class ReplicaStep:
     ) -> None:
         learner = self._learner
         with fusing(self._fuses):
-            learner.optimizer.update(strategy, learner.variables, gradients, factors)
+            learner.optimizer.update(strategy, learner.trained, gradients, factors)
         learner.guard.update(strategy, verdict)
 
     def _merge(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -268,9 +279,10 @@ def make_learner(
         total_steps: steps of the whole run.
     """
     places = weight_places(model)
+    trained = trained_places(places)
     state = Optimizer(
-        [place.variable for place in places],
-        [place.path for place in places],
+        [place.variable for place in trained],
+        [place.weight for place in trained],
         optimizer,
         total_steps,
     )

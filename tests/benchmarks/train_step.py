@@ -32,6 +32,7 @@ from trainer.guard import GuardConfig
 from trainer.lanes import count_cores, share_threads
 from trainer.layout import Layout
 from trainer.losses import LossConfig
+from trainer.models.decoder import DecoderConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
 from trainer.optimizers import OptimizerConfig
 from trainer.peak_flops import measured_cpu_flops
@@ -131,7 +132,7 @@ class Side:
 
 def model_config() -> ModelConfig:
     """Returns the shape of the 13.8 M parameter decoder."""
-    return ModelConfig(
+    return DecoderConfig(
         num_layers=SHAPE["num_layers"],
         d_model=SHAPE["d_model"],
         num_heads=SHAPE["num_heads"],

@@ -16,7 +16,8 @@ import tensorflow as tf
 from trainer.guard import GuardConfig
 from trainer.layout import Layout
 from trainer.losses import LossConfig
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import ModelConfig, PrecisionConfig, build_model, with_family
 from trainer.optimizers import OPTIMIZERS, OptimizerConfig
 from trainer.strategies import make_strategy
 from trainer.train_step import (
@@ -28,7 +29,7 @@ from trainer.train_step import (
 )
 
 STEPS, BATCH, LENGTH, VOCAB = 6, 4, 16, 24
-_SMALL = ModelConfig(num_layers=1, d_model=32, num_heads=2, ffn_dim=48)
+_SMALL = DecoderConfig(num_layers=1, d_model=32, num_heads=2, ffn_dim=48)
 _MODELS = {
     "decoder": _SMALL,
     "decoder, grouped and untied": dataclasses.replace(
@@ -37,7 +38,7 @@ _MODELS = {
     "decoder, chunked and recomputed": dataclasses.replace(
         _SMALL, attention="chunked", attention_chunk=4, remat="full", dropout=0.1
     ),
-    "recurrent": dataclasses.replace(_SMALL, family="recurrent", num_layers=2),
+    "recurrent": dataclasses.replace(with_family(_SMALL, "recurrent"), num_layers=2),
 }
 _ADAMW = OptimizerConfig(peak_learning_rate=1e-2, warmup_steps=2)
 # Name -> (model, optimizer): each model with AdamW, each optimizer with the decoder.

@@ -16,7 +16,8 @@ from tests.trainer.strategies_case import BATCH, VOCAB, local_rows, rows
 from trainer.guard import GuardConfig
 from trainer.layout import Layout
 from trainer.losses import LossConfig
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model
 from trainer.optimizers import OptimizerConfig
 from trainer.strategies import make_strategy
 from trainer.train_step import ReplicaStep, make_learner, make_train_loop
@@ -26,7 +27,7 @@ POISON = VOCAB - 1
 
 def main() -> None:
     strategy = make_strategy(sys.argv[1], int(sys.argv[2]))
-    shape = ModelConfig(num_layers=1, d_model=16, num_heads=2, tie_embeddings=False)
+    shape = DecoderConfig(num_layers=1, d_model=16, num_heads=2, tie_embeddings=False)
     with strategy.scope():
         model = build_model(shape, VOCAB, PrecisionConfig(), seed=0)
         learner = make_learner(model, OptimizerConfig(), GuardConfig(), 10)

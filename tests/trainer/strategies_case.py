@@ -21,7 +21,8 @@ from trainer.guard import GuardConfig
 from trainer.interruption import StopRequest
 from trainer.layout import Layout
 from trainer.losses import LossConfig
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model
 from trainer.optimizers import OptimizerConfig
 from trainer.rendezvous import read_cluster
 from trainer.servers import serve, serves
@@ -37,7 +38,7 @@ from trainer.workers import Workers, workers_of
 
 STEPS, BATCH, LENGTH, VOCAB = 50, 8, 24, 32
 CLIP_NORM = 0.05
-MODEL = ModelConfig(num_layers=1, d_model=64, num_heads=4, num_kv_heads=2, ffn_dim=96)
+MODEL = DecoderConfig(num_layers=1, d_model=64, num_heads=4, num_kv_heads=2, ffn_dim=96)
 ADAMW = OptimizerConfig(peak_learning_rate=1e-3, warmup_steps=5, clip_norm=CLIP_NORM)
 SGD = OptimizerConfig(
     name="sgd",

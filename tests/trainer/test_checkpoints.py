@@ -20,7 +20,8 @@ from trainer.checkpoints import DamagedCheckpoint, State
 from trainer.config import RunConfig
 from trainer.functional import weight_places
 from trainer.loop import Fault, Position
-from trainer.models.model import ModelConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import build_model
 from trainer.optimizers import Optimizer, OptimizerConfig
 from trainer.run_directory import write_run
 from trainer.variable_names import named_variables
@@ -267,14 +268,14 @@ def test_a_run_that_averages_its_weights_is_opened_with_the_averages(
     tmp_path, manifest, ema_decay
 ):
     config = RunConfig(
-        model=ModelConfig(num_layers=2, d_model=8, num_heads=2, ffn_dim=8),
+        model=DecoderConfig(num_layers=2, d_model=8, num_heads=2, ffn_dim=8),
         optimizer=OptimizerConfig(ema_decay=ema_decay),
     )
     write_run(str(tmp_path), config, manifest, b"", manifest.dataset_hash)
     model = build_model(config.model, manifest.vocab_size, config.precision, seed=1)
     places = weight_places(model)
-    weights, names = [p.variable for p in places], [p.path for p in places]
-    optimizer = Optimizer(weights, names, config.optimizer, total_steps=1000)
+    weights, kinds = [p.variable for p in places], [p.weight for p in places]
+    optimizer = Optimizer(weights, kinds, config.optimizer, total_steps=1000)
     for number, average in enumerate(optimizer.averages):
         average.assign_add(tf.ones_like(average) * (number + 1))
     parts = {"model": model, "optimizer": optimizer}
@@ -288,7 +289,7 @@ def test_a_run_that_averages_its_weights_is_opened_with_the_averages(
 
 
 def test_averages_that_were_not_saved_are_named(tmp_path, manifest):
-    config = ModelConfig(num_layers=1, d_model=8, num_heads=2, ffn_dim=8)
+    config = DecoderConfig(num_layers=1, d_model=8, num_heads=2, ffn_dim=8)
     model = build_model(config, manifest.vocab_size, RunConfig().precision, seed=1)
     save(tmp_path, 5, model)
     with pytest.raises(UsageError, match="it lacks optimizer/averages/0"):

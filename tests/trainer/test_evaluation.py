@@ -19,13 +19,14 @@ from trainer.evaluation import (
 )
 from trainer.functional import weight_places
 from trainer.input_pipeline import SubRows
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model
 from trainer.workers import workers_of
 
 
 @pytest.fixture(scope="module")
 def model(manifest):
-    config = ModelConfig(num_layers=1, d_model=16, num_heads=2, ffn_dim=16)
+    config = DecoderConfig(num_layers=1, d_model=16, num_heads=2, ffn_dim=16)
     return build_model(config, manifest.vocab_size, PrecisionConfig(), seed=1)
 
 
@@ -144,7 +145,7 @@ def mixture(tmp_path_factory):
 @pytest.mark.parametrize("length", [64, 16])
 def test_each_source_has_the_sums_of_its_own_rows(mixture, length):
     manifest = read_manifest(str(mixture))
-    config = ModelConfig(num_layers=1, d_model=16, num_heads=2, ffn_dim=16)
+    config = DecoderConfig(num_layers=1, d_model=16, num_heads=2, ffn_dim=16)
     model = build_model(config, manifest.vocab_size, PrecisionConfig(), seed=1)
     counts = byte_counts(str(mixture / "tokenizer.json"), manifest)
     rows = SubRows(str(mixture), manifest, "validation", length)

@@ -5,12 +5,15 @@ import pytest
 import tensorflow as tf
 
 from trainer.functional import called_with, weight_places
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.variable_names import named_variables
 
 
 def model(family: str) -> tf.Module:
-    shape = ModelConfig(family, num_layers=2, d_model=16, tie_embeddings=False)
+    shape = with_family(
+        DecoderConfig(num_layers=2, d_model=16, tie_embeddings=False), family
+    )
     return build_model(shape, 20, PrecisionConfig(), seed=0)
 
 

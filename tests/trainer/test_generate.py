@@ -16,7 +16,8 @@ from trainer.generate import (
     left_pad,
     prompt_room,
 )
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.sampling import Sampling
 
 VOCAB = 120
@@ -34,7 +35,9 @@ def family(request) -> str:
 @pytest.fixture(scope="module")
 def model(family):
     """A model with weights large enough that its choices are clear-cut."""
-    config = ModelConfig(family, num_layers=2, d_model=32, num_heads=4, num_kv_heads=2)
+    config = with_family(
+        DecoderConfig(num_layers=2, d_model=32, num_heads=4, num_kv_heads=2), family
+    )
     model = build_model(config, VOCAB, PrecisionConfig(), seed=3)
     for weight in model.trainable_variables:
         weight.assign(weight * 3)
@@ -162,7 +165,7 @@ def test_prompt_and_continuation_stay_within_the_trained_context(
 
 
 def test_a_prompt_too_long_keeps_its_last_ids():
-    config = ModelConfig("decoder", num_layers=1, d_model=32, num_heads=2)
+    config = DecoderConfig(num_layers=1, d_model=32, num_heads=2)
     model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
     decoding = Decoding(None, EOS, PAD, CONTEXT)
     long = [3 + i % 90 for i in range(200)]

@@ -22,8 +22,9 @@ from trainer.gradients import LocalSums, Seeds
 from trainer.lanes import choose_lanes, side_by_side
 from trainer.layout import Layout
 from trainer.losses import LossConfig, training_loss
-from trainer.models.language_model import ModelConfig, PrecisionConfig
-from trainer.models.model import build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.language_model import PrecisionConfig
+from trainer.models.model import build_model, with_family
 
 
 @given(st.integers(1, 64), st.floats(1e6, 1e12), st.integers(1, 128))
@@ -87,7 +88,7 @@ def test_narrow_parts_are_summed_in_float32(active: bool, lanes: int) -> None:
 def test_sums_are_those_of_a_model_that_casts_its_own_weights(
     family: str, compute: str
 ) -> None:
-    config = ModelConfig(family, num_layers=2, d_model=16, num_heads=2)
+    config = with_family(DecoderConfig(num_layers=2, d_model=16, num_heads=2), family)
     model = build_model(config, 20, PrecisionConfig(compute=compute), seed=0)
     places = weight_places(model)
     values = [tf.convert_to_tensor(place.variable) for place in places]

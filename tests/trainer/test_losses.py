@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from preprocessing.commands import UsageError
 from trainer.functional import called_with, weight_places
 from trainer.losses import LossConfig, target_nats, token_nats, training_loss
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model
 
 VOCAB, WIDTH = 11, 8
 
@@ -39,7 +40,7 @@ class Case:
         self.matrix = random.standard_normal([VOCAB, WIDTH])
         self.targets = random.integers(0, VOCAB, shape)
         self.weights = random.integers(0, 2, shape).astype(float)
-        config = ModelConfig(num_layers=1, d_model=WIDTH, num_heads=2)
+        config = DecoderConfig(num_layers=1, d_model=WIDTH, num_heads=2)
         self.model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
         self.places = weight_places(self.model)
 

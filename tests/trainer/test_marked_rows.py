@@ -21,7 +21,9 @@ from trainer.guard import GuardConfig
 from trainer.layout import Layout
 from trainer.losses import LossConfig, training_loss
 from trainer.models.attention import segment_mask
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model
+from trainer.models.recurrent import RecurrentConfig
 from trainer.optimizers import OptimizerConfig
 from trainer.train_step import ReplicaStep, make_learner, make_train_loop
 
@@ -95,7 +97,7 @@ def test_a_query_sees_its_past_and_its_segments_prefix_and_nothing_else(
 
 
 def small_decoder():
-    config = ModelConfig(num_layers=2, d_model=16, num_heads=2)
+    config = DecoderConfig(num_layers=2, d_model=16, num_heads=2)
     return build_model(config, VOCAB, PrecisionConfig(), seed=0)
 
 
@@ -177,8 +179,8 @@ def marked(manifest, objective: str, layout: RecordFormat):
 
 def test_datasets_no_family_can_train_on_are_refused(manifest) -> None:
     prefix = marked(manifest, "prefix", RecordFormat(64, 300, prefix=True))
-    recurrent = RunConfig(model=ModelConfig("recurrent"))
-    with pytest.raises(UsageError, match="decoder for a prefix objective"):
+    recurrent = RunConfig(model=RecurrentConfig())
+    with pytest.raises(UsageError, match="reads prefix_lengths"):
         resolved(recurrent, [prefix])
     resolved(RunConfig(), [prefix])
     with pytest.raises(UsageError, match="from left to right"):

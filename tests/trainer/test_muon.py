@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.functional import weight_places
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
-from trainer.update_rules.muon import (
-    fused_widths,
-    orthogonalised,
-)
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model, with_family
+from trainer.models.weights import Role, Weight, declare
+from trainer.update_rules.muon import orthogonalised
 
 SHAPES = [(8, 8), (64, 24), (24, 64), (128, 128), (3, 40, 16), (1, 7)]
 
@@ -51,16 +50,17 @@ def test_a_matrix_of_zeros_has_no_step() -> None:
 
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
 def test_all_matrices_of_the_blocks_are_muons_and_nothing_else(family: str) -> None:
-    config = ModelConfig(
-        family=family, num_layers=2, d_model=16, num_heads=4, num_kv_heads=2, ffn_dim=24
+    wide = DecoderConfig(
+        num_layers=2, d_model=16, num_heads=4, num_kv_heads=2, ffn_dim=24
     )
+    config = with_family(wide, family)
     places = weight_places(build_model(config, 32, PrecisionConfig(), 0))
     found = {
-        place.path.removeprefix("layers/1/"): fused_widths(
-            place.path, place.variable.shape.as_list()
+        place.path.removeprefix("layers/1/"): place.weight.parts(
+            place.variable.shape.as_list()
         )
         for place in places
-        if place.is_block_matrix and not place.path.startswith("layers/0/")
+        if place.weight.role is Role.MATRIX and not place.path.startswith("layers/0/")
     }
     if family == "decoder":
         assert found == {
@@ -74,5 +74,5 @@ def test_all_matrices_of_the_blocks_are_muons_and_nothing_else(family: str) -> N
 
 
 def test_a_fused_weight_that_does_not_split_is_an_error() -> None:
-    with pytest.raises(ValueError, match="qkv"):
-        fused_widths("layers/0/attention/qkv", [8, 8])
+    with pytest.raises(ValueError, match=r"8 columns together, found \(8, 4\)"):
+        declare(tf.Variable(tf.zeros([8, 8])), Weight(Role.MATRIX, widths=(8, 4)))

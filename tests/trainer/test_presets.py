@@ -16,7 +16,7 @@ def test_a_preset_has_the_parameters_it_says(
     name: str, vocab_size: int, millions: float
 ) -> None:
     config = preset(name)
-    model = sketch(config.model, vocab_size, config.precision).model
+    model = sketch(config.model, vocab_size, config.precision)
     assert model.num_parameters / 1e6 == pytest.approx(millions, rel=0.005)
 
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text samples: what they begin with, whose weights write them, that they repeat."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,12 +9,13 @@ from preprocessing.tokenizer import Tokenizer
 from tests.datasets import texts
 from trainer.guard import GuardConfig
 from trainer.input_pipeline import SubRows
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.optimizers import OptimizerConfig
 from trainer.samples import Sample, choose_prompts, make_sampler, markdown
 from trainer.train_step import make_learner
 
-SHAPE = ModelConfig(num_layers=1, d_model=32, num_heads=4)
+SHAPE = DecoderConfig(num_layers=1, d_model=32, num_heads=4)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def rows(dataset, manifest):
 
 def learner_of(manifest, family="decoder", **optimizer):
     model = build_model(
-        dataclasses.replace(SHAPE, family=family),
+        with_family(SHAPE, family),
         manifest.vocab_size,
         PrecisionConfig(),
         seed=1,

@@ -9,7 +9,8 @@ from preprocessing.commands import UsageError
 from trainer.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, GuardConfig
 from trainer.layout import Layout
 from trainer.losses import LossConfig
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.optimizers import Optimizer, OptimizerConfig
 from trainer.train_step import (
     ReplicaStep,
@@ -35,9 +36,8 @@ def setup(
     """Returns (train loop, model, optimizer) on the default device."""
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     with strategy.scope():
-        config = ModelConfig(
-            family, num_layers=1, d_model=16, num_heads=2, dropout=dropout
-        )
+        decoder = DecoderConfig(num_layers=1, d_model=16, num_heads=2, dropout=dropout)
+        config = with_family(decoder, family)
         model = build_model(config, VOCAB, PrecisionConfig(compute=compute), seed=0)
         settings = OptimizerConfig(warmup_steps=2, **optimizer)
         learner = make_learner(model, settings, GuardConfig(), 10)

@@ -19,14 +19,21 @@ class Settings:
 
 
 def reference(
-    kind: str, settings: Settings, name: str, weight: np.ndarray, gradients: list
+    kind: str,
+    settings: Settings,
+    cuts: list[int] | None,
+    weight: np.ndarray,
+    gradients: list,
 ) -> np.ndarray:
-    """Returns the weight after one update for each gradient."""
+    """Returns the weight after one update for each gradient.
+
+    `cuts` are the columns between matrices that Muon takes apart; None leaves the
+    weight to AdamW.
+    """
     decay = settings.decay if weight.ndim > 1 else 0.0
     if kind == "muon":
-        if weight.ndim > 1 and name.startswith("layers/"):
-            parts = {"qkv": [4, 6]}.get(name.split("/")[-1], [])
-            return muon(settings, weight, gradients, decay, parts)
+        if cuts is not None:
+            return muon(settings, weight, gradients, decay, cuts)
         kind = "adamw"
     if kind in ("adam", "adamw"):
         return adam(settings, weight, gradients, decay if kind == "adamw" else 0.0)

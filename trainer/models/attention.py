@@ -6,35 +6,66 @@ G query heads per key/value head, A = K * G query heads, H head_dim.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import tensorflow as tf
 
 from trainer.fusion import fused, softmax, sum_of
 from trainer.models.chunked_attention import HIDDEN, Segments, chunked_attention
-from trainer.models.language_model import ModelConfig
 from trainer.models.layers import Initializer, dimensions, residual_stddev
 from trainer.models.rotary import Heads, rotated_heads
+from trainer.models.weights import Role, Weight
+
+
+@dataclass(frozen=True)
+class HeadSizes:
+    """The heads of a layer: A query heads, K key/value heads, each H wide."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+    @property
+    def query_width(self) -> int:
+        """Columns of all queries, and rows of the output matrix: A * H."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """Columns of all keys, or of all values: K * H."""
+        return self.kv_heads * self.head_dim
 
 
 class Attention(tf.Module):
     """Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245).
 
-    Query, key and value weights are one matrix `[D, (A + 2 K) * H]`; query head a
-    reads key/value head a // G.
+    Query, key and value weights are one matrix `[D, (A + 2 K) * H]`, the output's is
+    `[A * H, D]`; query head a reads key/value head a // G.
     """
 
-    def __init__(self, config: ModelConfig, initializer: Initializer) -> None:
+    def __init__(
+        self, width: int, sizes: HeadSizes, depth: int, initializer: Initializer
+    ) -> None:
+        """Makes the weights.
+
+        Args:
+            width: D, of the residual stream.
+            sizes: of the heads.
+            depth: layers of the model.
+            initializer: makes the weights.
+        """
         super().__init__()
-        self.heads, self.kv_heads = config.num_heads, config.kv_heads
-        self.head_dim = config.head_dim
-        width = (self.heads + 2 * self.kv_heads) * self.head_dim
+        self.heads, self.kv_heads = sizes.heads, sizes.kv_heads
+        self.head_dim = sizes.head_dim
+        parts = (sizes.query_width, sizes.kv_width, sizes.kv_width)
         self.qkv = initializer.normal(
-            "qkv", [config.d_model, width], config.d_model**-0.5
+            "qkv", [width, sum(parts)], width**-0.5, Weight(Role.MATRIX, parts)
         )
         self.out = initializer.normal(
             "out",
-            [config.d_model, config.d_model],
-            residual_stddev(config.d_model, config.num_layers),
+            [sizes.query_width, width],
+            residual_stddev(sizes.query_width, depth),
+            Weight(Role.MATRIX),
         )
 
     def __call__(

@@ -9,80 +9,141 @@ Equal, weight for weight, to Hugging Face's LlamaForCausalLM. The residual strea
 float32 whatever the compute type.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import tensorflow as tf
 
-from trainer.models.attention import (
-    Attention,
-    cache_mask,
-    segment_mask,
+from preprocessing.commands import UsageError
+from trainer.models.attention import HeadSizes, cache_mask, segment_mask
+from trainer.models.block import (
+    Block,
+    BlockSizes,
+    Stream,
+    normalised_stream,
+    site_seed,
+    summed,
 )
 from trainer.models.chunked_attention import Segments
 from trainer.models.language_model import ModelConfig, PrecisionConfig
-from trainer.models.layers import (
-    Initializer,
-    SwiGLU,
-    Vocabulary,
-    dimensions,
-    dropout,
-)
+from trainer.models.layers import Initializer, Vocabulary, dimensions, dropout
 from trainer.models.normalisation import RMSNorm
+from trainer.models.parameters import product_flops
 from trainer.models.rematerialisation import rematerialised
 from trainer.models.rotary import rotation_table
+from trainer.models.weights import Role
 
 Cache = tuple[tf.Tensor, tf.Tensor]
-# The residual stream: float32, and what is still to be added to it.
-Stream = tuple[tf.Tensor, tf.Tensor | None]
 
 
-class Block(tf.Module):
-    """One pre-norm layer: attention, then SwiGLU, each added to its input."""
+ATTENTIONS = ("auto", "full", "chunked")
+REMATERIALISATIONS = ("none", "full")
+_FLOAT32 = 4
 
-    def __init__(self, config: ModelConfig, initializer: Initializer) -> None:
-        super().__init__()
-        width, epsilon = config.d_model, config.norm_epsilon
-        self.rate = config.dropout
-        self.attention_norm = RMSNorm(
-            width, epsilon, initializer.under("attention_norm")
+# From here on "auto" goes in chunks. On 2 cores (float32, batch 1, 6 heads of 64)
+# attention and its gradient take as long at a length of 1,024, 40 ms of processor
+# time, in full as in chunks of 256 (512: 43), and half of that where the row holds
+# eight documents (512: 32); at 2,048, 154 ms against 132, and 37 with eight documents.
+# Six such layers keep 151 MB of scores in full at 1,024, four times that at 2,048.
+CHUNKED_FROM = 1024
+
+
+@dataclass(frozen=True)
+class DecoderConfig(ModelConfig):
+    """The shape of a decoder.
+
+    Attributes:
+        family: how configurations name it.
+        dropout: rate on the embedding and on each layer's output; 0 turns it off.
+        num_layers: blocks.
+        d_model: width of the residual stream.
+        num_heads: query heads.
+        num_kv_heads: key and value heads; None means num_heads.
+        head_dim: width of a head; None means d_model / num_heads.
+        ffn_dim: inner width of SwiGLU; None means 8/3 of d_model, rounded up to a
+            multiple of 64 (the parameter count of a 4 x d_model ReLU layer, Shazeer
+            2020, arXiv 2002.05202).
+        tie_embeddings: whether the output weights are the embedding table.
+        rope_theta: base of the rotary frequencies (Su et al. 2021, arXiv 2104.09864).
+        norm_epsilon: added to the mean square in RMSNorm.
+        attention: how it attends: "full" keeps every score of a row, "chunked" a chunk
+            of them (`chunked_attention.py`), "auto" is chunked for rows of 1,024 or
+            more. A graph for rows of any length attends in full.
+        attention_chunk: longest chunk of queries and of keys.
+        remat: "full" computes each block again in the backward pass, a third more
+            work, and keeps only its input; "none" keeps everything.
+    """
+
+    family: str = "decoder"
+    num_layers: int = 4
+    d_model: int = 256
+    num_heads: int = 4
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    ffn_dim: int | None = None
+    tie_embeddings: bool = True
+    rope_theta: float = 10_000.0
+    norm_epsilon: float = 1e-5
+    attention: str = "auto"
+    attention_chunk: int = 256
+    remat: str = "none"
+    reads: ClassVar[frozenset[str]] = frozenset({"prefix_lengths"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_one_of("attention", ATTENTIONS)
+        self.check_one_of("remat", REMATERIALISATIONS)
+        self.check_positive("num_layers", "d_model", "num_heads", "attention_chunk")
+        if self.head_dim is None and self.d_model % self.num_heads:
+            raise UsageError(
+                "wanted model.d_model to be a multiple of model.num_heads, found "
+                f"{self.d_model} and {self.num_heads}. Change one of them, or set "
+                "model.head_dim"
+            )
+        sizes = self.heads
+        if sizes.head_dim < 2 or sizes.head_dim % 2:
+            raise UsageError(
+                "wanted heads of an even width (rotary embedding turns pairs), found "
+                f"{sizes.head_dim}. Change model.head_dim, or model.d_model or "
+                "model.num_heads"
+            )
+        if sizes.kv_heads < 1 or sizes.heads % sizes.kv_heads:
+            raise UsageError(
+                "wanted model.num_heads to be a multiple of model.num_kv_heads, found "
+                f"{sizes.heads} and {sizes.kv_heads}. Change one of them"
+            )
+        if self.ffn_dim is not None:
+            self.check_positive("ffn_dim")
+
+    def build(
+        self, vocab_size: int, precision: PrecisionConfig, initializer: Initializer
+    ) -> "Decoder":
+        """Builds the model; see `ModelConfig.build`."""
+        return Decoder(self, vocab_size, precision, initializer)
+
+    @property
+    def heads(self) -> HeadSizes:
+        """The heads, where the configuration leaves them out too."""
+        heads, kv_heads = self.num_heads, self.num_kv_heads
+        return HeadSizes(
+            heads,
+            heads if kv_heads is None else kv_heads,
+            self.d_model // heads if self.head_dim is None else self.head_dim,
         )
-        self.attention = Attention(config, initializer.under("attention"))
-        self.mlp_norm = RMSNorm(width, epsilon, initializer.under("mlp_norm"))
-        self.mlp = SwiGLU(
-            width, config.hidden_dim, config.num_layers, initializer.under("mlp")
-        )
 
-    def __call__(
-        self,
-        x_ND: tf.Tensor,
-        more_ND: tf.Tensor | None,
-        seed: tf.Tensor | None,
-        *,
-        dtype: tf.DType,
-        attend: Callable[[tf.Tensor], tf.Tensor],
-        rows: tf.Tensor | None = None,
-        site: int = 0,
-    ) -> Stream:
-        """Applies the layer to float32 `[N, D]`; returns two summands of the result.
+    @property
+    def hidden_dim(self) -> int:
+        """Inner width of the SwiGLU layer."""
+        if self.ffn_dim is not None:
+            return self.ffn_dim
+        return -(-8 * self.d_model // (3 * 64)) * 64
 
-        Summed up by the next norm, the second costs no pass over memory of its own.
-
-        Args:
-            x_ND: input.
-            more_ND: what is to be added to it first, in the type of matrix products.
-            seed: of dropout, None without.
-            dtype: of matrix products.
-            attend: maps `[N, D]` to `[N, D]`.
-            rows: the rows' numbers in the global batch, for dropout.
-            site: number of the first of this layer's two dropout sites.
-        """
-        x_ND, normed = _normed(self.attention_norm, (x_ND, more_ND), dtype)
-        mixed = attend(normed)
-        mixed = dropout(mixed, self.rate, _site(seed, site), rows)
-        x_ND, normed = self.mlp_norm.of_sum(x_ND, mixed)
-        inner = self.mlp(normed)
-        return x_ND, dropout(inner, self.rate, _site(seed, site + 1), rows)
+    def chunks(self, length: int | None) -> bool:
+        """Tells whether rows of `length`, None if unknown, are attended in chunks."""
+        if length is None or self.attention == "full":
+            return False
+        return self.attention == "chunked" or length >= CHUNKED_FROM
 
 
 class Decoder(tf.Module):
@@ -90,7 +151,7 @@ class Decoder(tf.Module):
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: DecoderConfig,
         vocab_size: int,
         precision: PrecisionConfig,
         initializer: Initializer,
@@ -104,8 +165,16 @@ class Decoder(tf.Module):
             config.tie_embeddings,
             initializer.under("vocabulary"),
         )
+        sizes = BlockSizes(
+            config.d_model,
+            config.heads,
+            config.hidden_dim,
+            config.num_layers,
+            config.norm_epsilon,
+            config.dropout,
+        )
         self.layers = [
-            Block(config, initializer.under(f"layers/{index}"))
+            Block(sizes, initializer.under(f"layers/{index}"))
             for index in range(config.num_layers)
         ]
         self.norm = RMSNorm(
@@ -125,7 +194,7 @@ class Decoder(tf.Module):
         """Computes hidden states of packed rows: `[batch, length, d_model]`."""
         sight, rotation = self._sight(segment_ids, prefix), self._rotation(positions)
         x_ND = self._embed(tokens)
-        x_ND = dropout(x_ND, self.config.dropout, _site(dropout_seed, 0), rows)
+        x_ND = dropout(x_ND, self.config.dropout, site_seed(dropout_seed, 0), rows)
         stream: Stream = (x_ND, None)
         for number, block in enumerate(self.layers, 1):
             layer = partial(
@@ -136,7 +205,7 @@ class Decoder(tf.Module):
                 site=2 * number,
             )
             if self.config.remat == "full":
-                x_ND = rematerialised(block, partial(_whole, layer), x_ND, dropout_seed)
+                x_ND = rematerialised(block, partial(summed, layer), x_ND, dropout_seed)
                 stream = (x_ND, None)
             else:
                 stream = layer(*stream, dropout_seed)
@@ -146,7 +215,8 @@ class Decoder(tf.Module):
         self, batch: tf.Tensor, capacity: int | tf.Tensor
     ) -> tuple[Cache, ...]:
         """Returns empty keys and values per layer, `[capacity, batch, kv_heads, H]`."""
-        shape = [capacity, batch, self.config.kv_heads, self.config.head_dim]
+        heads = self.config.heads
+        shape = [capacity, batch, heads.kv_heads, heads.head_dim]
         empty = tf.zeros(shape, self.compute_dtype)
         return tuple((empty, empty) for _ in self.layers)
 
@@ -184,6 +254,10 @@ class Decoder(tf.Module):
         """Returns the output matrix `[vocab_size, d_model]`."""
         return self.vocabulary.output_weights()
 
+    def context(self, sequence_length: int) -> int | None:
+        """Returns the trained length: farther positions were never turned to."""
+        return sequence_length
+
     def flops_per_token(self, sequence_length: int) -> float:
         """Returns 6 N + 12 L H Q T (PaLM, Chowdhery et al. 2022, appendix B).
 
@@ -193,15 +267,47 @@ class Decoder(tf.Module):
         attention is counted in full, as PaLM and nanoGPT do.
         """
         config = self.config
-        looked_up = 0 if config.tie_embeddings else self.vocab_size * config.d_model
-        matrices = self.num_parameters - looked_up
-        attention = 12 * config.num_layers * config.d_model * sequence_length
-        return float(6 * matrices + attention)
+        left_out = set() if config.tie_embeddings else {Role.EMBEDDING}
+        width = config.heads.query_width
+        attention = 12 * config.num_layers * width * sequence_length
+        return product_flops(self, set(Role) - left_out) + attention
 
-    @property
-    def num_parameters(self) -> int:
-        """Number of trainable scalars."""
-        return sum(v.shape.num_elements() for v in self.trainable_variables)
+    def activation_bytes(self, rows: int, sequence_length: int) -> int:
+        """Returns the bytes that a forward pass keeps for the backward pass."""
+        config, positions = self.config, rows * sequence_length
+        block = self._block_bytes(sequence_length)
+        # Scores of one layer, their softmax and both gradients.
+        chunk = sequence_length
+        if config.chunks(sequence_length):
+            chunk = min(sequence_length, config.attention_chunk)
+        passing = 4 * _FLOAT32 * rows * chunk * config.num_heads * chunk
+        if config.remat == "full":
+            # Every block's input, then one block's activations and their gradients.
+            inputs = _FLOAT32 * config.d_model * config.num_layers
+            return positions * (inputs + 2 * block) + passing
+        return positions * config.num_layers * block + passing
+
+    def _block_bytes(self, length: int) -> int:
+        """Returns what the backward pass of a block reads, in bytes a position.
+
+        In float32: the input of each half and its normalised form. In the compute
+        type: the scaled norms, queries, keys, values and what they mixed; gate, up,
+        silu(gate) and its product with up. In full, a row of softmax for each head; in
+        chunks, a second copy of queries, keys and values, and a logarithm for each
+        head.
+        """
+        config, compute = self.config, self.compute_dtype.size
+        width, heads = config.d_model, config.heads
+        attended = heads.query_width + 2 * heads.kv_width
+        mixed = heads.query_width
+        kept = 4 * width * _FLOAT32
+        kept += (2 * width + attended + mixed + 4 * config.hidden_dim) * compute
+        if config.dropout:
+            kept += 2 * width * compute
+        if config.chunks(length):
+            return kept + attended * compute + heads.heads * _FLOAT32
+        cast = compute if compute != _FLOAT32 else 0
+        return kept + heads.heads * length * (_FLOAT32 + cast)
 
     def _embed(self, tokens: tf.Tensor) -> tf.Tensor:
         return self.vocabulary.embed(tf.reshape(tokens, [-1]))
@@ -215,34 +321,11 @@ class Decoder(tf.Module):
         return segment_mask(segment_ids, prefix)
 
     def _rotation(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return rotation_table(positions, self.config.head_dim, self.config.rope_theta)
+        return rotation_table(
+            positions, self.config.heads.head_dim, self.config.rope_theta
+        )
 
     def _finish(self, stream: Stream, tokens: tf.Tensor) -> tf.Tensor:
         """Applies the last norm and gives the rows their axes back."""
-        _, hidden = _normed(self.norm, stream, self.compute_dtype)
+        _, hidden = normalised_stream(self.norm, stream, self.compute_dtype)
         return tf.reshape(hidden, [*dimensions(tokens), self.config.d_model])
-
-
-def _normed(
-    norm: RMSNorm, stream: Stream, dtype: tf.DType
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the stream's sum, and its normalised form in `dtype`."""
-    x_ND, more_ND = stream
-    if more_ND is None:
-        return x_ND, norm(x_ND, dtype)
-    return norm.of_sum(x_ND, more_ND)
-
-
-def _whole(
-    layer: Callable[..., Stream], x_ND: tf.Tensor, seed: tf.Tensor | None
-) -> tf.Tensor:
-    """Returns the sum of what `layer` makes of x."""
-    x_ND, more_ND = layer(x_ND, None, seed)
-    return x_ND + tf.cast(more_ND, tf.float32)
-
-
-def _site(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
-    """Returns the seed of the dropout site `number`, None without dropout."""
-    if seed is None:
-        return None
-    return tf.random.experimental.stateless_fold_in(seed, number, alg="philox")

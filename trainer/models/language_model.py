@@ -1,138 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every model family promises, and the two configurations that describe one."""
+"""What every model family promises, and how a family is described.
 
+A family is one file: a configuration derived from `ModelConfig`, and the model that it
+builds. What only the family knows is asked of these two, here and nowhere else; see
+`trainer/models/model.py` for how a configuration names its family.
+"""
+
+import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import tensorflow as tf
 
 from preprocessing.commands import UsageError, suggest
+from trainer.models.layers import Initializer
 
-FAMILIES = ("decoder", "recurrent")
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
-ATTENTIONS = ("auto", "full", "chunked")
-REMATERIALISATIONS = ("none", "full")
-
-# From here on "auto" goes in chunks. On 2 cores (float32, batch 1, 6 heads of 64)
-# attention and its gradient take as long at a length of 1,024, 40 ms of processor
-# time, in full as in chunks of 256 (512: 43), and half of that where the row holds
-# eight documents (512: 32); at 2,048, 154 ms against 132, and 37 with eight documents.
-# Six such layers keep 151 MB of scores in full at 1,024, four times that at 2,048.
-CHUNKED_FROM = 1024
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The shape of a language model.
+class ModelConfig(abc.ABC):
+    """The shape of a language model; each family adds keys of its own.
 
     Attributes:
-        family: "decoder" (Llama style) or "recurrent" (embedding, GRU, dense).
-        num_layers: blocks of the decoder, or GRU layers.
-        d_model: width of the residual stream, or units of each GRU.
-        num_heads: query heads of the decoder; d_model must be a multiple.
-        num_kv_heads: key and value heads; None means num_heads.
-        ffn_dim: inner width of SwiGLU; None means 8/3 of d_model, rounded up to a
-            multiple of 64 (the parameter count of a 4 x d_model ReLU layer, Shazeer
-            2020, arXiv 2002.05202).
-        tie_embeddings: whether the output weights are the embedding table.
-        rope_theta: base of the rotary frequencies (Su et al. 2021, arXiv 2104.09864).
-        norm_epsilon: added to the mean square in RMSNorm.
-        dropout: rate on the embedding and on each layer's output; 0 turns it off.
-        attention: how the decoder attends: "full" keeps every score of a row, "chunked"
-            a chunk of them (`chunked_attention.py`), "auto" is chunked for rows of
-            1,024 or more. A graph for rows of any length attends in full.
-        attention_chunk: longest chunk of queries and of keys.
-        remat: "full" computes each block of the decoder again in the backward pass,
-            a third more work, and keeps only its input; "none" keeps everything.
+        family: "decoder", "recurrent", or the configuration class of a family of your
+            own as `my_package.module:Config`.
+        dropout: rate of the family's dropout; 0 turns it off.
+        reads: features of rows that the family takes into account, beside the ids and
+            where segments begin: "prefix_lengths" if it sees a prefix whole.
     """
 
-    family: str = "decoder"
-    num_layers: int = 4
-    d_model: int = 256
-    num_heads: int = 4
-    num_kv_heads: int | None = None
-    ffn_dim: int | None = None
-    tie_embeddings: bool = True
-    rope_theta: float = 10_000.0
-    norm_epsilon: float = 1e-5
+    family: str
     dropout: float = 0.0
-    attention: str = "auto"
-    attention_chunk: int = 256
-    remat: str = "none"
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("family", FAMILIES),
-            ("attention", ATTENTIONS),
-            ("remat", REMATERIALISATIONS),
-        ):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise UsageError(
-                    f"wanted model.{name} to be one of {', '.join(allowed)}, found "
-                    f"{value!r}.{suggest(str(value), allowed)} Choose one"
-                )
-        for name in (
-            "num_layers",
-            "d_model",
-            "num_heads",
-            "kv_heads",
-            "hidden_dim",
-            "attention_chunk",
-        ):
+        if not 0.0 <= self.dropout < 1.0:
+            raise UsageError(
+                f"wanted model.dropout in [0, 1), found {self.dropout}. Lower it"
+            )
+
+    @abc.abstractmethod
+    def build(
+        self, vocab_size: int, precision: "PrecisionConfig", initializer: Initializer
+    ) -> "LanguageModel":
+        """Builds a model of this shape with fresh weights.
+
+        Args:
+            vocab_size: number of ids.
+            precision: compute and parameter types.
+            initializer: makes the weights.
+        """
+
+    def check_positive(self, *names: str) -> None:
+        """Raises `UsageError` unless the attributes of these names are 1 or more."""
+        for name in names:
             if getattr(self, name) < 1:
                 raise UsageError(
                     f"wanted model.{name} of 1 or more, found {getattr(self, name)}. "
                     "Raise it"
                 )
-        if not 0.0 <= self.dropout < 1.0:
+
+    def check_one_of(self, name: str, allowed: Sequence[str]) -> None:
+        """Raises `UsageError` unless the attribute of this name is one of `allowed`."""
+        value = getattr(self, name)
+        if value not in allowed:
             raise UsageError(
-                f"wanted model.dropout in [0, 1), found {self.dropout}. Lower it"
+                f"wanted model.{name} to be one of {', '.join(allowed)}, found "
+                f"{value!r}.{suggest(str(value), allowed)} Choose one"
             )
-        if self.family == "decoder":
-            self._check_heads()
-        elif self.remat != "none":
-            raise UsageError(
-                f"wanted model.remat none for the {self.family} family, found "
-                f"{self.remat!r}: only the decoder's blocks are computed again. Leave "
-                "it out"
-            )
-
-    def _check_heads(self) -> None:
-        if self.d_model % self.num_heads or self.head_dim % 2:
-            raise UsageError(
-                "wanted model.d_model to be an even multiple of model.num_heads "
-                "(rotary embedding turns pairs), found "
-                f"{self.d_model} and {self.num_heads}. Change one of them"
-            )
-        if self.num_heads % self.kv_heads:
-            raise UsageError(
-                "wanted model.num_heads to be a multiple of model.num_kv_heads, found "
-                f"{self.num_heads} and {self.kv_heads}. Change one of them"
-            )
-
-    @property
-    def kv_heads(self) -> int:
-        """Number of key and value heads."""
-        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.d_model // self.num_heads
-
-    def chunks(self, length: int | None) -> bool:
-        """Tells whether rows of `length`, None if unknown, are attended in chunks."""
-        if length is None or self.attention == "full":
-            return False
-        return self.attention == "chunked" or length >= CHUNKED_FROM
-
-    @property
-    def hidden_dim(self) -> int:
-        """Inner width of the SwiGLU layer."""
-        if self.ffn_dim is not None:
-            return self.ffn_dim
-        return -(-8 * self.d_model // (3 * 64)) * 64
 
 
 @dataclass(frozen=True)
@@ -166,14 +103,14 @@ class LanguageModel(Protocol):
     """A language model: a `tf.Module` with these methods and properties.
 
     Segment ids count from 1 within a row; 0 is padding. Attention and recurrent state
-    never cross from one segment into another. The matrices below `layers` are read in
-    `compute_dtype` alone, so that tensors of that type may stand in their place.
+    never cross from one segment into another. Weights are made by an `Initializer`
+    and say what they are for; those of the role `MATRIX` are read in `compute_dtype`
+    alone, so that tensors of that type may stand in their place.
     """
 
     config: ModelConfig
     vocab_size: int
     compute_dtype: tf.DType
-    trainable_variables: Any
 
     def __call__(
         self,
@@ -234,9 +171,21 @@ class LanguageModel(Protocol):
             next state.
         """
 
-    def flops_per_token(self, sequence_length: int) -> float:
-        """Floating-point operations to train on one token, forward and backward."""
+    def context(self, sequence_length: int) -> int | None:
+        """Returns how many positions decoding may use; None is any number.
 
-    @property
-    def num_parameters(self) -> int:
-        """Number of trainable scalars."""
+        Args:
+            sequence_length: inputs of the rows that the model is trained on.
+        """
+
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Floating-point operations to train on one token, forward and backward.
+
+        Weights count as far as a token is computed with them (`Weight.active`).
+        """
+
+    def activation_bytes(self, rows: int, sequence_length: int) -> int:
+        """Returns the bytes that a forward pass keeps for the backward pass.
+
+        Without logits and what is made of them. Called of a model without values.
+        """

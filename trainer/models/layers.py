@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from trainer.fusion import fused
+from trainer.models.weights import Role, Weight, declare
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,17 @@ class Initializer:
         """Returns the initializer for the weights of the child module `name`."""
         return Initializer(self.seed, f"{self.path}{name}/")
 
-    def normal(self, name: str, shape: Sequence[int], stddev: float) -> tf.Variable:
-        """Makes a variable drawn from a normal distribution of mean 0."""
+    def normal(
+        self, name: str, shape: Sequence[int], stddev: float, weight: Weight
+    ) -> tf.Variable:
+        """Makes a weight drawn from a normal distribution of mean 0.
+
+        Args:
+            name: of the attribute that will hold it.
+            shape: its shape.
+            stddev: of the distribution.
+            weight: what it is for.
+        """
         text = f"{self.seed}:{self.path}{name}".encode()
         key = hashlib.blake2b(text, digest_size=16).digest()
         halves = [int.from_bytes(key[:8], "little", signed=True)]
@@ -42,11 +52,19 @@ class Initializer:
         value = tf.random.stateless_normal(
             shape, tf.constant(halves, tf.int64), stddev=stddev, alg="philox"
         )
-        return tf.Variable(value, name=name)
+        return declare(tf.Variable(value, name=name), weight)
 
-    def constant(self, name: str, shape: Sequence[int], value: float) -> tf.Variable:
-        """Makes a variable filled with `value`."""
-        return tf.Variable(tf.fill(shape, value), name=name)
+    def constant(
+        self,
+        name: str,
+        shape: Sequence[int],
+        value: float,
+        weight: Weight,
+        trained: bool = True,
+    ) -> tf.Variable:
+        """Makes a weight filled with `value`; one that is not `trained` stays."""
+        made = tf.Variable(tf.fill(shape, value), trainable=trained, name=name)
+        return declare(made, weight)
 
 
 def dimensions(tensor: tf.Tensor) -> list[int | tf.Tensor]:
@@ -68,9 +86,14 @@ class SwiGLU(tf.Module):
         self, width: int, inner: int, depth: int, initializer: Initializer
     ) -> None:
         super().__init__()
-        self.gate_up = initializer.normal("gate_up", [width, 2 * inner], width**-0.5)
+        self.gate_up = initializer.normal(
+            "gate_up",
+            [width, 2 * inner],
+            width**-0.5,
+            Weight(Role.MATRIX, widths=(inner, inner)),
+        )
         self.down = initializer.normal(
-            "down", [inner, width], residual_stddev(inner, depth)
+            "down", [inner, width], residual_stddev(inner, depth), Weight(Role.MATRIX)
         )
 
     def __call__(self, x_ND: tf.Tensor) -> tf.Tensor:
@@ -130,10 +153,13 @@ class Vocabulary(tf.Module):
     ) -> None:
         super().__init__()
         # 0.02 (GPT-2): tied logits then start near 0 and the loss near ln(V).
-        self.embedding = initializer.normal("embedding", [vocab_size, width], 0.02)
+        shape = [vocab_size, width]
+        self.embedding = initializer.normal(
+            "embedding", shape, 0.02, Weight(Role.EMBEDDING)
+        )
         self.output = None
         if not tied:
-            self.output = initializer.normal("output", [vocab_size, width], 0.02)
+            self.output = initializer.normal("output", shape, 0.02, Weight(Role.OUTPUT))
 
     def output_weights(self) -> tf.Variable:
         """Returns the output matrix `[V, D]`."""

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from trainer.fusion import fused, sum_of
 from trainer.models.layers import Initializer
+from trainer.models.weights import Role, Weight
 
 Gradient = Callable[..., tuple[tf.Tensor, ...]]
 
@@ -27,7 +28,7 @@ class RMSNorm(tf.Module):
     def __init__(self, width: int, epsilon: float, initializer: Initializer) -> None:
         super().__init__()
         self.epsilon = epsilon
-        self.scale = initializer.constant("scale", [width], 1.0)
+        self.scale = initializer.constant("scale", [width], 1.0, Weight(Role.NORM))
 
     def __call__(self, x_ND: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Normalises float32 `x_ND`; returns the result in `dtype`."""

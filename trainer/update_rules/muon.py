@@ -42,7 +42,11 @@ def muon_update(
         gradient: g, summed over the batch.
         factors: rate and momentum (mu).
         momentum: m.
-        widths: columns of each matrix that the variable holds side by side.
+        widths: columns of each matrix that the variable holds side by side. Each is
+            made orthogonal for itself: as one, the queries' step would depend on what
+            the keys' gradient spans, and the larger gradient would take most of the
+            step. Jordan's post reports that Muon works best with queries, keys and
+            values apart.
         weight_decay: share of the rate taken off the weight.
     """
     mu = factors.momentum
@@ -77,32 +81,3 @@ def orthogonalised(matrix: tf.Tensor) -> tf.Tensor:
         polynomial = b * gram + c * tf.matmul(gram, gram)
         x = a * x + (tf.matmul(polynomial, x) if wide else tf.matmul(x, polynomial))
     return x
-
-
-def fused_widths(name: str, shape: Sequence[int]) -> list[int]:
-    """Returns the columns of each matrix that a weight holds side by side.
-
-    Each is made orthogonal for itself: as one, the queries' step would depend on what
-    the keys' gradient spans, and the larger gradient would take most of the step.
-    Jordan's post reports that Muon works best with queries, keys and values apart.
-
-    Args:
-        name: the weight's path; its last part says what it holds.
-        shape: `[..., rows, columns]`.
-
-    Raises:
-        ValueError: the columns are not what the name promises.
-    """
-    rows, columns = shape[-2:]
-    kind = name.rpartition("/")[2]
-    if kind == "qkv":  # the queries of all heads are as wide as the model
-        widths = [rows, *[(columns - rows) // 2] * 2]
-    elif kind == "gate_up":
-        widths = [columns // 2] * 2
-    elif kind in ("kernel", "recurrent_kernel"):  # the gates of a GRU
-        widths = [columns // 3] * 3
-    else:
-        widths = [columns]
-    if sum(widths) != columns or min(widths) < 1:
-        raise ValueError(f"wanted {name} to hold parts as wide as {widths}, {shape=}")
-    return widths

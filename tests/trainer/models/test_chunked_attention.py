@@ -14,12 +14,13 @@ from trainer.functional import weight_places
 from trainer.gradients import LocalSums, Seeds
 from trainer.layout import Layout
 from trainer.losses import LossConfig
+from trainer.models.decoder import DecoderConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
 
 pytestmark = pytest.mark.slow
 
 LENGTH, VOCAB = 21, 16
-PLAIN = ModelConfig(
+PLAIN = DecoderConfig(
     num_layers=2, d_model=32, num_heads=4, num_kv_heads=2, ffn_dim=48, attention="full"
 )
 

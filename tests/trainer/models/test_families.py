@@ -10,18 +10,20 @@ from trainer.functional import weight_places
 from trainer.gradients import LocalSums, Seeds
 from trainer.layout import Layout
 from trainer.losses import LossConfig, training_loss
+from trainer.models.decoder import DecoderConfig
 from trainer.models.language_model import LanguageModel
-from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.models.model import PrecisionConfig, build_model, with_family
+from trainer.models.recurrent import RecurrentConfig
 
 VOCAB, LENGTH = 48, 16
 CONFIGS = {
-    "decoder": ModelConfig(num_layers=2, d_model=32, num_heads=4, num_kv_heads=2),
-    "decoder, untied": ModelConfig(
+    "decoder": DecoderConfig(num_layers=2, d_model=32, num_heads=4, num_kv_heads=2),
+    "decoder, untied": DecoderConfig(
         num_layers=1, d_model=16, num_heads=2, tie_embeddings=False
     ),
-    "recurrent": ModelConfig("recurrent", num_layers=2, d_model=24),
-    "recurrent, untied": ModelConfig(
-        "recurrent", num_layers=1, d_model=16, tie_embeddings=False
+    "recurrent": RecurrentConfig(num_layers=2, d_model=24),
+    "recurrent, untied": RecurrentConfig(
+        num_layers=1, d_model=16, tie_embeddings=False
     ),
 }
 each_family = pytest.mark.parametrize("name", CONFIGS)
@@ -207,7 +209,9 @@ def test_weights_depend_on_the_seed_and_the_name_alone(name: str) -> None:
 def test_a_rows_dropout_depends_on_its_number_and_not_on_its_neighbours(
     family: str,
 ) -> None:
-    config = ModelConfig(family, num_layers=2, d_model=16, num_heads=2, dropout=0.3)
+    config = with_family(
+        DecoderConfig(num_layers=2, d_model=16, num_heads=2, dropout=0.3), family
+    )
     model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
     ids = tokens(4)
     positions = tf.zeros_like(ids) + tf.range(LENGTH)
