@@ -101,6 +101,52 @@ def test_pipelines_meet_tensorflow_only_where_a_model_is_run_and_inside_function
     assert not broken
 
 
+def comparisons(path):
+    return (node for node in ast.walk(tree(path)) if isinstance(node, ast.Compare))
+
+
+def test_only_the_models_compare_families():
+    broken = [
+        f"{name(path)}:{node.lineno} {ast.unparse(node)}"
+        for path in SOURCES
+        if not name(path).startswith("trainer/models/")
+        for node in comparisons(path)
+        if any(
+            isinstance(x, ast.Attribute) and x.attr == "family" for x in ast.walk(node)
+        )
+    ]
+    assert not broken, "ask the model or its configuration"
+
+
+def spells_a_path(node):
+    """Whether an expression takes a path of attributes apart."""
+    cuts = ("split", "rsplit", "partition", "rpartition", "startswith", "endswith")
+    return any(
+        (isinstance(x, ast.Attribute) and x.attr == "path")
+        or (
+            isinstance(x, ast.Call)
+            and isinstance(x.func, ast.Attribute)
+            and x.func.attr in cuts
+            and any(isinstance(a, ast.Constant) and a.value == "/" for a in x.args)
+        )
+        for x in ast.walk(node)
+    )
+
+
+def test_no_decision_hangs_on_the_spelling_of_a_weights_path():
+    broken = [
+        f"{name(path)}:{node.lineno} {ast.unparse(node)}"
+        for path in python_files("trainer")
+        for node in comparisons(path)
+        if spells_a_path(node)
+        and any(
+            isinstance(x, ast.Constant) and isinstance(x.value, str) and x.value != "/"
+            for x in ast.walk(node)
+        )
+    ]
+    assert not broken, "a weight says what it is for: trainer/models/weights.py"
+
+
 def test_imports_are_absolute_and_never_of_everything():
     broken = [
         f"{name(path)}:{node.lineno}"
