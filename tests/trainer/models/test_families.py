@@ -21,6 +21,9 @@ CONFIGS = {
     "decoder, untied": DecoderConfig(
         num_layers=1, d_model=16, num_heads=2, tie_embeddings=False
     ),
+    "decoder, wide heads": DecoderConfig(
+        num_layers=1, d_model=16, num_heads=4, num_kv_heads=2, head_dim=6
+    ),
     "recurrent": RecurrentConfig(num_layers=2, d_model=24),
     "recurrent, untied": RecurrentConfig(
         num_layers=1, d_model=16, tie_embeddings=False
