@@ -4,7 +4,7 @@
 import argparse
 
 from preprocessing.commands import CommandParser
-from preprocessing.documents import FORMATS, ReaderConfig
+from preprocessing.pieces import FORMATS, ReaderConfig
 from preprocessing.user_code import is_import_path, load
 
 

@@ -17,12 +17,12 @@ import numpy as np
 from pipelines.shuffle import Transport
 from preprocessing import packing, storage
 from preprocessing.commands import UsageError
-from preprocessing.documents import Piece, ReaderConfig, plan_pieces
 from preprocessing.manifest import config_hash
 from preprocessing.mixture import MixtureConfig
 from preprocessing.near_config import NearConfig
 from preprocessing.normalize import CleaningConfig
 from preprocessing.objectives import ObjectiveConfig, row_format
+from preprocessing.pieces import Piece, ReaderConfig, plan_pieces
 from preprocessing.records import RecordFormat
 from preprocessing.rules.named import RuleConfig
 from preprocessing.storage import InputFile

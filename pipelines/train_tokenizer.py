@@ -14,9 +14,9 @@ from pipelines.input_flags import add_input_flags, reader_config
 from pipelines.progress import Progress, amount, watch
 from preprocessing import storage, tokenizer
 from preprocessing.commands import CommandParser, UsageError, run
-from preprocessing.documents import Piece, ReaderConfig, plan_pieces
 from preprocessing.fingerprints import keys_of_offsets, order_hash
 from preprocessing.normalize import CleaningConfig, clean
+from preprocessing.pieces import Piece, ReaderConfig, plan_pieces
 from preprocessing.readers import read_piece
 from preprocessing.special_tokens import OBJECTIVE_TOKENS
 from preprocessing.text_sample import TextSample

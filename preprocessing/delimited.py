@@ -19,11 +19,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from preprocessing.columns import Columns, Gathered, only_troubles
 from preprocessing.compiled import compiled
 from preprocessing.decompression import DamagedInput
-from preprocessing.documents import Piece, ReaderConfig
+from preprocessing.documents import Documents, Gathered, no_documents
 from preprocessing.line_blocks import read_chunks
+from preprocessing.pieces import Piece, ReaderConfig
 
 # The longest quoted beginning of a field, and what follows it.
 _PARTS = re.compile(rb'"((?:[^"]++|"")*+)"?(.*)', re.DOTALL)
@@ -91,19 +91,20 @@ class _Records:
 
 def read_delimited(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
-) -> Iterator[Columns]:
+) -> Iterator[Documents]:
     """Yields a CSV or TSV file's documents; an offset is the record's number.
 
     The header's record is not counted. A record with more or fewer fields than the
     header is a reject, and an empty id is none.
     """
-    rows = _Rows(reader)
+    rows = _Rows(piece, reader)
     chunks = read_chunks(file, piece)
     try:
         for records in _records(chunks, _DELIMITERS[piece.format], reader):
             yield rows.documents(records)
     except DamagedInput as damage:
-        yield only_troubles([(rows.number, damage.reason, damage.detail)])
+        trouble = (rows.number, damage.reason, damage.detail)
+        yield no_documents(piece, reader, [trouble])
 
 
 def _records(
@@ -153,16 +154,16 @@ def _scanned(data: bytes, state: int, delimiter: int) -> tuple[_Records, int]:
 class _Rows:
     """Turns records into documents by the columns that the first one names."""
 
-    def __init__(self, reader: ReaderConfig) -> None:
+    def __init__(self, piece: Piece, reader: ReaderConfig) -> None:
         self.number = 0
-        self._reader = reader
+        self._piece, self._reader = piece, reader
         self._width = 0
         self._texts: list[int | None] = []
         self._names: list[int | None] = []
 
-    def documents(self, records: _Records) -> Columns:
+    def documents(self, records: _Records) -> Documents:
         """Returns a block's documents and rejects."""
-        gathered = Gathered()
+        gathered = Gathered(self._piece, self._reader)
         if records.oversized or records.unclosed:
             if records.unclosed:
                 gathered.reject(self.number, "malformed_csv", "a quote is never closed")

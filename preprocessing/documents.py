@@ -1,124 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents, and the pieces of files they are read from.
+"""Documents between a file's bytes and ids: the one table that all stages share.
 
-A document's key comes from its file's path relative to the glob's fixed prefix and
-its id, or, where it has none, its offset. The offset is in bytes of the uncompressed
-file, and for tables (Parquet, Arrow, CSV) and users' readers the number of the row. A
-piece is what one worker reads at a time; however a file is cut into pieces, its
-documents, keys and offsets are the same.
+Readers fill it, cleaning and rules transform it, encoding takes it. A document's key
+comes from its file's path relative to the glob's fixed prefix and its id, or, where it
+has none, its offset. The offset is in bytes of the uncompressed file, and for tables
+(Parquet, Arrow, CSV) and users' readers the number of the row.
 """
 
-import itertools
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from preprocessing import storage
-from preprocessing.commands import UsageError, suggest
-from preprocessing.decompression import compression_of
 from preprocessing.fingerprints import KEY_BYTES, keys_of_ids, keys_of_offsets
-from preprocessing.user_code import is_import_path
+from preprocessing.pieces import Piece, ReaderConfig
 
-FORMATS = (
-    *("auto", "text", "lines", "paragraphs", "jsonl", "parquet"),
-    *("arrow", "csv", "tsv", "warc", "wet"),
-)
-TO_THE_END = -1
-_PIECE_BYTES = 64 << 20
-_FORMAT_OF_EXTENSION = {
-    ".jsonl": "jsonl",
-    ".json": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".warc": "warc",
-    ".wet": "wet",
-}
-# Compressed inside, by column; a compression around them would keep them from seeking.
-_COLUMNAR = ("parquet", "arrow")
-_CUT_ANYWHERE = ("lines", "paragraphs", "jsonl")
-
-
-@dataclass(frozen=True)
-class ReaderConfig:
-    """How files become documents.
-
-    Attributes:
-        format: one of `FORMATS`; "auto" decides by each file's extension; or a user's
-            function as `my_package.module:function` (`preprocessing.user_readers`).
-        text_field: the field or column that holds the text.
-        id_field: the field or column that holds the id, where there is one.
-        url_field: the one that holds the address a document is from, where there is
-            one, as a string; whatever else it holds counts as none.
-        target_field: the one that holds a pair's second text; a document without it is
-            a reject. None where documents are no pairs.
-        max_document_bytes: a larger document is a reject (`too_large`). In JSONL, CSV
-            and web archives the whole line or record counts.
-    """
-
-    format: str = "auto"
-    text_field: str = "text"
-    id_field: str = "id"
-    url_field: str = "url"
-    target_field: str | None = None
-    max_document_bytes: int = 64 << 20
-
-    def __post_init__(self) -> None:
-        if self.format not in FORMATS and not is_import_path(self.format):
-            raise UsageError(
-                f"wanted --format {', '.join(FORMATS)}, or a function of yours as "
-                f"my_package.module:function, found {self.format}."
-                f"{suggest(self.format, FORMATS)} Name one"
-            )
-        if not self.text_field or self.text_field == self.id_field:
-            raise UsageError(
-                f"wanted a --text_field other than --id_field, found "
-                f"'{self.text_field}' and '{self.id_field}'. Name the text's field"
-            )
-        if self.target_field in ("", self.text_field, self.id_field):
-            raise UsageError(
-                "wanted a --target_field other than --text_field and --id_field, found "
-                f"'{self.target_field}'. Name the field of the pair's second text"
-            )
-        if self.max_document_bytes < 1:
-            raise UsageError(
-                "wanted --max_document_bytes of 1 or more, found "
-                f"{self.max_document_bytes}. Leave it out for 64 MiB"
-            )
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What one worker reads at a time.
-
-    Attributes:
-        index: its place among all pieces.
-        path: the file.
-        relative: the file's path relative to the glob's fixed prefix.
-        start: bytes of a plain file, else 0; of Parquet, the first row group.
-        end: where it ends, exclusive, likewise; `TO_THE_END` for whole files. A
-            document belongs to the piece in which it starts.
-        size: bytes of the stored file that the piece stands for.
-        format: one of `FORMATS` but "auto", or a user's function.
-        compression: "none", "gzip" or "zstd".
-    """
-
-    index: int
-    path: str
-    relative: str
-    start: int
-    end: int
-    size: int
-    format: str
-    compression: str
+Trouble = tuple[int, str, str]  # a reject's offset, reason and detail
 
 
 @dataclass(frozen=True)
@@ -153,30 +52,95 @@ class Reject:
 
 
 @dataclass(frozen=True)
-class DocumentBatch:
-    """Some documents of one file, in file order.
+class Documents:
+    """Some documents of one file, in file order, and what was met instead of some.
 
     Attributes:
         relative: the file's path relative to the glob's fixed prefix.
         texts: valid UTF-8, no nulls, [n].
         keys: uint8 [n, 16].
         offsets: int64 [n].
-        rejects: documents that could not be read.
-        bytes_read: bytes of the stored file since the piece's last batch; over a
-            piece they add up to its size.
         urls: the addresses documents are from, [n] with nulls; None where none has one.
         targets: the second texts of pairs, valid UTF-8, no nulls, [n]; None where the
             reader has no `target_field`.
+        rejects: documents that could not be read.
+        bytes_read: bytes of the stored file since the documents before; over a piece
+            they add up to its size.
+        file: the file's number in a job's plan.
     """
 
     relative: str
     texts: pa.LargeStringArray
     keys: np.ndarray
     offsets: np.ndarray
-    rejects: list[Reject]
-    bytes_read: int
     urls: pa.LargeStringArray | None = None
     targets: pa.LargeStringArray | None = None
+    rejects: Sequence[Reject] = ()
+    bytes_read: int = 0
+    file: int = 0
+
+    def where(self, keep: np.ndarray) -> "Documents":
+        """Returns the documents chosen by a mask, bool [n]."""
+        if keep.all():
+            return self
+        mask = pa.array(keep)
+        return replace(
+            self,
+            texts=self.texts.filter(mask),
+            keys=self.keys[keep],
+            offsets=self.offsets[keep],
+            urls=self.urls if self.urls is None else self.urls.filter(mask),
+            targets=self.targets if self.targets is None else self.targets.filter(mask),
+        )
+
+
+def documents_of(
+    piece: Piece,
+    texts: pa.LargeStringArray,
+    offsets: np.ndarray,
+    ids: Sequence[str | None] | None = None,
+    urls: pa.LargeStringArray | None = None,
+    targets: pa.LargeStringArray | None = None,
+    troubles: Iterable[Trouble] = (),
+) -> Documents:
+    """Returns what a reader found in a piece.
+
+    Args:
+        piece: the piece.
+        texts: as in `Documents`, and so the columns below.
+        offsets: int64 [n].
+        ids: [n], None where a document has none; None where none has.
+        urls: [n].
+        targets: [n].
+        troubles: what was met instead of some.
+    """
+    return Documents(
+        relative=piece.relative,
+        texts=texts,
+        keys=keys_of(piece.relative, ids, offsets),
+        offsets=offsets,
+        urls=urls,
+        targets=targets,
+        rejects=rejects_of(piece, troubles),
+    )
+
+
+def no_documents(
+    piece: Piece, reader: ReaderConfig, troubles: Iterable[Trouble] = ()
+) -> Documents:
+    """Returns no documents of a piece, and what was met instead."""
+    none = pa.array([], pa.large_string())
+    targets = none if reader.target_field else None
+    offsets = np.zeros(0, np.int64)
+    return documents_of(piece, none, offsets, targets=targets, troubles=troubles)
+
+
+def rejects_of(piece: Piece, troubles: Iterable[Trouble]) -> list[Reject]:
+    """Returns troubles of a piece as rejects."""
+    return [
+        Reject(reason, piece.relative, offset, detail)
+        for offset, reason, detail in troubles
+    ]
 
 
 def keys_of(
@@ -192,73 +156,49 @@ def keys_of(
     return keys
 
 
-def format_of(path: str, reader: ReaderConfig) -> str:
-    """Returns the format a file is read as."""
-    if reader.format != "auto":
-        return reader.format
-    name = path.removesuffix(".gz").removesuffix(".zst").lower()
-    return _FORMAT_OF_EXTENSION.get(os.path.splitext(name)[1], "text")
+class Gathered:
+    """Documents of a piece that are found one by one, until they are given on."""
+
+    def __init__(self, piece: Piece, reader: ReaderConfig) -> None:
+        self.size = 0
+        self._piece, self._reader = piece, reader
+        self._rows: list[tuple[str, str | None, int, str | None, str | None]] = []
+        self._troubles: list[Trouble] = []
+
+    def add(
+        self,
+        text: str,
+        name: str | None,
+        offset: int,
+        url: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        """Adds a document; its strings are valid Unicode."""
+        self._rows.append((text, name, offset, url, target))
+        self.size += len(text) + len(target or "")
+
+    def reject(self, offset: int, reason: str, detail: str) -> None:
+        """Adds a reject."""
+        self._troubles.append((offset, reason, detail))
+
+    def drain(self) -> Documents:
+        """Returns what was added since the last call."""
+        rows, troubles = self._rows, self._troubles
+        self._rows, self._troubles, self.size = [], [], 0
+        if not rows:
+            return no_documents(self._piece, self._reader, troubles)
+        texts, ids, offsets, urls, targets = zip(*rows, strict=True)
+        return documents_of(
+            self._piece,
+            pa.array(texts, pa.large_string()),
+            np.array(offsets, np.int64),
+            ids if any(name is not None for name in ids) else None,
+            _strings(urls),
+            _strings(targets),
+            troubles,
+        )
 
 
-def plan_pieces(
-    files: Sequence[storage.InputFile],
-    reader: ReaderConfig,
-    piece_bytes: int = _PIECE_BYTES,
-) -> list[Piece]:
-    """Cuts files into pieces of about `piece_bytes`, in the files' order.
-
-    Plain JSONL, lines and paragraphs are cut anywhere, Parquet at row groups, all else
-    is read whole.
-    """
-    pieces: list[Piece] = []
-    for file in files:
-        kind = format_of(file.path, reader)
-        compression = "none" if kind in _COLUMNAR else compression_of(file.path)
-        for start, end, size in _ranges(file, kind, compression, piece_bytes):
-            pieces.append(
-                Piece(
-                    index=len(pieces),
-                    path=file.path,
-                    relative=file.relative,
-                    start=start,
-                    end=end,
-                    size=size,
-                    format=kind,
-                    compression=compression,
-                )
-            )
-    return pieces
-
-
-def _ranges(
-    file: storage.InputFile, kind: str, compression: str, piece_bytes: int
-) -> list[tuple[int, int, int]]:
-    """Returns (start, end, stored bytes) of a file's pieces."""
-    whole = [(0, TO_THE_END, file.size)]
-    if file.size <= piece_bytes or compression != "none":
-        return whole
-    if kind == "parquet":
-        return _row_group_ranges(file, piece_bytes) or whole
-    if kind not in _CUT_ANYWHERE:
-        return whole
-    count = -(-file.size // piece_bytes)
-    cuts = [file.size * part // count for part in range(count + 1)]
-    return [(start, end, end - start) for start, end in itertools.pairwise(cuts)]
-
-
-def _row_group_ranges(
-    file: storage.InputFile, piece_bytes: int
-) -> list[tuple[int, int, int]]:
-    """Returns ranges of row groups; none for a file whose footer cannot be read."""
-    try:
-        with storage.open_input(file.path) as stream:
-            groups = pq.ParquetFile(stream).metadata.num_row_groups
-    except pa.ArrowInvalid:
-        return []  # read_piece meets the damage again and counts it
-    count = min(groups, -(-file.size // piece_bytes))
-    cuts = [groups * part // count for part in range(count + 1)] if count else []
-    sizes = [file.size * part // count for part in range(count + 1)] if count else []
-    return [
-        (cuts[part], cuts[part + 1], sizes[part + 1] - sizes[part])
-        for part in range(count)
-    ]
+def _strings(values: Sequence[Any]) -> pa.LargeStringArray | None:
+    present = any(value is not None for value in values)
+    return pa.array(values, pa.large_string()) if present else None

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from preprocessing import storage
 from preprocessing.commands import UsageError
 from preprocessing.decompression import DamagedInput, compression_of, decompress
-from preprocessing.documents import ReaderConfig, format_of
+from preprocessing.pieces import ReaderConfig, format_of
 
 
 def evaluation_texts(path: str) -> pa.LargeStringArray:

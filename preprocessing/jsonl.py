@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON lines to columns: Arrow for whole blocks, each bad line judged alone.
+"""JSON lines to documents: Arrow for whole blocks, each bad line judged alone.
 
 A block that Arrow refuses is halved until few lines are left, which are then read one
 by one, so a bad line costs its block little more than a second look. What becomes of a
@@ -8,8 +8,7 @@ parsers accept it they agree, and where one does it is kept.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -17,7 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from preprocessing.documents import ReaderConfig
+from preprocessing.documents import (
+    Documents,
+    Trouble,
+    documents_of,
+    no_documents,
+    rejects_of,
+)
+from preprocessing.line_blocks import Spans
+from preprocessing.pieces import Piece, ReaderConfig
 
 if TYPE_CHECKING:
     from preprocessing.long_json import LongStrings
@@ -38,20 +45,6 @@ def _integer(spelled: str) -> _Number:
     return _Number("0" if spelled == "-0" else spelled)  # as Arrow does
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """Consecutive documents: texts [n], their lines int64 [n], and what else they have.
-
-    ids, urls and targets are [n], or None where no document has one.
-    """
-
-    texts: pa.LargeStringArray
-    lines: np.ndarray
-    ids: Sequence[str | None] | None = None
-    urls: pa.LargeStringArray | None = None
-    targets: pa.LargeStringArray | None = None
-
-
 class JsonLines:
     """Parses blocks of JSON lines; a type named explicitly is never guessed.
 
@@ -60,8 +53,8 @@ class JsonLines:
     are tried, first the kind that fitted last.
     """
 
-    def __init__(self, reader: ReaderConfig) -> None:
-        self._reader = reader
+    def __init__(self, piece: Piece, reader: ReaderConfig) -> None:
+        self._piece, self._reader = piece, reader
         string = pa.large_string()
         texts = [name for name in (reader.text_field, reader.target_field) if name]
         self._texts = texts
@@ -71,62 +64,50 @@ class JsonLines:
             pa.schema(list({**strings, reader.id_field: kind}.items()))
             for kind in (string, pa.int64())
         ]
-        self._parsed: list[Parsed] = []
-        self._rejected: list[tuple[int, str, str]] = []
+        self._parts: list[Documents] = []
+        self._troubles: list[Trouble] = []
+        self._long: LongStrings | None = None  # of the one line that is parsed
 
-    def parse(
-        self, data: bytes | bytearray, starts: np.ndarray, ends: np.ndarray
-    ) -> tuple[Parsed, list[tuple[int, str, str]]]:
-        """Parses the lines data[starts:ends], none of them blank.
-
-        Returns:
-            The documents, and (line, reason, detail) of each rejected line.
-        """
-        if len(starts) == 1 and ends[0] - starts[0] > _HUGE_LINE:
-            line = np.frombuffer(data, np.uint8)[starts[0] : ends[0]]
-            found = self._parse_huge(line)
+    def parse(self, spans: Spans) -> Documents:
+        """Returns the documents of a block's lines, none of which is blank."""
+        if len(spans.starts) == 1 and spans.ends[0] - spans.starts[0] > _HUGE_LINE:
+            found = self._parse_huge(spans)
             if found is not None:
                 return found
-        self._parsed, self._rejected = [], []
-        self._data, self._buffer = data, pa.py_buffer(data)
-        self._starts, self._ends = starts, ends
-        self._wrapped = _wrapped(data, starts, ends)
-        if len(starts):
-            self._read(0, len(starts))
-        parsed, rejected = _joined(self._parsed), self._rejected
+        self._parts, self._troubles = [], list(spans.troubles)
+        self._data, self._buffer = spans.data, pa.py_buffer(spans.data)
+        self._starts, self._ends = spans.starts, spans.ends
+        self._offsets = spans.offset + spans.starts
+        self._wrapped = _wrapped(spans.data, spans.starts, spans.ends)
+        if len(spans.starts):
+            self._read(0, len(spans.starts))
+        parts = self._parts or [no_documents(self._piece, self._reader)]
+        troubles = self._troubles
         # Nothing is held on to: a line may have some hundred MB.
         self._data, self._buffer = b"", pa.py_buffer(b"")
-        self._parsed, self._rejected = [], []
-        return parsed, rejected
+        self._parts, self._troubles = [], []
+        return replace(_joined(parts), rejects=rejects_of(self._piece, troubles))
 
-    def _parse_huge(
-        self, line: np.ndarray
-    ) -> tuple[Parsed, list[tuple[int, str, str]]] | None:
+    def _parse_huge(self, spans: Spans) -> Documents | None:
         """Parses a line without its long strings; None where that does not tell all."""
         # Imported here: a compiler comes with it.
         from preprocessing.long_json import LongStrings
 
+        start, end = int(spans.starts[0]), int(spans.ends[0])
+        line = np.frombuffer(spans.data, np.uint8)[start:end]
         if not is_utf8(pa.py_buffer(line)):
             return None
         strings = LongStrings(line)
-        short = strings.line
-        if len(short) > _HUGE_LINE or not strings.valid():
+        if len(strings.line) > _HUGE_LINE or not strings.valid():
             return None
-        parsed, rejected = self.parse(short, np.array([0]), np.array([len(short)]))
-        if any(reason == "malformed_json" for _, reason, _ in rejected):
+        first, last = np.array([0]), np.array([len(strings.line)])
+        short = Spans(spans.offset + start, strings.line, first, last, spans.troubles)
+        self._long = strings
+        found = self.parse(short)
+        self._long = None
+        if any(reject.reason == "malformed_json" for reject in found.rejects):
             return None  # its detail names a place in the whole line
-        ids = parsed.ids
-        if ids is not None:
-            ids = _restored(pa.array(ids, pa.large_string()), strings).to_pylist()
-        urls, targets = parsed.urls, parsed.targets
-        parsed = replace(
-            parsed,
-            texts=_restored(parsed.texts, strings),
-            ids=ids,
-            urls=urls and _restored(urls, strings),
-            targets=targets and _restored(targets, strings),
-        )
-        return parsed, rejected
+        return found
 
     def _read(self, first: int, last: int) -> None:
         table = None
@@ -182,11 +163,11 @@ class JsonLines:
         )
         ids = None
         if names.null_count < len(names):
-            ids = pc.cast(names, pa.large_string()).to_pylist()
+            ids = pc.cast(names, pa.large_string())
         targets = None
         if reader.target_field:
             targets = _one_array(table.column(reader.target_field))
-        self._parsed.append(Parsed(texts, lines, ids, _addresses(urls), targets))
+        self._add(lines, texts, ids, urls, targets)
 
     def _judge(self, line: int) -> None:
         """Reads one line, or says what is wrong with it."""
@@ -234,46 +215,60 @@ class JsonLines:
             if not _is_text(url) or _has_lone_surrogate(url):
                 url = None
             columns = [pa.array([value], pa.large_string()) for value in (*texts, url)]
-            ids = None if name is None else [str(name)]
+            ids = None if name is None else pa.array([str(name)], pa.large_string())
             targets = columns[1] if len(texts) > 1 else None
-            lines, urls = np.array([line]), _addresses(columns[-1])
-            self._parsed.append(Parsed(columns[0], lines, ids, urls, targets))
+            self._add(np.array([line]), columns[0], ids, columns[-1], targets)
+
+    def _add(
+        self,
+        lines: np.ndarray,
+        texts: pa.Array,
+        ids: pa.Array | None,
+        urls: pa.Array,
+        targets: pa.Array | None,
+    ) -> None:
+        """Adds documents by their lines' numbers, int64 [n]."""
+        columns = [texts, ids, _addresses(urls), targets]
+        if self._long is not None:
+            columns = [_restored(column, self._long) for column in columns]
+        texts, ids, urls, targets = columns
+        names = None if ids is None else ids.to_pylist()
+        offsets = self._offsets[lines]
+        self._parts.append(
+            documents_of(self._piece, texts, offsets, names, urls, targets)
+        )
 
     def _missing(self, line: int, field: str) -> None:
         self._reject(line, "missing_field", f"no {field}")
 
     def _reject(self, line: int, reason: str, detail: str) -> None:
-        self._rejected.append((line, reason, detail))
+        self._troubles.append((int(self._offsets[line]), reason, detail))
 
 
-def _joined(parts: list[Parsed]) -> Parsed:
+def _joined(parts: list[Documents]) -> Documents:
     """Returns consecutive parts as one."""
     if len(parts) == 1:
         return parts[0]
-    if not parts:
-        return Parsed(pa.array([], pa.large_string()), np.zeros(0, np.int64))
-    ids: list[str | None] = []
-    for part in parts:
-        ids += part.ids if part.ids is not None else [None] * len(part.texts)
     urls = [
         pa.nulls(len(part.texts), pa.large_string()) if part.urls is None else part.urls
         for part in parts
     ]
     targets = [part.targets for part in parts if part.targets is not None]
-    return Parsed(
-        pa.concat_arrays([part.texts for part in parts]),
-        np.concatenate([part.lines for part in parts]),
-        ids,
-        _addresses(pa.concat_arrays(urls)),
-        pa.concat_arrays(targets) if targets else None,
+    return replace(
+        parts[0],
+        texts=pa.concat_arrays([part.texts for part in parts]),
+        keys=np.concatenate([part.keys for part in parts]),
+        offsets=np.concatenate([part.offsets for part in parts]),
+        urls=_addresses(pa.concat_arrays(urls)),
+        targets=pa.concat_arrays(targets) if targets else None,
     )
 
 
-def _restored(values: pa.Array, strings: "LongStrings") -> pa.Array:
+def _restored(values: pa.Array | None, strings: "LongStrings") -> pa.Array | None:
     """Returns one line's value, or none, with the long string that it stands for."""
     from preprocessing.utf8_space import array_of
 
-    if values.null_count == len(values):
+    if values is None or values.null_count == len(values):
         return values
     text = strings.behind(memoryview(values[0].as_buffer()))
     return values if text is None else array_of(text, np.array([0, len(text)]))

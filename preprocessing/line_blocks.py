@@ -20,7 +20,8 @@ from typing import BinaryIO
 import numpy as np
 
 from preprocessing.decompression import DamagedInput, decompress
-from preprocessing.documents import TO_THE_END, Piece
+from preprocessing.documents import Trouble
+from preprocessing.pieces import TO_THE_END, Piece
 
 # Larger blocks read no faster, and their arrays cost fresh pages from the system.
 BLOCK_BYTES = 4 << 20
@@ -33,8 +34,6 @@ _NEWLINE, _RETURN = 10, 13
 _LINE_END_BYTES = 2
 _BLANKS = b" \t\r\x0b\x0c"
 _IS_BLANK = np.isin(np.arange(256), np.frombuffer(_BLANKS, np.uint8))
-
-Trouble = tuple[int, str, str]
 
 
 @dataclass(frozen=True)

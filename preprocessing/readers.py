@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads one piece of a file as batches of documents, whatever its format."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
@@ -9,23 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from preprocessing import line_blocks, storage
-from preprocessing.columns import Columns, only_troubles
-from preprocessing.documents import (
-    DocumentBatch,
-    Piece,
-    ReaderConfig,
-    Reject,
-    keys_of,
-)
+from preprocessing.documents import Documents, documents_of, no_documents
 from preprocessing.jsonl import JsonLines, is_utf8
 from preprocessing.line_blocks import Spans
+from preprocessing.pieces import Piece, ReaderConfig
 from preprocessing.tables import read_arrow, read_parquet
 from preprocessing.user_code import is_import_path
 
-Read = Callable[[BinaryIO, Piece, ReaderConfig], Iterator[Columns]]
+Read = Callable[[BinaryIO, Piece, ReaderConfig], Iterator[Documents]]
 
 
-def read_piece(piece: Piece, reader: ReaderConfig) -> Iterator[DocumentBatch]:
+def read_piece(piece: Piece, reader: ReaderConfig) -> Iterator[Documents]:
     """Yields the piece's documents in batches of about 4 MB of input.
 
     What cannot be read becomes rejects; a batch may hold nothing else.
@@ -37,17 +32,18 @@ def read_piece(piece: Piece, reader: ReaderConfig) -> Iterator[DocumentBatch]:
     """
     read = 0
 
-    def batch(columns: Columns) -> DocumentBatch:
+    def counted(documents: Documents) -> Documents:
         nonlocal read
         before, read = read, max(read, min(piece.size, _position(file, piece)))
-        return _batch(piece, columns, read - before)
+        return dataclasses.replace(documents, bytes_read=read - before)
 
-    read_columns = _reader_of(piece.format)
+    read_documents = _reader_of(piece.format)
     with storage.open_input(piece.path) as file:
         # No loop, whose variable would hold on to texts while others work with them.
-        yield from map(batch, read_columns(file, piece, reader))
+        yield from map(counted, read_documents(file, piece, reader))
     if read < piece.size:
-        yield _batch(piece, only_troubles([]), piece.size - read)
+        rest = no_documents(piece, reader)
+        yield dataclasses.replace(rest, bytes_read=piece.size - read)
 
 
 def _position(file: BinaryIO, piece: Piece) -> int:
@@ -55,22 +51,6 @@ def _position(file: BinaryIO, piece: Piece) -> int:
     if piece.format in ("parquet", "arrow"):
         return 0  # they seek; all is counted when all has been read
     return max(0, min(file.tell() - piece.start, piece.size))
-
-
-def _batch(piece: Piece, columns: Columns, bytes_read: int) -> DocumentBatch:
-    return DocumentBatch(
-        relative=piece.relative,
-        texts=columns.texts,
-        keys=keys_of(piece.relative, columns.ids, columns.offsets),
-        offsets=columns.offsets,
-        rejects=[
-            Reject(reason, piece.relative, offset, detail)
-            for offset, reason, detail in columns.troubles
-        ],
-        bytes_read=bytes_read,
-        urls=columns.urls,
-        targets=columns.targets,
-    )
 
 
 def _reader_of(kind: str) -> Read:
@@ -90,27 +70,31 @@ def _reader_of(kind: str) -> Read:
     return _READERS[kind]
 
 
-def _read_text(file: BinaryIO, piece: Piece, reader: ReaderConfig) -> Iterator[Columns]:
+def _read_text(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig
+) -> Iterator[Documents]:
     """One document per file."""
-    yield _texts(line_blocks.whole_file(file, piece, reader.max_document_bytes))
+    limit = reader.max_document_bytes
+    yield _texts(piece, line_blocks.whole_file(file, piece, limit))
 
 
 def _read_lines(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
-) -> Iterator[Columns]:
+) -> Iterator[Documents]:
     """One document per line that is not blank."""
-    yield from map(_texts, line_blocks.lines(file, piece, reader.max_document_bytes))
+    spans = line_blocks.lines(file, piece, reader.max_document_bytes)
+    yield from map(functools.partial(_texts, piece), spans)
 
 
 def _read_paragraphs(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
-) -> Iterator[Columns]:
+) -> Iterator[Documents]:
     """One document per run of lines between blank ones."""
-    limit = reader.max_document_bytes
-    yield from map(_texts, line_blocks.paragraphs(file, piece, limit))
+    spans = line_blocks.paragraphs(file, piece, reader.max_document_bytes)
+    yield from map(functools.partial(_texts, piece), spans)
 
 
-def _texts(spans: Spans) -> Columns:
+def _texts(piece: Piece, spans: Spans) -> Documents:
     """Cuts the spans out of their block; those that are not UTF-8 are rejects."""
     troubles, keep = list(spans.troubles), np.arange(len(spans.starts))
     data = pa.py_buffer(spans.data)
@@ -130,42 +114,26 @@ def _texts(spans: Spans) -> Columns:
         # One document that fills the block, huge perhaps, stays where it is.
         edges = np.array([spans.starts[keep[0]], spans.ends[keep[0]]])
         texts = pa.LargeStringArray.from_buffers(1, pa.py_buffer(edges), data)
-        return Columns(texts, None, spans.offset + spans.starts[keep], troubles)
-    # Documents and the gaps between them in turn, over the block itself: the offsets
-    # need no copy of the text, and `take` copies only what is kept.
-    edges = np.empty(2 * len(spans.starts), np.int64)
-    edges[0::2], edges[1::2] = spans.starts, spans.ends
-    count = max(0, len(edges) - 1)
-    both = pa.Array.from_buffers(
-        pa.large_string(), count, [None, pa.py_buffer(edges), data]
-    )
-    texts = both.take(pa.array(2 * keep))
-    return Columns(texts, None, spans.offset + spans.starts[keep], troubles)
+    else:
+        # Documents and the gaps between them in turn, over the block itself: the
+        # offsets need no copy of the text, and `take` copies only what is kept.
+        edges = np.empty(2 * len(spans.starts), np.int64)
+        edges[0::2], edges[1::2] = spans.starts, spans.ends
+        count = max(0, len(edges) - 1)
+        both = pa.Array.from_buffers(
+            pa.large_string(), count, [None, pa.py_buffer(edges), data]
+        )
+        texts = both.take(pa.array(2 * keep))
+    offsets = spans.offset + spans.starts[keep]
+    return documents_of(piece, texts, offsets, troubles=troubles)
 
 
 def _read_jsonl(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
-) -> Iterator[Columns]:
+) -> Iterator[Documents]:
     """One document per line: an object with a text, and perhaps an id and the like."""
     spans = line_blocks.lines(file, piece, reader.max_document_bytes)
-    yield from map(functools.partial(_parsed, JsonLines(reader)), spans)
-
-
-def _parsed(parser: JsonLines, spans: Spans) -> Columns:
-    """Returns the documents of lines of JSON."""
-    parsed, rejected = parser.parse(spans.data, spans.starts, spans.ends)
-    at = spans.offset + spans.starts
-    troubles = spans.troubles + [
-        (int(at[line]), reason, detail) for line, reason, detail in rejected
-    ]
-    return Columns(
-        parsed.texts,
-        parsed.ids,
-        at[parsed.lines],
-        troubles,
-        parsed.urls,
-        parsed.targets,
-    )
+    yield from map(JsonLines(piece, reader).parse, spans)
 
 
 _READERS: dict[str, Read] = {

@@ -5,8 +5,8 @@ import io
 from typing import BinaryIO, cast
 
 from preprocessing.decompression import DamagedInput, decompress
-from preprocessing.documents import Piece
-from preprocessing.line_blocks import Trouble
+from preprocessing.documents import Trouble
+from preprocessing.pieces import Piece
 
 
 class Uncompressed(io.RawIOBase):

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from preprocessing import storage
-from preprocessing.columns import Columns, not_utf8, only_troubles, without_bad
-from preprocessing.documents import TO_THE_END, Piece, ReaderConfig
+from preprocessing.documents import Documents, documents_of, no_documents
+from preprocessing.pieces import TO_THE_END, Piece, ReaderConfig
 
 # The texts of one batch; rows are counted by their mean size.
 _BATCH_BYTES = 4 << 20
@@ -36,12 +36,12 @@ _HUGE_BYTES = 64 << 20
 _ARROW_FILE_MAGIC = b"ARROW1"
 
 # Documents and rejects, and the number of the row behind them.
-_Read = tuple[Columns, int]
+_Read = tuple[Documents, int]
 
 
 def read_parquet(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
-) -> Iterator[Columns]:
+) -> Iterator[Documents]:
     """Yields the rows of the piece's row groups; damage is a reject."""
     row = 0
     try:
@@ -59,7 +59,7 @@ def read_parquet(
                 row = held[0][1]
                 yield held.pop(0)[0]
     except (pa.ArrowInvalid, OSError) as error:
-        yield _damage(error, row)
+        yield _damage(error, row, piece, reader)
 
 
 def _ahead(batches: Iterator[_Read]) -> list[_Read]:
@@ -67,11 +67,11 @@ def _ahead(batches: Iterator[_Read]) -> list[_Read]:
     held: list[_Read] = []
     left = _HUGE_BYTES
     with contextlib.suppress(pa.ArrowInvalid, OSError):  # met again when reopened
-        for columns, row in batches:
-            left -= columns.texts.nbytes
+        for documents, row in batches:
+            left -= documents.texts.nbytes
             if left < 0:
                 break
-            held.append((columns, row))
+            held.append((documents, row))
     return held
 
 
@@ -102,7 +102,7 @@ def _read_behind(
     while skipped > 0:
         skipped -= next(batches).num_rows
     for batch in _gathered(batches) if one_by_one else batches:
-        held = [(_columns(batch, row, reader), row + batch.num_rows)]
+        held = [(_documents(batch, row, piece, reader), row + batch.num_rows)]
         row = held[0][1]
         del batch  # its texts go, however large, with what is made of them
         yield held.pop()
@@ -137,7 +137,9 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
-def read_arrow(file: BinaryIO, piece: Piece, reader: ReaderConfig) -> Iterator[Columns]:
+def read_arrow(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig
+) -> Iterator[Documents]:
     """Yields the rows of an Arrow file or stream, told apart by how it begins."""
     row = 0
     try:
@@ -146,10 +148,10 @@ def read_arrow(file: BinaryIO, piece: Piece, reader: ReaderConfig) -> Iterator[C
             rows = max(1, min(65_536, _BATCH_BYTES // size))
             for first in range(0, whole.num_rows, rows):
                 batch = whole.slice(first, rows)
-                yield _columns(batch, row, reader)
+                yield _documents(batch, row, piece, reader)
                 row += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
-        yield _damage(error, row)
+        yield _damage(error, row, piece, reader)
 
 
 def _record_batches(
@@ -173,11 +175,14 @@ def _record_batches(
         yield batches.get_batch(place)
 
 
-def _damage(error: Exception, row: int) -> Columns:
+def _damage(
+    error: Exception, row: int, piece: Piece, reader: ReaderConfig
+) -> Documents:
     """Returns the reject for a file that cannot be read on from a row."""
     if isinstance(error, OSError) and error.errno:
         raise error  # the disk or the network, not the file's contents
-    return only_troubles([(row, "damaged_input", " ".join(str(error).split()))])
+    trouble = (row, "damaged_input", " ".join(str(error).split()))
+    return no_documents(piece, reader, [trouble])
 
 
 def _wanted(reader: ReaderConfig) -> list[str]:
@@ -185,7 +190,9 @@ def _wanted(reader: ReaderConfig) -> list[str]:
     return [name for name in names if name]
 
 
-def _columns(batch: pa.RecordBatch, row: int, reader: ReaderConfig) -> Columns:
+def _documents(
+    batch: pa.RecordBatch, row: int, piece: Piece, reader: ReaderConfig
+) -> Documents:
     """Turns a record batch whose first row is `row` into documents and rejects."""
     offsets = np.arange(row, row + batch.num_rows)
     reasons = np.full(batch.num_rows, None, object)
@@ -208,13 +215,14 @@ def _columns(batch: pa.RecordBatch, row: int, reader: ReaderConfig) -> Columns:
             column if column is None else column.filter(mask)
             for column in (texts, names, urls, targets)
         )
-    return Columns(
+    return documents_of(
+        piece,
         texts,
-        None if names is None else names.to_pylist(),
         offsets[keep],
-        troubles,
-        None if urls is None else without_bad(urls),
+        None if names is None else names.to_pylist(),
+        None if urls is None else _without_bad(urls),
         targets,
+        troubles,
     )
 
 
@@ -227,7 +235,7 @@ def _text_column(
         reasons[:] = "wrong_type" if name in batch.schema.names else "missing_field"
         return pa.nulls(batch.num_rows, pa.large_string())
     sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
-    reasons[not_utf8(texts)] = "invalid_utf8"
+    reasons[_not_utf8(texts)] = "invalid_utf8"
     reasons[sizes > reader.max_document_bytes] = "too_large"
     reasons[texts.is_null().to_numpy(zero_copy_only=False)] = "missing_field"
     return texts
@@ -267,3 +275,35 @@ def _is_string(kind: pa.DataType) -> bool:
         or pa.types.is_large_string(kind)
         or pa.types.is_string_view(kind)
     )
+
+
+def _not_utf8(texts: pa.LargeStringArray) -> np.ndarray:
+    """Returns the places of texts that are not UTF-8, int64 [at most n]."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        values = texts.cast(pa.large_binary()).to_pylist()
+        return np.flatnonzero([not _decodes(value or b"") for value in values])
+    return np.zeros(0, np.int64)
+
+
+def _without_bad(texts: pa.LargeStringArray) -> pa.LargeStringArray | None:
+    """Returns the strings with null for those that are not UTF-8; None if all null.
+
+    For columns that a document can do without.
+    """
+    places = _not_utf8(texts)
+    if len(places):
+        bad = np.zeros(len(texts), bool)
+        bad[places] = True
+        null = pa.scalar(None, pa.large_string())
+        texts = pa.compute.if_else(pa.array(bad), null, texts)
+    return None if texts.null_count == len(texts) else texts
+
+
+def _decodes(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -14,9 +14,9 @@ ignored. A file named .gz or .zst arrives decompressed and cannot seek.
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from preprocessing.columns import Columns, Gathered
 from preprocessing.commands import WorkError
-from preprocessing.documents import Piece, ReaderConfig
+from preprocessing.documents import Documents, Gathered
+from preprocessing.pieces import Piece, ReaderConfig
 from preprocessing.streams import damage_of, uncompressed
 from preprocessing.user_code import load
 
@@ -25,13 +25,13 @@ _BATCH_CHARACTERS = 4 << 20
 
 def read_with_function(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
-) -> Iterator[Columns]:
+) -> Iterator[Documents]:
     """Yields what the function that `piece.format` names finds; an offset counts them.
 
     Raises:
         WorkError: the function raised; its name and the file's are in the message.
     """
-    gathered, number = Gathered(), 0
+    gathered, number = Gathered(piece, reader), 0
     stream = uncompressed(file, piece)
     found = _found(piece, stream)
     for number, record in enumerate(found):

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
-from preprocessing.columns import Columns, Gathered
-from preprocessing.documents import Piece, ReaderConfig
+from preprocessing.documents import Documents, Gathered
+from preprocessing.pieces import Piece, ReaderConfig
 from preprocessing.streams import damage_of, uncompressed
 from preprocessing.web_pages import UnreadablePage, page_text
 
@@ -26,9 +26,9 @@ _OK = 200
 
 def read_archive(
     file: BinaryIO, piece: Piece, reader: ReaderConfig
-) -> Iterator[Columns]:
+) -> Iterator[Documents]:
     """Yields the archive's documents; responses that are no pages are rejects."""
-    gathered, at = Gathered(), 0
+    gathered, at = Gathered(piece, reader), 0
     stream = uncompressed(file, piece)
     try:
         for record in ArchiveIterator(stream, parse_http=False):

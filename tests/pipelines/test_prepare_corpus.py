@@ -15,9 +15,9 @@ import pytest
 from pipelines import prepare_corpus, runners
 from preprocessing import storage
 from preprocessing.commands import WorkError
-from preprocessing.documents import ReaderConfig, plan_pieces
 from preprocessing.manifest import Split, read_manifest
 from preprocessing.normalize import CleaningConfig, clean, is_empty
+from preprocessing.pieces import ReaderConfig, plan_pieces
 from preprocessing.readers import read_piece
 from preprocessing.shards import Shards
 from preprocessing.tokenizer import Tokenizer

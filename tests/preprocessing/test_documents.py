@@ -7,14 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing.commands import UsageError
-from preprocessing.documents import (
-    TO_THE_END,
-    ReaderConfig,
-    format_of,
-    keys_of,
-    plan_pieces,
-)
+from preprocessing.documents import keys_of
 from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
+from preprocessing.pieces import TO_THE_END, ReaderConfig, format_of, plan_pieces
 from preprocessing.storage import InputFile
 
 

@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing import jsonl, long_json
-from preprocessing.documents import ReaderConfig
-from preprocessing.jsonl import JsonLines, Parsed
+from preprocessing.documents import Documents
+from preprocessing.fingerprints import keys_of_ids
+from preprocessing.jsonl import JsonLines
+from preprocessing.line_blocks import Spans
+from preprocessing.pieces import TO_THE_END, Piece, ReaderConfig
 
 ESCAPES = [r"\n", r"\t", r"\"", r"\\", r"\/", r"\b", r"\f", r"\r"]
 UNITS = [r"\u0041", r"\u00e9", r"\u4e2d", r"\uD83D\uDE00", r"\u0000", r"\uFFFF"]
@@ -39,17 +42,19 @@ LINE = st.lists(st.tuples(NAME, VALUE), min_size=1, max_size=5).map(
 )
 
 
-Found = tuple[Parsed, list[tuple[int, str, str]]]
+PIECE = Piece(0, "a.jsonl", "a.jsonl", 0, TO_THE_END, 0, "jsonl", "none")
 
 
-def plain(found: Found) -> list[object]:
-    documents, rejected = found
+def block_of(line: bytes) -> Spans:
+    return Spans(0, line, np.array([0]), np.array([len(line)]))
+
+
+def plain(found: Documents) -> list[object]:
     columns = [
         column if column is None else column.to_pylist()
-        for column in (documents.texts, documents.urls, documents.targets)
+        for column in (found.texts, found.urls, found.targets)
     ]
-    ids = None if documents.ids is None else list(documents.ids)
-    return [*columns, ids, documents.lines.tolist(), rejected]
+    return [*columns, found.keys.tolist(), found.offsets.tolist(), found.rejects]
 
 
 @settings(deadline=None, max_examples=400)
@@ -57,11 +62,12 @@ def plain(found: Found) -> list[object]:
 def test_a_line_is_the_same_whether_its_strings_are_cut_out_or_not(
     line: str, target: str | None, least: int
 ) -> None:
-    parser, data = JsonLines(ReaderConfig(target_field=target)), line.encode()
-    wanted = plain(parser.parse(data, np.array([0]), np.array([len(data)])))
+    parser = JsonLines(PIECE, ReaderConfig(target_field=target))
+    block = block_of(line.encode())
+    wanted = plain(parser.parse(block))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(long_json, "LONG_BYTES", least)
-        found = parser._parse_huge(np.frombuffer(data, np.uint8))
+        found = parser._parse_huge(block)
     if found is None:  # left to the usual way, and only where something is wrong
         assert wanted[-1] or not is_sound(line)
     else:
@@ -84,8 +90,7 @@ def test_a_string_of_many_megabytes_is_unescaped_as_python_does() -> None:
         fields = {"id": 7, "text": text, "other": text[:3_000_000]}
         data = json.dumps(fields, ensure_ascii=ascii_only).encode()
         assert len(data) > jsonl._HUGE_LINE
-        found, rejected = JsonLines(ReaderConfig()).parse(
-            data, np.array([0]), np.array([len(data)])
-        )
+        found = JsonLines(PIECE, ReaderConfig()).parse(block_of(data))
         assert found.texts.to_pylist() == [text]
-        assert (found.ids, rejected) == (["7"], [])
+        np.testing.assert_array_equal(found.keys, keys_of_ids("a.jsonl", ["7"]))
+        assert found.rejects == []

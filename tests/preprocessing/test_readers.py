@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing import jsonl, line_blocks, storage
-from preprocessing.documents import TO_THE_END, Piece, ReaderConfig, plan_pieces
 from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
+from preprocessing.pieces import TO_THE_END, Piece, ReaderConfig, plan_pieces
 from preprocessing.readers import read_piece
 
 LINE_FORMATS = ("lines", "paragraphs", "jsonl")
@@ -300,7 +300,7 @@ def test_parquet_columns_of_another_type_are_rejects(column, tmp_path):
 _READ_HUGE_LINE = """
 import resource, sys
 from tests.preprocessing.test_readers import read
-from preprocessing.documents import ReaderConfig
+from preprocessing.pieces import ReaderConfig
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 documents, rejects = read(sys.argv[1], ReaderConfig(max_document_bytes=1 << 20))
 assert [text for _, _, text in documents] == ["before", "after"], documents

@@ -13,8 +13,8 @@ from moto.server import ThreadedMotoServer
 
 from preprocessing import storage
 from preprocessing.commands import UsageError, WorkError
-from preprocessing.documents import ReaderConfig, plan_pieces
 from preprocessing.manifest import read_manifest, write_manifest
+from preprocessing.pieces import ReaderConfig, plan_pieces
 from preprocessing.readers import read_piece
 from preprocessing.shards import Shards
 from tests.preprocessing.test_readers import read

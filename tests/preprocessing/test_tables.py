@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing import jsonl, storage, tables
-from preprocessing.documents import ReaderConfig, plan_pieces
+from preprocessing.pieces import ReaderConfig, plan_pieces
 from preprocessing.readers import read_piece
 from tests.preprocessing.test_readers import read
 
@@ -192,6 +192,27 @@ def test_every_format_gives_urls_and_targets_beside_its_texts(kind, tmp_path):
     ]
     plain = columns(path, ReaderConfig(url_field="address"))
     assert {row[1:] for row in plain} == {(None, None)}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "arrow", "csv"])
+@pytest.mark.parametrize("text", ["a", None])
+def test_targets_that_are_asked_for_are_a_column_where_no_document_is_left(
+    kind, text, tmp_path
+):
+    path = tmp_path / f"a.{kind}"
+    if kind == "jsonl":
+        path.write_text(json.dumps({"text": text, "target": "b"}))
+    elif kind == "csv":
+        path.write_text("text,target\n" + ("a,b\n" if text else "a\n"))
+    else:
+        table = pa.table({"text": pa.array([text], pa.string()), "target": ["b"]})
+        pq.write_table(table, path) if kind == "parquet" else write_arrow(path, table)
+    for target in ("target", None):
+        reader = ReaderConfig(target_field=target)
+        pieces = plan_pieces(storage.expand([str(path)]), reader)
+        for batch in read_piece(pieces[0], reader):
+            assert (batch.targets is None) == (target is None)
+            assert target is None or len(batch.targets) == len(batch.texts)
 
 
 def test_a_field_may_be_the_id_and_the_url(tmp_path):

@@ -10,8 +10,8 @@ import pytest
 from pipelines.input_flags import add_input_flags, reader_config
 from preprocessing import storage, user_readers
 from preprocessing.commands import CommandParser, UsageError, WorkError
-from preprocessing.documents import ReaderConfig, plan_pieces
 from preprocessing.fingerprints import keys_of_ids
+from preprocessing.pieces import ReaderConfig, plan_pieces
 from preprocessing.readers import read_piece
 from preprocessing.user_code import load
 from tests.preprocessing.test_readers import read

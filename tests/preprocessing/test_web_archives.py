@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from preprocessing import storage, web_pages
-from preprocessing.documents import ReaderConfig, plan_pieces
 from preprocessing.fingerprints import keys_of_ids
+from preprocessing.pieces import ReaderConfig, plan_pieces
 from preprocessing.readers import read_piece
 from preprocessing.web_pages import UnreadablePage, page_text
 from tests.preprocessing.test_readers import read
@@ -171,7 +171,7 @@ _READ_HUGE = """
 import resource, sys
 from tests.preprocessing.test_readers import read
 from preprocessing import web_archives
-from preprocessing.documents import ReaderConfig
+from preprocessing.pieces import ReaderConfig
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 documents, rejects = read(sys.argv[1], ReaderConfig(max_document_bytes=1 << 20))
 assert len(documents) == 2 and [why for _, why in rejects] == ["too_large"] * 2, rejects
