@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipelines.blobs import Arrays
-from pipelines.buckets import by_bucket, row_bytes
+from pipelines.buckets import by_bucket
+from pipelines.columns import BAND, row_bytes
 from pipelines.plan import Job
 from pipelines.shuffle import send
 
-# 14 rows of 53 bytes for a document whose own row has 292: so a part's documents are
+# 14 rows of 54 bytes for a document whose own row has 276: so a part's documents are
 # taken some thousands at a time.
 _CHUNK_BYTES = 16 << 20
 
@@ -39,7 +40,7 @@ def _chunks(job: Job, documents: Arrays) -> Iterator[Arrays]:
         for name, column in documents.items()
         if name not in ("hashes", "bands")
     }
-    step = max(1, _CHUNK_BYTES // (bands * (row_bytes(columns) + 18)))
+    step = max(1, _CHUNK_BYTES // (bands * (row_bytes(columns) + BAND.itemsize)))
     for start in range(0, len(documents["bands"]), step):
         chunk = slice(start, start + step)
         digests = documents["bands"][chunk].reshape(-1, 16)
@@ -48,5 +49,7 @@ def _chunks(job: Job, documents: Arrays) -> Iterator[Arrays]:
             for name, column in columns.items()
         }
         rows["hashes"] = digests
-        rows["band"] = np.tile(np.arange(bands, dtype=np.uint16), len(digests) // bands)
+        rows["band"] = np.tile(
+            np.arange(bands, dtype=BAND["band"]), len(digests) // bands
+        )
         yield rows

@@ -4,6 +4,7 @@
 import numpy as np
 
 from pipelines.blobs import Arrays, take, to_bytes
+from pipelines.columns import row_bytes
 from pipelines.plan import Job
 from pipelines.shuffle import runs
 
@@ -25,11 +26,3 @@ def by_key(rows: Arrays, keys: np.ndarray) -> list[tuple[int, bytes]]:
         (key, to_bytes({name: column[at] for name, column in rows.items()}))
         for key, at in runs(keys[order], sizes)
     ]
-
-
-def row_bytes(rows: Arrays) -> int:
-    """Returns the bytes of one row; every column is one value or vector a row."""
-    return sum(
-        column.itemsize * int(np.prod(column.shape[1:], dtype=np.int64))
-        for column in rows.values()
-    )

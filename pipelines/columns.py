@@ -60,14 +60,19 @@ def fingerprint_columns(config: PrepareConfig) -> np.dtype:
     """Returns the columns of a job's fingerprints."""
     columns = list(FINGERPRINT.descr)
     if "near" in config.deduplicate:
-        columns.append(("bands", np.uint8, config.near.bands * KEY_BYTES))
+        columns.append(("bands", "|u1", (config.near.bands * KEY_BYTES,)))
         columns += SHINGLES.descr if config.near.jaccard else []
     return np.dtype(columns)
 
 
+def names(columns: np.dtype) -> tuple[str, ...]:
+    """Returns the columns' names, in order."""
+    return columns.names or ()
+
+
 def empty(columns: np.dtype) -> Arrays:
     """Returns no rows."""
-    return {name: np.zeros(0, columns[name]) for name in columns.names}
+    return {name: np.zeros(0, columns[name]) for name in names(columns)}
 
 
 def rows_of(columns: np.dtype, arrays: Arrays) -> Arrays:
@@ -77,11 +82,11 @@ def rows_of(columns: np.dtype, arrays: Arrays) -> Arrays:
         ValueError: a column lacks, or has another type: what a stage sends would not
             be what the next one reads.
     """
-    for name in columns.names:
+    for name in names(columns):
         found = np.dtype((arrays[name].dtype, arrays[name].shape[1:]))
         if found != columns[name]:
             raise ValueError(f"wanted {name} as {columns[name]}, found {found}")
-    return {name: arrays[name] for name in columns.names}
+    return {name: arrays[name] for name in names(columns)}
 
 
 def row_bytes(rows: Arrays) -> int:

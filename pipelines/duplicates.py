@@ -18,6 +18,7 @@ import numpy as np
 from pipelines.bands import send_bands
 from pipelines.blobs import Arrays, concatenated, from_bytes, to_bytes
 from pipelines.buckets import by_bucket, by_key
+from pipelines.columns import CANDIDATE, LOSER, empty, rows_of
 from pipelines.judging import Verdict, judge, words
 from pipelines.plan import Job
 from pipelines.rejects import DUPLICATE, REPEATED, RejectFile
@@ -118,7 +119,7 @@ def force_validation(job: Job, keys: np.ndarray, documents: int) -> Elements:
 def candidates_of(values: list[bytes]) -> tuple[np.ndarray, int]:
     """Returns `Judged.candidates` of all buckets: keys [n, 16]; how many documents."""
     if not values:
-        return np.zeros((0, 16), np.uint8), 0
+        return empty(CANDIDATE)["keys"], 0
     rows = concatenated([from_bytes(value) for value in values])
     return rows["keys"], int(rows["documents"].sum())
 
@@ -138,15 +139,15 @@ def send_losers(job: Job, name: str, rows: Arrays) -> Elements:
     """Returns the elements that carry rows' keys and offsets to their shards."""
     if not len(rows["keys"]):
         return []
-    losers = {"keys": rows["keys"], "offsets": rows["offsets"]}
-    blobs = by_key(losers, shards_of(job, rows["keys"]))
+    blobs = by_key(rows_of(LOSER, rows), shards_of(job, rows["keys"]))
     return send(job.transport, job.work, name, blobs)
 
 
 def _candidate(job: Job, kept: Arrays) -> bytes:
     best = _best(kept["keys"], split_hash(job.config.seed, kept["keys"]))
     count = np.array([len(kept["keys"])], np.int64)
-    return to_bytes({"keys": kept["keys"][best], "documents": count})
+    rows = {"keys": kept["keys"][best], "documents": count}
+    return to_bytes(rows_of(CANDIDATE, rows))
 
 
 def _best(keys: np.ndarray, hashes: np.ndarray) -> np.ndarray:

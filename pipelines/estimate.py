@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines import prepare_flags, workspace
-from pipelines.curate_task import curated
+from pipelines.document_walk import encoded
 from pipelines.pack_shard import pack_blocks
 from pipelines.plan import Job, Plan, Task, count_shards
 from pipelines.prepare_input import asked_for
 from pipelines.progress import amount
 from pipelines.rejects import RejectBooks
 from pipelines.runners import available_workers, parse_with_beam_flags
-from pipelines.tokenize_task import Work, encoded
+from pipelines.task_work import TaskWork
 
 SAMPLE_SHARE = 1 / 1000
 _LEAST_BYTES = 4 << 20
@@ -75,12 +75,11 @@ def _sample(job: Job, plan: Plan) -> _Sample:
 
 def _read(job: Job, task: Task, most: int, sample: _Sample) -> None:
     """Adds batches of a task to the sample until `most` bytes of it are read."""
-    work = Work(job, task, RejectBooks(), None)
+    work = TaskWork(job, task, RejectBooks())
     done = 0
-    for documents, size in curated(job, task, work.rejects, work.clock, work.books):
-        chunk = encoded(work, documents)
-        done += size
-        sample.input_bytes += size
+    for chunk in encoded(work, None):
+        done += chunk.bytes_read
+        sample.input_bytes += chunk.bytes_read
         if len(chunk.examples["lengths"]):
             blocks = pack_blocks(job, chunk.examples, 0, 0)
             sample.rows += sum(block.rows for block in blocks)

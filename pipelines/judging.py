@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines import plan
 from pipelines.blobs import Arrays, drained, from_bytes, take
-from pipelines.buckets import row_bytes
+from pipelines.columns import row_bytes
 from pipelines.gather import Within, count_parts, gather
 from pipelines.plan import Job
 from pipelines.shuffle import receive

@@ -22,6 +22,7 @@ import numpy as np
 
 from pipelines.blobs import Arrays, from_bytes, take
 from pipelines.buckets import by_bucket, by_key
+from pipelines.columns import END, SHINGLES, names
 from pipelines.duplicates import (
     REJECTS_AT_ONCE,
     Elements,
@@ -32,7 +33,7 @@ from pipelines.duplicates import (
 from pipelines.judging import Verdict, judge, words
 from pipelines.plan import Job
 from pipelines.rejects import NEAR_DUPLICATE, RejectFile
-from pipelines.shingle_files import COLUMNS, similarities
+from pipelines.shingle_files import similarities
 from pipelines.shuffle import receive, send
 from pipelines.steps import write_record
 from preprocessing.documents import Reject
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from preprocessing.clusters import Members
 
 MET, PAIRED = "near_bands", "near_pairs"  # records of the first two steps' buckets
-_ENDS = ("keys", "sizes", "offsets", "files")
+_PLACE, _SHINGLES = names(END), names(SHINGLES)
 
 
 def pair_with_best(job: Job, bucket: int, values: list[bytes]) -> Elements:
@@ -60,7 +61,7 @@ def pair_with_best(job: Job, bucket: int, values: list[bytes]) -> Elements:
 
 def _pairs(verdict: Verdict) -> Arrays:
     """Returns a row for each loser and its owner, known by a hash of both keys."""
-    ends = [name for name in verdict.lost if name in _ENDS or name in COLUMNS]
+    ends = [name for name in verdict.lost if name in (*_PLACE, *_SHINGLES)]
     rows = {name: verdict.lost[name] for name in (*ends, "band")}
     rows |= {f"owner_{name}": verdict.owners[name] for name in ends}
     halves = zip(words(rows["keys"]), words(rows["owner_keys"]), strict=True)
@@ -84,7 +85,7 @@ def distinct_pairs(job: Job, bucket: int, values: list[bytes]) -> Elements:
             edges = {
                 name: column
                 for name, column in rows.items()
-                if name.removeprefix("owner_") in _ENDS
+                if name.removeprefix("owner_") in _PLACE
             }
             name = f"shuffle/pairs-{bucket:05d}-{number:05d}"
             blobs = by_key(edges, np.zeros(len(rows["keys"]), np.int64))
@@ -96,7 +97,7 @@ def distinct_pairs(job: Job, bucket: int, values: list[bytes]) -> Elements:
 def _similar(job: Job, rows: Arrays) -> Arrays:
     """Returns the pairs of at least the wanted similarity, by owner."""
     rows = take(rows, np.lexsort(words(rows["owner_keys"])))
-    others = {name: rows[f"owner_{name}"] for name in COLUMNS}
+    others = {name: rows[f"owner_{name}"] for name in _SHINGLES}
     found = similarities(job, rows, others)
     return take(rows, np.flatnonzero(found >= job.config.near.jaccard))
 
@@ -156,12 +157,8 @@ def _find(members: "Members", keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def _places(job: Job, members: "Members", pairs: list[bytes]) -> Arrays:
     """Returns where each member lies: `files`, `offsets` and `sizes`, [m]."""
-    count = len(members.keys)
-    places: Arrays = {
-        "files": np.zeros(count, np.int32),
-        "offsets": np.zeros(count, np.int64),
-        "sizes": np.zeros(count, np.int64),
-    }
+    count, wanted = len(members.keys), ("files", "offsets", "sizes")
+    places: Arrays = {name: np.zeros(count, END[name]) for name in wanted}
     for value in pairs:
         edges = from_bytes(receive(job.work, [value])[0])
         for end in ("", "owner_"):

@@ -22,6 +22,7 @@ import numpy as np
 
 from pipelines.blobs import Arrays, drained, take, write_blob
 from pipelines.checksums import FileSum
+from pipelines.columns import SEGMENT, empty, rows_of
 from pipelines.plan import PLANNERS, WORK_NAME, Job
 from pipelines.shard_documents import VALIDATION, ShardDocuments, ShardInput
 from pipelines.source_groups import source_groups
@@ -142,7 +143,7 @@ def _frames(
                 encoded = layout.encode(block.features)
             with clock.part("write"):
                 yield encoded
-        table = drained(segments) if segments else _no_segments()
+        table = drained(segments) if segments else empty(SEGMENT)
         tally.add(job, part, table)
         with clock.part("write"):
             path = provenance_work_path(job, split, index, number)
@@ -242,20 +243,14 @@ class _Tally:
 
 
 def _segments(block: PackedRows, first_row: int) -> Arrays:
-    return {
+    rows = {
         "row": block.row + first_row,
         "segment": block.segment.astype(np.int32),
         "document": block.document,
         "start": block.start,
         "length": block.length,
     }
-
-
-def _no_segments() -> Arrays:
-    return {
-        name: np.zeros(0, np.int32 if name == "segment" else np.int64)
-        for name in ("row", "segment", "document", "start", "length")
-    }
+    return rows_of(SEGMENT, rows)
 
 
 def provenance_work_path(job: Job, split: str, index: int, part: int) -> str:

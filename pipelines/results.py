@@ -22,6 +22,7 @@ from pipelines import (
 from pipelines.checksums import FileSum
 from pipelines.plan import WORK_NAME, Job
 from pipelines.rejects import DUPLICATE, EXAMPLES, NEAR_DUPLICATE, NOT_DRAWN, REPEATED
+from pipelines.rule_files import contamination_index
 from pipelines.steps import Record, read_records
 from preprocessing.commands import UsageError, WorkError
 from preprocessing.manifest import Counts, Manifest, Shard, Source, Split
@@ -217,7 +218,7 @@ def _contamination(job: Job, tasks: list[Record]) -> list["decontamination.Task"
         return []
     documents = np.sum([record["contaminated"] for record in tasks], axis=0)
     runs = sorted({run for record in tasks for run in record["shared_runs"]})
-    index = tokenize_task.contamination_index(job)
+    index = contamination_index(job)
     return index.report(documents.astype(np.int64), np.array(runs, np.int64))
 
 

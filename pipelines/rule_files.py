@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files that rules read besides the input: address lists and evaluation files.
 
-The driver reads them once and puts what workers need into the work directory.
+The driver reads them once and puts what workers need into the work directory; each
+worker reads it there once.
 """
 
 import argparse
+import functools
 import hashlib
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
-from pipelines.plan import ListFile
+from pipelines.plan import Job, ListFile
 from preprocessing import storage
 from preprocessing.commands import UsageError
 from preprocessing.evaluation_texts import evaluation_texts
-from preprocessing.rules.addresses import read_list
+from preprocessing.rules.addresses import AddressLists, read_list
+
+if TYPE_CHECKING:
+    from preprocessing.decontamination import Index
 
 BLOCKED, ALLOWED = "block_addresses", "allow_addresses"
 CONTAMINATION = "decontamination.npz"
@@ -82,6 +87,33 @@ class RuleFiles:
             index = build_index(texts, Thresholds(ngram=self.ngram))
             contents[CONTAMINATION] = index.to_bytes()
         return contents
+
+
+def address_lists(job: Job) -> AddressLists:
+    """Returns the job's address lists, read once per process."""
+    block = job.path(BLOCKED) if job.config.block else None
+    allow = job.path(ALLOWED) if job.config.allow else None
+    return _address_lists(block, allow, job.config.hash)
+
+
+@functools.lru_cache(maxsize=1)
+def _address_lists(block: str | None, allow: str | None, config: str) -> AddressLists:
+    return AddressLists(
+        block=read_list([block]) if block else None,
+        allow=read_list([allow]) if allow else None,
+    )
+
+
+def contamination_index(job: Job) -> "Index":
+    """Returns the runs of the job's evaluation files, read once per process."""
+    return _contamination_index(job.path(CONTAMINATION), job.config.hash)
+
+
+@functools.lru_cache(maxsize=1)
+def _contamination_index(path: str, config: str) -> "Index":
+    from preprocessing.decontamination import Index
+
+    return Index.from_bytes(storage.read_bytes(path))
 
 
 def _contents(flag: str, paths: list[str]) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines import plan
 from pipelines.blobs import Arrays, from_bytes, take
+from pipelines.columns import document_columns, empty
 from pipelines.duplicates import validates
 from pipelines.gather import count_parts, gather
 from pipelines.plan import Job
@@ -130,14 +131,5 @@ def _names(rows: Arrays) -> np.ndarray:
 
 
 def _no_documents(job: Job) -> Arrays:
-    columns: Arrays = {
-        "keys": np.zeros((0, 16), np.uint8),
-        "offsets": np.zeros(0, np.int64),
-        "files": np.zeros(0, np.int32),
-        "text_bytes": np.zeros(0, np.int64),
-        "lengths": np.zeros(0, np.int64),
-        "ids": np.zeros(0, job.config.layout.token_dtype),
-    }
-    if job.config.objective.name != "causal":
-        columns |= {"start": np.zeros(0, np.int64), "prefix": np.zeros(0, np.int64)}
-    return columns
+    none = empty(document_columns(job.config))
+    return none | {"ids": np.zeros(0, job.config.layout.token_dtype)}

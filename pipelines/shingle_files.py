@@ -13,18 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.blobs import Arrays
+from pipelines.columns import SHINGLES, names
 from pipelines.plan import Job
 from preprocessing import storage
 from preprocessing.commands import WorkError
 
-# Columns of fingerprints: the file, its words that are the document's, their CRC32C.
-COLUMNS = (
-    "shingle_task",
-    "shingle_batch",
-    "shingle_start",
-    "shingle_count",
-    "shingle_checksum",
-)
+_NAMES = names(SHINGLES)
 
 
 def keep_shingles(
@@ -39,7 +33,7 @@ def keep_shingles(
         texts: [n].
 
     Returns:
-        `COLUMNS`, int64 [n] each, which travel with the documents' fingerprints.
+        `SHINGLES`, which travel with the documents' fingerprints.
     """
     # Imported here: a compiler comes with it.
     from preprocessing.minhash import shingle_hashes
@@ -59,13 +53,13 @@ def keep_shingles(
         counts,
         checksums,
     )
-    return dict(zip(COLUMNS, columns, strict=True))
+    return dict(zip(_NAMES, columns, strict=True))
 
 
 def similarities(job: Job, rows: Arrays, others: Arrays) -> np.ndarray:
     """Returns the exact Jaccard similarity of each row to its other, float64 [n].
 
-    Both hold `COLUMNS`. Two sets are held at a time; pairs that share their other
+    Both hold `SHINGLES`. Two sets are held at a time; pairs that share their other
     should lie together, since its set is read once for them. A read costs some 20
     microseconds on a disk; some 90 milliseconds in a bucket, where the check is dear.
 
@@ -75,7 +69,7 @@ def similarities(job: Job, rows: Arrays, others: Arrays) -> np.ndarray:
     from preprocessing.minhash import jaccard
 
     count = len(rows["shingle_task"])
-    places = np.stack([others[name] for name in COLUMNS], axis=1)
+    places = np.stack([others[name] for name in _NAMES], axis=1)
     changes = np.flatnonzero((places[1:] != places[:-1]).any(axis=1)) + 1
     found = np.zeros(count)
     for start, end in pairwise([0, *changes.tolist(), count]):
@@ -87,7 +81,7 @@ def similarities(job: Job, rows: Arrays, others: Arrays) -> np.ndarray:
 
 
 def _read(job: Job, rows: Arrays, at: int) -> np.ndarray:
-    task, batch, start, count, checksum = (int(rows[name][at]) for name in COLUMNS)
+    task, batch, start, count, checksum = (int(rows[name][at]) for name in _NAMES)
     path = _path(job, task, batch)
     try:
         words = storage.read_range(path, 8 * start, 8 * (start + count))

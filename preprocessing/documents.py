@@ -79,6 +79,17 @@ class Documents:
     bytes_read: int = 0
     file: int = 0
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """UTF-8 bytes of each text, int64 [n]."""
+        return _sizes_of(self.texts)
+
+    @property
+    def target_sizes(self) -> np.ndarray:
+        """UTF-8 bytes of each target, int64 [n]; 0 where there are no targets."""
+        none = self.targets is None
+        return np.zeros(len(self.keys), np.int64) if none else _sizes_of(self.targets)
+
     def where(self, keep: np.ndarray) -> "Documents":
         """Returns the documents chosen by a mask, bool [n]."""
         if keep.all():
@@ -154,6 +165,11 @@ def keys_of(
     keys[with_id] = keys_of_ids(relative, [name for name in ids if name is not None])
     keys[~with_id] = keys_of_offsets(relative, offsets[~with_id].tolist())
     return keys
+
+
+def _sizes_of(texts: pa.LargeStringArray) -> np.ndarray:
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)
+    return np.diff(offsets[texts.offset : texts.offset + len(texts) + 1])
 
 
 class Gathered:

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import line_duplicates, plan
-from pipelines.curate_task import Documents
-from pipelines.line_duplicates import LineLosers, drop_repeated_lines, find_lines
+from pipelines import line_duplicates, line_losers, plan
+from pipelines.line_duplicates import drop_repeated_lines, find_lines
+from pipelines.line_losers import LineLosers
 from pipelines.shuffle import blob_bytes, send
 from pipelines.steps import read_records
+from pipelines.task_work import TaskWork
+from preprocessing.documents import Documents
 from preprocessing.fingerprints import order_hash, seed_word
 from tests.pipelines.test_duplicates import grouped, job, spread
 
@@ -31,7 +33,7 @@ CORPUS = st.lists(
     max_size=3,
 )
 Batches = list[list[Documents]]  # by task
-Fake = Callable[..., Iterator[tuple[Documents, int]]]
+Fake = Callable[[TaskWork], Iterator[Documents]]
 
 
 def batches_of(corpus: list[list[list[list[str]]]]) -> Batches:
@@ -52,16 +54,14 @@ def batches_of(corpus: list[list[list[list[str]]]]) -> Batches:
                     texts=pa.array(texts, pa.large_string()),
                     keys=np.frombuffer(digests, np.uint8).reshape(-1, 16),
                     offsets=np.arange(len(documents)) * 10,
-                    urls=None,
-                    targets=None,
                 )
             )
     return made
 
 
 def curated(batches: Batches) -> Fake:
-    def give(job, task, rejects, clock, books) -> Iterator[tuple[Documents, int]]:
-        return ((documents, 0) for documents in batches[task.index])
+    def give(work: TaskWork) -> Iterator[Documents]:
+        return iter(batches[work.task.index])
 
     return give
 
@@ -120,7 +120,7 @@ def test_each_line_of_three_words_stays_once_where_the_seeds_order_puts_it(
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(plan, "BUCKET_PART_BYTES", limit)
-        patch.setattr(line_duplicates, "_SAMPLE", 1)
+        patch.setattr(line_losers, "_SAMPLE", 1)
         made = job(Path(directory), deduplicate=("lines",))
         left = without_repeats(made, batches)
         records = read_records(made, line_duplicates.JUDGED)
