@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -56,15 +57,16 @@ def objective_tokenizer(corpus: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of questions and answers, one of them too long for any row."""
+    """Questions and answers in two formats, one of them too long for any row."""
     directory = tmp_path_factory.mktemp("pairs")
     lines = [
         {"id": f"q{n}", "text": f"how many are {n} and {n} ?", "target": f"{2 * n} !"}
         for n in range(200)
     ]
     lines.append({"id": "long", "text": "why ?", "target": "so it is, " * 400})
-    text = "\n".join(json.dumps(line) for line in lines)
+    text = "\n".join(json.dumps(line) for line in lines[50:])
     (directory / "pairs.jsonl").write_text(text)
+    pq.write_table(pa.Table.from_pylist(lines[:50]), directory / "pairs.parquet")
     return directory
 
 
