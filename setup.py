@@ -32,6 +32,7 @@ setup(
         "cloudpathlib[s3,gs,azure]>=0.26",
         "numpy>=1.26",
         "packaging>=23",
+        "protobuf>=4.25,<7",
         "pyarrow>=17",
         "tokenizers>=0.23,<0.24",
         "gigatoken>=0.10,<0.11",

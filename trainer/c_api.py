@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from preprocessing.commands import WorkError
-from trainer import wire
+from preprocessing.protocol_buffers import read
+from trainer.tensorflow_messages import KernelList, MetaGraphDef, OpList, as_dict
 
 STRING = 7  # DT_STRING of types.proto
 _DTYPES: dict[int, Any] = {
@@ -124,12 +125,12 @@ class TensorFlowLibrary:
         """Tells whether an op can run on a CPU."""
         buffer = self.c.TF_GetRegisteredKernelsForOp(op.encode(), self._status)
         self.check(f"list the kernels of {op}")
-        kernels = wire.all_of(_take(buffer), 1)
-        return any(wire.last_bytes(k, 2) in (b"CPU", b"DEFAULT") for k in kernels)
+        kernels = read(KernelList, _take(buffer)).kernel
+        return any(kernel.device_type in ("CPU", "DEFAULT") for kernel in kernels)
 
     def _op_names(self) -> frozenset[str]:
-        ops = wire.all_of(_take(self.c.TF_GetAllOpList()), 1)
-        return frozenset(wire.last_bytes(op, 1).decode() for op in ops)
+        ops = read(OpList, _take(self.c.TF_GetAllOpList())).op
+        return frozenset(op.name for op in ops)
 
 
 class Session:
@@ -150,9 +151,10 @@ class Session:
             library._status,
         )
         library.check(f"load {directory}")
+        signatures = as_dict(read(MetaGraphDef, _take(meta_graph)).signature_def)
         self.signatures = {
             name: _Signature(signature)
-            for name, signature in wire.entries(_take(meta_graph), 5).items()
+            for name, signature in signatures.items()
             if not name.startswith("__")  # __saved_model_init_op
         }
 
@@ -248,17 +250,14 @@ class Session:
 class _Signature:
     """The tensor names behind a signature's inputs and outputs."""
 
-    def __init__(self, proto: bytes) -> None:
-        self.inputs = _tensor_names(proto, 1)
-        self.outputs = _tensor_names(proto, 2)
+    def __init__(self, proto: Any) -> None:
+        self.inputs = _tensor_names(proto.inputs)
+        self.outputs = _tensor_names(proto.outputs)
 
 
-def _tensor_names(signature: bytes, field: int) -> dict[str, str]:
+def _tensor_names(entries: Any) -> dict[str, str]:
     """Reads a map of TensorInfo: argument -> name of the graph's tensor."""
-    return {
-        name: wire.last_bytes(info, 1).decode()
-        for name, info in wire.entries(signature, field).items()
-    }
+    return {name: info.name for name, info in as_dict(entries).items()}
 
 
 def _take(buffer: Any) -> bytes:

@@ -25,8 +25,10 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing import storage
+from preprocessing.protocol_buffers import read
 from trainer.loop import Interval
 from trainer.run_directory import METRICS_NAME
+from trainer.tensorflow_messages import Event
 
 _EVENTS_PREFIX = "events.out.tfevents."
 
@@ -221,7 +223,7 @@ def truncate_events(directory: str, step: int) -> None:
         record
         for name in names
         for record in _whole_records(os.path.join(directory, name))
-        if tf.compat.v1.Event.FromString(record).step <= step
+        if read(Event, record).step <= step
     )
     temporary = os.path.join(directory, f".{kept}.tmp")
     with tf.io.TFRecordWriter(temporary) as writer:

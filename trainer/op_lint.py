@@ -3,14 +3,15 @@
 
 Allowed are the ops of TensorFlow's core with a kernel for CPUs, and the SentencePiece
 ops of tensorflow_text, unchanged since the 2.12.1 that TensorFlow Serving 2.14 to 2.19
-link. Field numbers are those of saved_model.proto, meta_graph.proto, graph.proto,
-function.proto and node_def.proto.
+link.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from trainer import wire
+from preprocessing.protocol_buffers import read
+from trainer.tensorflow_messages import SavedModel, as_dict
 
 TEXT_OPS = frozenset(
     {"SentencepieceOp", "SentencepieceTokenizeOp", "SentencepieceVocabSizeOp"}
@@ -43,16 +44,20 @@ class SavedGraph:
 
 
 def read_graph(saved_model: bytes) -> SavedGraph:
-    """Parses the bytes of `saved_model.pb`."""
-    graph = wire.last_bytes(wire.last_bytes(saved_model, 2), 2)
+    """Parses the bytes of `saved_model.pb`, which holds one graph.
+
+    Raises:
+        ValueError: they are no SavedModel.
+    """
+    graphs = [meta.graph_def for meta in read(SavedModel, saved_model).meta_graphs]
     functions: dict[str, tuple[Node, ...]] = {}
     compiled = set()
-    for function in wire.all_of(wire.last_bytes(graph, 2), 1):
-        name = wire.last_bytes(wire.last_bytes(function, 1), 1).decode()
-        functions[name] = tuple(_node(node) for node in wire.all_of(function, 3))
-        if _is_true(wire.entries(function, 5).get(_MUST_COMPILE, b"")):
+    for function in (each for graph in graphs for each in graph.library.function):
+        name = function.signature.name
+        functions[name] = tuple(_node(node) for node in function.node_def)
+        if _must_compile(as_dict(function.attr)):
             compiled.add(name)
-    nodes = tuple(_node(node) for node in wire.all_of(graph, 1))
+    nodes = tuple(_node(node) for graph in graphs for node in graph.node)
     return SavedGraph(nodes, functions, frozenset(compiled))
 
 
@@ -96,32 +101,14 @@ def reachable(graph: SavedGraph) -> frozenset[str]:
     return frozenset(seen)
 
 
-def _node(data: bytes) -> Node:
-    op = wire.last_bytes(data, 2).decode()
-    attributes = wire.entries(data, 5)
-    calls = {op}
+def _node(node: Any) -> Node:
+    attributes = as_dict(node.attr)
+    calls = {node.op}
     for value in attributes.values():
-        calls |= _function_names(value)
-    return Node(
-        op=op,
-        device=wire.last_bytes(data, 4).decode(),
-        must_compile=_is_true(attributes.get(_MUST_COMPILE, b"")),
-        calls=frozenset(calls),
-    )
+        named = [value.func] if value.HasField("func") else []
+        calls |= {function.name for function in (*named, *value.list.func)}
+    return Node(node.op, node.device, _must_compile(attributes), frozenset(calls))
 
 
-def _function_names(value: bytes) -> set[str]:
-    """Returns the functions an AttrValue names: `func` (10) or `list.func` (1.9)."""
-    names = set()
-    for number, content in wire.fields(value):
-        if number == 10:
-            names.add(wire.last_bytes(bytes(content), 1).decode())
-        elif number == 1:
-            for function in wire.all_of(bytes(content), 9):
-                names.add(wire.last_bytes(function, 1).decode())
-    return names
-
-
-def _is_true(value: bytes) -> bool:
-    """Tells whether an AttrValue holds `b: true` (field 5)."""
-    return any(number == 5 and content for number, content in wire.fields(value))
+def _must_compile(attributes: dict[str, Any]) -> bool:
+    return _MUST_COMPILE in attributes and attributes[_MUST_COMPILE].b

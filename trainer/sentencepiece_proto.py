@@ -11,10 +11,41 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from preprocessing.byte_level import ByteLevelBPE, word_bytes
+from preprocessing.protocol_buffers import declare
 
-# Piece types and field numbers: sentencepiece_model.proto (google/sentencepiece).
+# Piece types and fields: sentencepiece_model.proto (google/sentencepiece), whose own
+# generated classes do not import beside TensorFlow's protobuf.
 _NORMAL, _UNKNOWN = 1, 2
 _BPE = 2
+_MESSAGES = declare(
+    {
+        "ModelProto": {
+            "pieces": (1, "repeated SentencePiece"),
+            "trainer_spec": (2, "TrainerSpec"),
+            "normalizer_spec": (3, "NormalizerSpec"),
+        },
+        "SentencePiece": {
+            "piece": (1, "string"),
+            "score": (2, "float"),
+            "type": (3, "int32"),
+        },
+        "TrainerSpec": {
+            "model_type": (3, "int32"),
+            "vocab_size": (4, "int32"),
+            "unk_id": (40, "int32"),
+            "bos_id": (41, "int32"),
+            "eos_id": (42, "int32"),
+            "pad_id": (43, "int32"),
+        },
+        "NormalizerSpec": {
+            "name": (1, "string"),
+            "precompiled_charsmap": (2, "bytes"),
+            "add_dummy_prefix": (3, "bool"),
+            "remove_extra_whitespaces": (4, "bool"),
+            "escape_whitespaces": (5, "bool"),
+        },
+    }
+)
 # A table of character replacements that replaces nothing: its size, then a trie
 # (darts-clone) of 256 units whose labels are 0, which no byte of a text is. Without a
 # table SentencePiece writes a line to standard error each time it loads the model.
@@ -88,35 +119,20 @@ def _last_rank(word: str, ranks: dict[tuple[str, str], int]) -> int | None:
 def model_proto(pieces: Iterable[ScoredPiece]) -> bytes:
     """Returns a serialised SentencePiece `ModelProto`; piece i has id i + 1.
 
-    Written by hand: sentencepiece's generated classes do not import beside
-    TensorFlow's protobuf. The text is taken as it is, without normalisation.
+    The text is taken as it is, without normalisation.
     """
-    rows = [_piece(_UNKNOWN_PIECE, 0.0, _UNKNOWN)]
-    rows += [_piece(p.spelling.decode("latin-1"), p.score, _NORMAL) for p in pieces]
-    trainer = _integer(3, _BPE) + _integer(4, len(rows)) + _integer(40, 0)
-    trainer += b"".join(_integer(field, -1) for field in (41, 42, 43))
-    # No dummy prefix, no removal of extra spaces, no escape of spaces.
-    normalizer = _bytes(1, b"identity") + _bytes(2, _NO_REPLACEMENTS)
-    normalizer += b"".join(_integer(field, 0) for field in (3, 4, 5))
-    return b"".join(rows) + _bytes(2, trainer) + _bytes(3, normalizer)
-
-
-def _piece(text: str, score: float, kind: int) -> bytes:
-    packed_score = _varint(2 << 3 | 5) + struct.pack("<f", score)
-    return _bytes(1, _bytes(1, text.encode()) + packed_score + _integer(3, kind))
-
-
-def _bytes(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
-
-
-def _integer(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value % (1 << 64))
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
+    model = _MESSAGES["ModelProto"]()
+    model.pieces.add(piece=_UNKNOWN_PIECE, score=0.0, type=_UNKNOWN)
+    for piece in pieces:
+        spelling = piece.spelling.decode("latin-1")
+        model.pieces.add(piece=spelling, score=piece.score, type=_NORMAL)
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    trainer.model_type, trainer.vocab_size = _BPE, len(model.pieces)
+    trainer.unk_id = 0
+    trainer.bos_id = trainer.eos_id = trainer.pad_id = -1
+    normalizer.name = "identity"
+    normalizer.precompiled_charsmap = _NO_REPLACEMENTS
+    normalizer.add_dummy_prefix = False
+    normalizer.remove_extra_whitespaces = False
+    normalizer.escape_whitespaces = False
+    return model.SerializeToString()

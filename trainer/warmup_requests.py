@@ -3,19 +3,20 @@
 
 `assets.extra/tf_serving_warmup_requests` is a TFRecord file of PredictionLog messages
 (tensorflow_serving/apis/prediction_log.proto); a damaged one keeps the model from
-loading. The few fields needed are written by hand, so that exporting does not need the
-tensorflow-serving-api package.
+loading.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from preprocessing.commands import WorkError
+from preprocessing.protocol_buffers import read
 from preprocessing.records import masked_crc
 from preprocessing.releases import WARMUP_NAME
-from trainer import wire
+from trainer.tensorflow_messages import PredictionLog, as_dict
 
 Inputs = Mapping[str, np.ndarray | list[bytes]]
 _DT_STRING = 7
@@ -55,37 +56,36 @@ def read_requests(data: bytes) -> list[Request]:
 
 
 def _prediction_log(model_name: str, request: Request) -> bytes:
-    """PredictionLog{predict_log 6 {request 1 {model_spec 1, inputs 2}}}."""
-    spec = wire.message(1, model_name.encode())
-    spec += wire.message(3, request.signature.encode())
-    body = wire.message(1, spec)
+    log = PredictionLog()
+    body = log.predict_log.request
+    body.model_spec.name = model_name
+    body.model_spec.signature_name = request.signature
     for name, value in request.inputs.items():
-        body += wire.map_entry(2, name, _tensor(value))
-    return wire.message(6, wire.message(1, body))
+        _fill(body.inputs.add(key=name).value, value)
+    return log.SerializeToString()
 
 
-def _tensor(value: np.ndarray | list[bytes]) -> bytes:
-    """TensorProto{dtype 1, shape 2 {dim 2 {size 1}}, content 4, string_val 8}."""
-    shape = wire.message(2, wire.message(2, wire.integer(1, len(value))))
+def _fill(tensor: Any, value: np.ndarray | list[bytes]) -> None:
+    """Fills an empty `TensorProto`."""
+    tensor.tensor_shape.dim.add(size=len(value))
     if isinstance(value, list):
-        texts = b"".join(wire.message(8, text) for text in value)
-        return wire.integer(1, _DT_STRING) + shape + texts
-    number = wire.integer(1, _NUMBERS[value.dtype])
-    return number + shape + wire.message(4, value.tobytes())
+        tensor.dtype = _DT_STRING
+        tensor.string_val.extend(value)
+    else:
+        tensor.dtype = _NUMBERS[value.dtype]
+        tensor.tensor_content = value.tobytes()
 
 
 def _request(record: bytes) -> Request:
-    body = wire.last_bytes(wire.last_bytes(record, 6), 1)
-    signature = wire.last_bytes(wire.last_bytes(body, 1), 3).decode()
-    inputs = {name: _value(data) for name, data in wire.entries(body, 2).items()}
-    return Request(signature, inputs)
+    body = read(PredictionLog, record).predict_log.request
+    inputs = {name: _value(tensor) for name, tensor in as_dict(body.inputs).items()}
+    return Request(body.model_spec.signature_name, inputs)
 
 
-def _value(tensor: bytes) -> np.ndarray | list[bytes]:
-    number = wire.last_integer(tensor, 1)
-    if number == _DT_STRING:
-        return wire.all_of(tensor, 8)
-    return np.frombuffer(wire.last_bytes(tensor, 4), _DTYPES[number])
+def _value(tensor: Any) -> np.ndarray | list[bytes]:
+    if tensor.dtype == _DT_STRING:
+        return list(tensor.string_val)
+    return np.frombuffer(tensor.tensor_content, _DTYPES[tensor.dtype])
 
 
 def _frame(payload: bytes) -> bytes:
