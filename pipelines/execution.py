@@ -17,6 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.beam_internals import (
+    STOCK_WORKER,
+    tells_of_a_death,
+    tells_of_a_lost_worker,
+    without_step_name,
+)
+from pipelines.quiet_beam import logging_off
 from preprocessing.commands import Interrupted, UsageError, WorkError
 
 if TYPE_CHECKING:
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
 
 # How long the pipeline may take to end by itself after one of its workers has.
 GRACE_SECONDS = 5.0
-_WORKER_MODULES = (b"pipelines.worker", b"sdk_worker_main")
+_WORKER_MODULES = (b"pipelines.worker", STOCK_WORKER)
 _ERROR_LINE = re.compile(
     r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)\w*): (.*)$", re.MULTILINE
 )
@@ -86,18 +93,17 @@ def _listening(endings: "queue.SimpleQueue[Ending]") -> Iterator[None]:
 
     What Beam logs while a job fails is kept off the terminal: the error line says it.
     """
-    level, hook = logging.root.manager.disable, threading.excepthook
+    hook = threading.excepthook
 
     def hear(failure: threading.ExceptHookArgs) -> None:
-        if "Worker subprocess exited" in str(failure.exc_value):
+        if tells_of_a_death(failure.exc_value):
             endings.put(_WorkerDied())
 
-    logging.disable(logging.CRITICAL)
     threading.excepthook = hear
     try:
-        yield
+        with logging_off(logging.CRITICAL):
+            yield
     finally:
-        logging.disable(level)
         threading.excepthook = hook
 
 
@@ -138,13 +144,13 @@ def _cause(error: BaseException) -> UsageError | WorkError:
     A worker's exception arrives as text: its traceback, where the last error line
     before Beam's own "[while running …]" is the cause.
     """
-    if isinstance(error, _WorkerDied) or "Channel closed" in str(error):
+    if isinstance(error, _WorkerDied) or tells_of_a_lost_worker(error):
         return WorkError(_GONE)
     found = _ERROR_LINE.findall(str(error)) or [(type(error).__name__, str(error))]
     if isinstance(error, UsageError | WorkError):
         found = [(type(error).__name__, str(error))]
     kind, text = found[-1]
-    text = re.sub(r"\s*\[while running.*", "", text.split("\\n", 1)[0]).strip(" \"'")
+    text = without_step_name(text.split("\\n", 1)[0]).strip(" \"'")
     if kind == "UsageError":
         return UsageError(text)
     if kind == "WorkError":

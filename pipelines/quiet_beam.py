@@ -42,11 +42,18 @@ def import_beam_without_clouds() -> None:
 @contextmanager
 def quiet_import() -> Iterator[None]:
     """Keeps import-time warnings (old Pythons, missing options) off the terminal."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    with logging_off(logging.WARNING), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def logging_off(level: int) -> Iterator[None]:
+    """Drops what is logged at `level` and below; afterwards all is as it was before."""
+    # Python tells nobody what `logging.disable` was last called with.
+    before = logging.root.manager.disable
+    logging.disable(level)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logging.disable(disabled)
+        logging.disable(before)

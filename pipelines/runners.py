@@ -14,6 +14,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pipelines.beam_internals import (
+    beam_flags,
+    flag_parser,
+    local_runner,
+    runner_names,
+)
 from pipelines.execution import execute
 from pipelines.quiet_beam import import_beam_without_clouds, quiet_import
 from pipelines.worker import DEBUG_VARIABLE
@@ -74,7 +80,7 @@ def parse_with_beam_flags(
 
 def split_beam_flags(rest: Sequence[str], parser: CommandParser) -> list[str]:
     """Checks that the arguments a command does not know are all Beam's, and valid."""
-    known = _beam_flags()
+    known = beam_flags()
     for argument in rest:
         if argument.startswith("--") and argument.split("=", 1)[0] not in known:
             refuse_unknown(argument, [*parser.known_flags(), *known], parser.prog)
@@ -96,11 +102,10 @@ def check_runner(name: str) -> None:
         )
     with quiet_import():
         from apache_beam.options.pipeline_options import StandardOptions
-        from apache_beam.runners.runner import _RUNNER_MAP
     known = StandardOptions.KNOWN_RUNNER_NAMES
     lower = name.lower()
     if "." not in name and not {lower, lower + "runner"} & (
-        set(_RUNNER_MAP) | {STOCK.lower()}
+        runner_names() | {STOCK.lower()}
     ):
         raise UsageError(
             f"wanted a runner known to Beam, found {name}."
@@ -173,42 +178,13 @@ def _options(runner: str, workers: int, beam_args: Sequence[str]) -> "PipelineOp
 def _runner(
     name: str, workers: int, options: "PipelineOptions"
 ) -> "beam.runners.PipelineRunner | None":
-    """Returns the FnApiRunner for this machine, or None to let Beam choose by name.
-
-    Beam leaves the options out when it makes this class by name, so its workers
-    would know no S3 endpoint and no project; the provision info carries them.
-    """
+    """Returns the FnApiRunner for this machine, or None to let Beam choose by name."""
     if name != LOCAL and name.lower() != STOCK.lower():
         return None
-    from apache_beam.portability.api import beam_provision_api_pb2 as provision
-    from apache_beam.runners.portability.fn_api_runner import fn_runner
-    from apache_beam.runners.portability.portable_runner import JobServiceHandle
-    from apache_beam.transforms import environments
-
-    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    info = fn_runner.ExtendedProvisionInfo(
-        provision.ProvisionInfo(pipeline_options=encoded)
+    own = name == LOCAL and workers > 1
+    return local_runner(
+        options, f"exec {sys.executable} -m pipelines.worker" if own else None
     )
-    environment = None
-    if name == LOCAL and workers > 1:
-        environment = environments.SubprocessSDKEnvironment.from_command_string(
-            f"exec {sys.executable} -m pipelines.worker"
-        )
-    return fn_runner.FnApiRunner(default_environment=environment, provision_info=info)
-
-
-def _beam_flags() -> list[str]:
-    """Returns every long flag that Beam's option classes register."""
-    return [flag for flag in _beam_parser()._option_string_actions if flag[:2] == "--"]
-
-
-def _beam_parser() -> argparse.ArgumentParser:
-    with quiet_import():
-        from apache_beam.options import pipeline_options
-    parser = pipeline_options._BeamArgumentParser(allow_abbrev=False)
-    for options in pipeline_options.PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
-    return parser
 
 
 def _unread_by_beam(rest: Sequence[str]) -> list[str]:
@@ -216,7 +192,7 @@ def _unread_by_beam(rest: Sequence[str]) -> list[str]:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return _beam_parser().parse_known_args(list(rest))[1]
+            return flag_parser().parse_known_args(list(rest))[1]
     except SystemExit:
         reason = complaint.getvalue().strip().rsplit("error: ", 1)[-1]
         raise UsageError(f"{reason} (one of Beam's flags)") from None

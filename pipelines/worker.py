@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 
+from pipelines.beam_internals import serve_as_worker
 from pipelines.quiet_beam import import_beam_without_clouds
 
 DEBUG_VARIABLE = "QUERN_DEBUG"
@@ -23,9 +24,7 @@ def main(argv: list[str]) -> None:
     if DEBUG_VARIABLE not in os.environ:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for the process's life
     import_beam_without_clouds()
-    from apache_beam.runners.worker import sdk_worker_main
-
-    sdk_worker_main.main(argv)
+    serve_as_worker(argv)
 
 
 if __name__ == "__main__":

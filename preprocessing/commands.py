@@ -61,7 +61,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def known_flags(self) -> list[str]:
         """Returns every long flag this parser accepts."""
-        return [flag for flag in self._option_string_actions if flag.startswith("--")]
+        return long_flags(self)
 
     def parse_args(  # type: ignore[override]
         self,
@@ -73,6 +73,14 @@ class CommandParser(argparse.ArgumentParser):
         if unknown:
             refuse_unknown(unknown[0], self.known_flags(), self.prog)
         return values
+
+
+def long_flags(parser: argparse.ArgumentParser) -> list[str]:
+    """Returns every long flag that a parser accepts.
+
+    argparse tells them to nobody; Python 3.11 keeps them in `_option_string_actions`.
+    """
+    return [flag for flag in parser._option_string_actions if flag.startswith("--")]
 
 
 def refuse_unknown(argument: str, known: Iterable[str], prog: str) -> NoReturn:

@@ -8,7 +8,9 @@ numba compiles on first use, some seconds for a rule, and keeps the result in th
 cache directory. It decides by one file's date whether a result is still good, and would
 miss a change in a function that this one calls from another file; so the directory is
 named after the contents of every source that can hold one. Workers that start together
-want the same loops at once: one compiles, the others wait and read what it kept.
+want the same loops at once: one compiles, the others wait and read what it kept. That
+leans on `Dispatcher.compile`, through which every call compiles in numba 0.68 and which
+numba does not document.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Local and cloud paths: what a glob names, ranged reads, and atomic publishing.
 
-A path is a string. With a scheme (s3://, gs://, az://) cloudpathlib lists and uploads
-and lends its client for ranged reads; everything else is a local path. Nothing is
-ever visible under its final name before all of its bytes are written.
+A path is a string. With a scheme (s3://, gs://, az://) cloudpathlib lists, reads and
+uploads it; everything else is a local path. Nothing is ever visible under its final
+name before all of its bytes are written.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ import os
 import shutil
 import tempfile
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from preprocessing.cloud_clients import cloud_path, read_cloud_range
 from preprocessing.commands import UsageError, WorkError
 
 # One request of a streamed cloud read; 8 MB amortises a round trip of 50 ms at the
@@ -126,7 +126,7 @@ def _expand_local(pattern: str) -> list[InputFile]:
 
 def _expand_cloud(pattern: str) -> list[InputFile]:
     prefix, rest = _split_pattern(pattern)
-    base = _cloud(prefix)
+    base = cloud_path(prefix)
     if _WILDCARDS.isdisjoint(rest):
         target = base / rest
         paths = [target] if target.is_file() else []
@@ -155,7 +155,7 @@ def check_unchanged(path: str, size: int, modified: str) -> None:
     """
     try:
         if is_cloud(path):
-            cloud = _cloud(path).stat()
+            cloud = cloud_path(path).stat()
             now = int(cloud.st_size), str(cloud.st_mtime)
         else:
             local = os.stat(path)
@@ -183,38 +183,20 @@ def _hidden(name: str, pattern: str) -> bool:
     )
 
 
-def _cloud(path: str) -> Any:
-    """Returns cloudpathlib's object for a URI."""
-    # Imported here: it costs a second, and a local job never needs it.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import cloudpathlib
-    try:
-        return cloudpathlib.CloudPath(path)  # type: ignore[abstract]
-    except (
-        cloudpathlib.exceptions.CloudPathException,
-        ImportError,
-    ) as error:
-        raise UsageError(
-            f"wanted a path cloudpathlib can open (s3://, gs://, az://), {path} fails: "
-            f"{error}. Check the scheme and the credentials"
-        ) from None
-
-
 def exists(path: str) -> bool:
     """Tells whether a file or a directory is there."""
-    return bool(_cloud(path).exists()) if is_cloud(path) else os.path.exists(path)
+    return bool(cloud_path(path).exists()) if is_cloud(path) else os.path.exists(path)
 
 
 def is_dir(path: str) -> bool:
     """Tells whether `path` is a directory (on object stores: a prefix in use)."""
-    return bool(_cloud(path).is_dir()) if is_cloud(path) else os.path.isdir(path)
+    return bool(cloud_path(path).is_dir()) if is_cloud(path) else os.path.isdir(path)
 
 
 def list_names(directory: str) -> list[str]:
     """Returns the sorted names in a directory; none if it is absent."""
     if is_cloud(directory):
-        path = _cloud(directory)
+        path = cloud_path(directory)
         return sorted(child.name for child in path.iterdir()) if path.is_dir() else []
     return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
 
@@ -223,7 +205,7 @@ def file_size(path: str) -> int:
     """Returns a file's size in bytes; raises `FileNotFoundError` where none is."""
     if not is_cloud(path):
         return os.path.getsize(path)
-    cloud = _cloud(path)
+    cloud = cloud_path(path)
     if not cloud.is_file():
         raise FileNotFoundError(path)
     return int(cloud.stat().st_size)
@@ -261,18 +243,7 @@ def read_range(path: str, start: int, end: int) -> bytes:
         with open(path, "rb") as file:
             file.seek(start)
             return file.read(end - start)
-    cloud = _cloud(path)
-    client = cloud.client
-    if path.startswith("s3://"):
-        answer = client.client.get_object(
-            Bucket=cloud.bucket, Key=cloud.key, Range=f"bytes={start}-{end - 1}"
-        )
-        return cast(bytes, answer["Body"].read())
-    if path.startswith("gs://"):
-        blob = client.client.bucket(cloud.bucket).blob(cloud.blob)
-        return cast(bytes, blob.download_as_bytes(start=start, end=end - 1))
-    blob = client.service_client.get_blob_client(cloud.container, cloud.blob)
-    return cast(bytes, blob.download_blob(offset=start, length=end - start).readall())
+    return read_cloud_range(path, start, end)
 
 
 class _CloudStream(io.RawIOBase):
@@ -326,7 +297,7 @@ def atomic_file(path: str) -> Iterator[BinaryIO]:
             temporary = os.path.join(directory, "upload")
             with open(temporary, "wb") as file:
                 yield file
-            _cloud(path).upload_from(temporary, force_overwrite_to_cloud=True)
+            cloud_path(path).upload_from(temporary, force_overwrite_to_cloud=True)
         return
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{uuid.uuid4().hex}{_TEMPORARY}")
@@ -356,7 +327,7 @@ def make_directory(path: str) -> None:
 def remove_file(path: str) -> None:
     """Removes a file, if it is there."""
     if is_cloud(path):
-        _cloud(path).unlink(missing_ok=True)
+        cloud_path(path).unlink(missing_ok=True)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -375,7 +346,7 @@ def remove_leftovers(directory: str) -> None:
 def remove_tree(path: str) -> None:
     """Removes a directory and all below it, if it is there."""
     if is_cloud(path):
-        cloud = _cloud(path)
+        cloud = cloud_path(path)
         if cloud.is_dir():
             cloud.rmtree()
     elif os.path.isdir(path):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from docs import demo
+from preprocessing.commands import CommandParser
 
 ROOT = Path(__file__).parents[1]
 READER = "--input --format --text_field --id_field"
@@ -92,6 +93,14 @@ def test_every_flag_has_words_to_explain_it(name):
     options = re.split(r"\n  (?=-)", help_texts()[name])[1:]
     silent = [option for option in options if len(option.split("  ")) < 2]
     assert not silent
+
+
+def test_the_flags_of_a_parser_are_known_by_name():
+    found = CommandParser("quern-x", "A command.").known_flags()
+    assert found == ["--help", "--debug"], (
+        f"Python {sys.version} keeps argparse's flags elsewhere: unknown flags are "
+        "refused without a suggestion (preprocessing/commands.py)"
+    )
 
 
 @pytest.mark.slow

@@ -21,6 +21,23 @@ FORBIDDEN = {
     "docs": {"apache_beam", "tests", *ROOMS} | TENSORFLOW,
     "tests": set(),
 }
+# What others keep to themselves, or promise nobody, has one module that leans on it,
+# and a test that says what breaks.
+PRIVATE_NAMES = {
+    "pipelines/beam_internals.py",  # of Apache Beam
+    "preprocessing/commands.py",  # of argparse
+    "trainer/merge_call.py",  # of TensorFlow
+}
+LEANED_ON = {
+    "apache_beam.portability": {"pipelines/beam_internals.py"},
+    "apache_beam.runners": {"pipelines/beam_internals.py", "pipelines/quiet_beam.py"},
+    "cloudpathlib": {"preprocessing/cloud_clients.py"},
+    "google.protobuf": {"preprocessing/protocol_buffers.py"},
+    "tensorflow.python": set(),
+}
+MANGLED = {"trainer/tensorflow_wheel.py"}  # names of C++ functions
+# Python says what these are for.
+DOCUMENTED = re.compile(r"__(?!internal__$)\w+__|_asdict|_fields|_replace|_exit")
 # The only module of pipelines that meets a model, and only inside functions.
 MEETS_MODELS = {"pipelines/release.py"}
 MAX_FILE_LINES = 400
@@ -145,6 +162,45 @@ def test_no_decision_hangs_on_the_spelling_of_a_weights_path():
         )
     ]
     assert not broken, "a weight says what it is for: trainer/models/weights.py"
+
+
+def private_names(path):
+    """Yields (name, line) of each private name that is not the module's own."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            if not own and not DOCUMENTED.fullmatch(node.attr):
+                yield ast.unparse(node), node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            parts = [*node.module.split("."), *(alias.name for alias in node.names)]
+            if any(part.startswith("_") and part != "__future__" for part in parts):
+                yield f"from {node.module} import …", node.lineno
+
+
+def test_private_names_of_others_are_used_in_one_module():
+    found = {
+        f"{name(path)}:{line} {text}"
+        for path in SOURCES
+        if name(path) not in PRIVATE_NAMES
+        for text, line in private_names(path)
+    }
+    assert not found
+    idle = [path for path in PRIVATE_NAMES if not list(private_names(ROOT / path))]
+    assert not idle, "named above, and lean on nothing"
+
+
+def test_what_others_do_not_promise_is_leaned_on_in_one_module():
+    found = {
+        f"{name(path)}:{line} imports {module}"
+        for path in SOURCES
+        for module, line in imports(tree(path))
+        for package, allowed in LEANED_ON.items()
+        if f"{module}.".startswith(f"{package}.") and name(path) not in allowed
+    }
+    mangled = {
+        name(path) for path in SOURCES if re.search(r"\b_ZN?\d", path.read_text())
+    }
+    assert not found and mangled == MANGLED
 
 
 def test_imports_are_absolute_and_never_of_everything():

@@ -8,10 +8,8 @@ Call these in a process that never imports TensorFlow: two copies do not share o
 """
 
 import ctypes
-import importlib.util
 from collections.abc import Mapping
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ import numpy as np
 from preprocessing.commands import WorkError
 from preprocessing.protocol_buffers import read
 from trainer.tensorflow_messages import KernelList, MetaGraphDef, OpList, as_dict
+from trainer.tensorflow_wheel import STRING_BYTES, disable_xla, load_runtime, text_ops
 
 STRING = 7  # DT_STRING of types.proto
 _DTYPES: dict[int, Any] = {
@@ -29,7 +28,6 @@ _DTYPES: dict[int, Any] = {
     10: np.dtype(np.bool_),
 }
 _NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
-_STRING_BYTES = 24  # sizeof(TF_TString), fixed by tstring's ABI
 
 
 class _Output(ctypes.Structure):
@@ -89,23 +87,15 @@ class TensorFlowLibrary:
     """TensorFlow's shared libraries, loaded as a stock TensorFlow Serving has them."""
 
     def __init__(self) -> None:
-        home = _package("tensorflow")
-        ctypes.CDLL(str(home / "libtensorflow_framework.so.2"), mode=ctypes.RTLD_GLOBAL)
-        self.c = ctypes.CDLL(
-            str(home / "libtensorflow_cc.so.2"), mode=ctypes.RTLD_GLOBAL
-        )
+        self.c = load_runtime()
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(self.c, name)
             function.restype, function.argtypes = result, arguments
-        self._status = self.c.TF_NewStatus()
+        self.status = self.c.TF_NewStatus()
         self.core_ops = self._op_names()
-        # tensorflow_model_server's main.cc does this unless told otherwise by a flag.
-        self.c._ZN10tensorflow21DisableXlaCompilationEv()
-        text_ops = (
-            _package("tensorflow_text") / "python/ops/_sentencepiece_tokenizer.so"
-        )
-        self.c.TF_LoadLibrary(str(text_ops).encode(), self._status)
-        self.check(f"load {text_ops.name}")
+        disable_xla(self.c)
+        self.c.TF_LoadLibrary(str(text_ops()).encode(), self.status)
+        self.check(f"load {text_ops().name}")
 
     @property
     def version(self) -> str:
@@ -114,8 +104,8 @@ class TensorFlowLibrary:
 
     def check(self, wish: str) -> None:
         """Raises `WorkError` unless the last call succeeded."""
-        if self.c.TF_GetCode(self._status):
-            text = self.c.TF_Message(self._status).decode(errors="replace")
+        if self.c.TF_GetCode(self.status):
+            text = self.c.TF_Message(self.status).decode(errors="replace")
             raise WorkError(
                 f"wanted to {wish} with TensorFlow {self.version}'s C API, found: "
                 f"{text}. Export again, or report it with this line"
@@ -123,7 +113,7 @@ class TensorFlowLibrary:
 
     def has_cpu_kernel(self, op: str) -> bool:
         """Tells whether an op can run on a CPU."""
-        buffer = self.c.TF_GetRegisteredKernelsForOp(op.encode(), self._status)
+        buffer = self.c.TF_GetRegisteredKernelsForOp(op.encode(), self.status)
         self.check(f"list the kernels of {op}")
         kernels = read(KernelList, _take(buffer)).kernel
         return any(kernel.device_type in ("CPU", "DEFAULT") for kernel in kernels)
@@ -148,7 +138,7 @@ class Session:
             1,
             self._graph,
             meta_graph,
-            library._status,
+            library.status,
         )
         library.check(f"load {directory}")
         signatures = as_dict(read(MetaGraphDef, _take(meta_graph)).signature_def)
@@ -189,7 +179,7 @@ class Session:
             None,
             0,
             None,
-            self._library._status,
+            self._library.status,
         )
         for tensor in fed:
             self._c.TF_DeleteTensor(tensor)
@@ -222,10 +212,10 @@ class Session:
 
     def _string_tensor(self, texts: list[bytes]) -> int:
         shape = (c_int64 * 1)(len(texts))
-        tensor = self._c.TF_AllocateTensor(STRING, shape, 1, _STRING_BYTES * len(texts))
+        tensor = self._c.TF_AllocateTensor(STRING, shape, 1, STRING_BYTES * len(texts))
         start = self._c.TF_TensorData(tensor)
         for index, text in enumerate(texts):
-            place = start + _STRING_BYTES * index
+            place = start + STRING_BYTES * index
             self._c.TF_StringInit(place)
             self._c.TF_StringCopy(place, text, len(text))
         return int(tensor)
@@ -238,7 +228,7 @@ class Session:
         number = self._c.TF_TensorType(tensor)
         if number == STRING:
             count = int(np.prod(shape))
-            return [self._string(start + _STRING_BYTES * i) for i in range(count)]
+            return [self._string(start + STRING_BYTES * i) for i in range(count)]
         data = ctypes.string_at(start, self._c.TF_TensorByteSize(tensor))
         return np.frombuffer(data, _DTYPES[number]).reshape(shape)
 
@@ -262,13 +252,3 @@ def _tensor_names(entries: Any) -> dict[str, str]:
 
 def _take(buffer: Any) -> bytes:
     return ctypes.string_at(buffer.contents.data, buffer.contents.length)
-
-
-def _package(name: str) -> Path:
-    """Finds an installed package without importing it."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise WorkError(
-            f"wanted the package {name}, found none. Install what constraints.txt lists"
-        )
-    return Path(spec.submodule_search_locations[0])

@@ -19,6 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.models.weights import Weight, declared
+from trainer.sharded_variables import pieces
 
 
 @dataclass(frozen=True)
@@ -96,29 +97,3 @@ def called_with(
     finally:
         for place, value in zip(places, before, strict=True):
             vars(place.module)[place.name] = value
-
-
-def pieces(variable: Any) -> list[tf.Variable]:
-    """Returns the variables that make up a weight: itself, or its pieces, by rows."""
-    return list(getattr(variable, "variables", None) or [variable])
-
-
-def zeros_beside(variable: Any, name: str) -> Any:
-    """Makes zeros of a weight's shape that lie where it does, piece for piece.
-
-    An update runs where its weight lies and reaches no other server; variables are
-    dealt out to servers in turn, so a slot would lie anywhere.
-    """
-    strategy = tf.distribute.get_strategy()
-    if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
-        return _zeros(variable, name)
-    made = []
-    for piece in pieces(variable):
-        with strategy.extended.colocate_vars_with(piece):
-            made.append(_zeros(piece, name))
-    # The class of variables in pieces is not public, but this weight's own is it.
-    return type(variable)(made) if hasattr(variable, "variables") else made[0]
-
-
-def _zeros(like: tf.Variable, name: str) -> tf.Variable:
-    return tf.Variable(tf.zeros(like.shape, like.dtype), trainable=False, name=name)

@@ -17,9 +17,9 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.commands import UsageError, suggest
-from trainer.functional import pieces, zeros_beside
 from trainer.models.weights import Role, Weight
 from trainer.schedules import SCHEDULES, decay_start, learning_rate
+from trainer.sharded_variables import pieces, zeros_beside
 from trainer.update_rules.adafactor import factored_update, unfactored_update
 from trainer.update_rules.adam import adam_update
 from trainer.update_rules.factors import Factors

@@ -20,6 +20,7 @@ from trainer.gradients import Features, LocalSums, Seeds
 from trainer.guard import Guard, GuardConfig, Verdict
 from trainer.layout import Layout
 from trainer.losses import LossConfig
+from trainer.merge_call import call_merged
 from trainer.models.language_model import LanguageModel
 from trainer.optimizers import Factors, Optimizer, OptimizerConfig
 
@@ -185,19 +186,8 @@ class ReplicaStep:
         learner.guard.update(strategy, verdict)
 
     def _merge(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        """Runs `function(strategy, *arguments)` once for all replicas.
-
-        `maybe_merge_call` is internal to TensorFlow, but the only entry that also
-        serves strategies without merge calls (NCCL inside XLA); `merge_call` is the
-        public one.
-        """
-        internal = getattr(tf.__internal__.distribute, "interim", None)
-        maybe_merge_call = getattr(internal, "maybe_merge_call", None)
-        if maybe_merge_call is None:
-            context = tf.distribute.get_replica_context()
-            context.merge_call(function, args=arguments)
-        else:
-            maybe_merge_call(function, self._strategy, *arguments)
+        """Runs `function(strategy, *arguments)` once for all replicas."""
+        call_merged(self._strategy, function, arguments)
 
 
 def make_train_loop(step: ReplicaStep, strategy: tf.distribute.Strategy) -> TrainLoop:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
+from trainer.sharded_variables import is_in_pieces
 
 VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SHOWN = 3
@@ -30,7 +31,7 @@ def named_variables(objects: Mapping[str, tf.Module]) -> dict[str, Any]:
     waiting = deque([("", root)])
     while waiting:
         path, node = waiting.popleft()
-        if isinstance(node, tf.Variable) or _is_in_pieces(node):
+        if isinstance(node, tf.Variable) or is_in_pieces(node):
             found[path] = node
             continue
         for name, child in view.children(node).items():
@@ -88,11 +89,6 @@ def check_names(
             f"wanted the variables of this configuration in {checkpoint}, "
             f"{'; '.join(found)}. Use the Quern and the configuration that wrote it"
         )
-
-
-def _is_in_pieces(node: Any) -> bool:
-    """Tells a `ShardedVariable`, whose class is not public, from modules and lists."""
-    return hasattr(node, "variables") and hasattr(node, "shape")
 
 
 def _shortened(names: list[str]) -> str:
