@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a change made anything slower: this checkout beside an earlier one, in turns.
+
+    python -m tests.benchmarks.before_after --before CHECKOUT [--web_corpus DIRECTORY]
+
+Each part of what the benchmarks measure is done by the code of both checkouts, on the
+same inputs, by the rule for speed bars (`turns.py`), but that no turns are added to
+decide between equals: quotients are after / before. The earlier checkout needs
+`tests/benchmarks` and the same installed packages. Curation needs the corpus of
+`web_corpus.py`; it is left out where none is named.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from preprocessing.commands import CommandParser
+from tests.benchmarks.peers import Peer, start_peer
+from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
+
+PARTS = ("rows", "train_step", "generate", "prepare", "curate")
+CORPUS_BYTES = 100 * 10**6
+STEPS, SHARDS = 5, 1
+
+
+def main() -> None:
+    """Starts both sides of each part, lets them take turns, and prints a line each."""
+    if len(sys.argv) > 1 and sys.argv[1] == "worker":
+        work_for(sys.argv[2], Path(sys.argv[3]))
+        return
+    parser = CommandParser("before_after.py", "Compare this checkout with another.")
+    parser.add_argument("--before", required=True, help="the earlier checkout")
+    parser.add_argument("--web_corpus", help="of tests.benchmarks.web_corpus")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--turns", type=int, default=LEAST_TURNS, help="of each case")
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Path(folder)
+        if flags.web_corpus:
+            (inputs / "web").symlink_to(Path(flags.web_corpus).resolve())
+        for part in flags.parts:
+            if part != "curate" or flags.web_corpus:
+                compare(part, Path(flags.before), inputs, flags.turns)
+
+
+def compare(part: str, before: Path, inputs: Path, turns: int) -> None:
+    """Prints how both checkouts compare in a part, case by case."""
+    after = Path(__file__).resolve().parents[2]
+    sides = [start(part, checkout, inputs) for checkout in (after, before.resolve())]
+    for case in sides[0].facts["cases"]:
+        found = in_turns(*(partial(side.ask, case) for side in sides), turns, turns)
+        print(
+            f"{part + ', ' + case:32}{spread(found.ours, '.4g'):>28}"
+            f"{spread(found.theirs, '.4g'):>28}   {found}",
+            flush=True,
+        )
+    for side in sides:
+        side.close()
+
+
+def start(part: str, checkout: Path, inputs: Path) -> Peer:
+    """Starts a process that does the work of a part with the code of a checkout."""
+    command = ["env", f"PYTHONPATH={checkout}", "TF_CPP_MIN_LOG_LEVEL=3"]
+    command += [sys.executable, __file__, "worker", part, str(inputs)]
+    peer = start_peer(f"{part} of {checkout}", command)
+    if peer is None:
+        sys.exit(1)
+    return peer
+
+
+def work_for(part: str, inputs: Path) -> None:
+    """Does the work of a part whenever it is asked to; answers with its speed."""
+    answers, out = sys.stdout, os.dup(1)
+    with tempfile.TemporaryDirectory() as work:
+        os.dup2(2, 1)  # what the work itself prints is no answer
+        answers = os.fdopen(out, "w")
+        cases = dict(WORK[part](Path(work), inputs))
+        for measured in cases.values():
+            measured()  # warm
+        print(json.dumps({"cases": list(cases)}), file=answers, flush=True)
+        for line in sys.stdin:
+            print(json.dumps(cases[json.loads(line)]()), file=answers, flush=True)
+
+
+Cases = Iterator[tuple[str, Callable[[], float]]]
+
+
+def rows(work: Path, _: Path) -> Cases:
+    """Yields the ways of reading rows; million tokens a second of processor time."""
+    import numpy as np
+
+    from preprocessing.records import RecordFormat
+    from preprocessing.shards import Shards
+    from tests.benchmarks import rows as benchmark
+    from trainer.input_pipeline import SubRows
+
+    layout = RecordFormat(benchmark.SEQUENCE_LENGTH, 50_257)
+    written = benchmark.write_rows(str(work), layout, SHARDS)
+    manifest = benchmark.manifest_of(layout, written)
+    shards = Shards(str(work), manifest, "train")
+    sub_rows = SubRows(str(work), manifest, "train", benchmark.SEQUENCE_LENGTH)
+    order = np.random.default_rng(1).permutation(shards.num_rows)
+    ways = {
+        "shards, shuffled": partial(benchmark.read_shards, shards, order),
+        "stream, second epoch": partial(benchmark.read_stream, sub_rows, 1),
+    }
+    for name, read in ways.items():
+        yield name, partial(per_cpu_second, read)
+
+
+def per_cpu_second(read: Callable[[], int]) -> float:
+    """Returns million tokens for each second of processor time."""
+    began = time.process_time()
+    tokens = read()
+    return tokens / (time.process_time() - began) / 1e6
+
+
+def train_step(_: Path, __: Path) -> Cases:
+    """Yields the precisions; tokens a second."""
+    from tests.benchmarks import train_step as benchmark
+    from trainer.lanes import count_cores, share_threads
+    from trainer.strategies import make_strategy
+
+    share_threads(count_cores(), count_cores())
+    features = benchmark.random_rows(STEPS)
+
+    def speed(train: Callable[..., object]) -> float:
+        began = time.perf_counter()
+        train(features, STEPS).loss_sum.numpy()
+        return STEPS * benchmark.TOKENS / (time.perf_counter() - began)
+
+    for precision in ("float32", "bfloat16"):
+        loop, _flops = benchmark.build_ours(precision, make_strategy("one_device"))
+        yield precision, partial(speed, loop)
+
+
+def generate(work: Path, _: Path) -> Cases:
+    """Yields the batches of prompts; tokens a second."""
+    from preprocessing.manifest import TOKENIZER_NAME
+    from preprocessing.tokenizer import Tokenizer
+    from tests.benchmarks import generate as benchmark
+    from trainer.lanes import count_cores
+
+    release = benchmark.write_model(work)
+    tokenizer = Tokenizer.load(str(work / "dataset" / TOKENIZER_NAME))
+    model = benchmark.LoadedRelease(str(release), count_cores())
+
+    def speed(case: object) -> float:
+        began = time.perf_counter()
+        _texts, tokens = benchmark.answer_all(case, model)
+        return tokens / (time.perf_counter() - began)
+
+    for case in benchmark.cases(tokenizer):
+        yield case.name, partial(speed, case)
+
+
+def prepare(work: Path, inputs: Path) -> Cases:
+    """Yields the whole job; MB a second a core."""
+    from tests.benchmarks import prepare as benchmark
+
+    corpus = benchmark.build_corpus(inputs / "corpus", CORPUS_BYTES)
+    tokenizer = benchmark._train(inputs, corpus)
+    cores = os.cpu_count() or 1
+    yield "JSONL", partial(benchmark.run_quern, work, corpus, tokenizer, cores)
+
+
+def curate(work: Path, inputs: Path) -> Cases:
+    """Yields the whole job; documents a second a core."""
+    from argparse import Namespace
+
+    from tests.benchmarks import curate as benchmark
+
+    flags = Namespace(cores=os.cpu_count() or 1, every_language=False)
+    tokenizer = benchmark.train(inputs, inputs / "web")
+    run = partial(benchmark.run_quern, inputs / "web", work, tokenizer, flags)
+    yield "web_en, near", benchmark.Side(run).turn
+
+
+WORK: dict[str, Callable[[Path, Path], Cases]] = {
+    "rows": rows,
+    "train_step": train_step,
+    "generate": generate,
+    "prepare": prepare,
+    "curate": curate,
+}
+
+if __name__ == "__main__":
+    main()
