@@ -14,13 +14,17 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("preprocessing", "pipelines", "trainer")
 FOLDERS = (*ROOMS, "tests", "deploy", "docs", ".ci")
 TENSORFLOW = {"tensorflow", "tensorflow_io", "tensorflow_text", "keras", "tensorboard"}
+# tests/benchmarks/requirements.txt: in environments of their own, never in this one.
+PEERS = {"datatrove", "fasttext", "nltk", "spacy", "torch", "transformers"}
 FORBIDDEN = {
     "preprocessing": {"apache_beam", "pipelines", "trainer", "tests"} | TENSORFLOW,
     "pipelines": {"trainer", "tests"},
     "trainer": {"apache_beam", "pipelines", "tests"},
     "docs": {"apache_beam", "tests", *ROOMS} | TENSORFLOW,
-    "tests": set(),
+    "tests": PEERS,
 }
+# The benchmarks' sides that run where a peer is installed.
+PEER_SIDES = re.compile(r"_(torch|datatrove)\.py$")
 # What others keep to themselves, or promise nobody, has one module that leans on it,
 # and a test that says what breaks.
 PRIVATE_NAMES = {
@@ -96,6 +100,7 @@ def test_a_room_imports_nothing_it_must_not_know(room):
     broken = {
         f"{name(path)}:{line} imports {module}"
         for path in python_files(room)
+        if not PEER_SIDES.search(path.name)
         for module, line in imports(tree(path))
         if module.split(".")[0] in FORBIDDEN[room]
     }
@@ -187,6 +192,19 @@ def test_private_names_of_others_are_used_in_one_module():
     assert not found
     idle = [path for path in PRIVATE_NAMES if not list(private_names(ROOT / path))]
     assert not idle, "named above, and lean on nothing"
+
+
+def test_tests_import_what_rooms_and_other_tests_offer_and_nothing_private():
+    broken = {
+        f"{name(path)}:{node.lineno} imports {alias.name} from {node.module}"
+        for path in python_files("tests")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom)
+        and node.module.split(".")[0] in (*ROOMS, "tests")
+        for alias in node.names
+        if alias.name.startswith(("_", "test_"))
+    }
+    assert not broken
 
 
 def test_what_others_do_not_promise_is_leaned_on_in_one_module():
