@@ -123,7 +123,7 @@ def _scatter(
             job.transport,
             job.work,
             name.format("documents"),
-            _by_shard(job, chunk.examples),
+            by_shard(job, chunk.examples),
         )
     scattered.fingerprints += send(
         job.transport,
@@ -133,7 +133,7 @@ def _scatter(
     )
 
 
-def _by_shard(job: Job, chunk: Arrays) -> Elements:
+def by_shard(job: Job, chunk: Arrays) -> Elements:
     """Returns a blob of documents for each shard, in the shard's order."""
     hashes = order_hash(job.config.seed, chunk["keys"])
     order = np.argsort(hashes, kind="stable")

@@ -6,13 +6,12 @@ checks every key and type and validates each dataclass once, with all its change
 """
 
 import dataclasses
-import math
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from preprocessing.commands import UsageError, suggest
+from trainer.field_types import as_field, text_as_field
 
 Config = TypeVar("Config")
 
@@ -32,7 +31,7 @@ def changed(config: Config, changes: Mapping[str, Any], prefix: str = "") -> Con
             raise _unknown(key, name, hints, prefix)
         current = getattr(config, name)
         if not dataclasses.is_dataclass(current):
-            values[name] = _checked(key, value, hints[name])
+            values[name] = as_field(key, value, hints[name])
         elif isinstance(value, Mapping):
             values[name] = changed(current, value, f"{key}.")
         else:
@@ -71,7 +70,7 @@ def parse_pairs(config: Any, pairs: Iterable[str]) -> dict[str, Any]:
                 f"wanted a value's key in --set {pair}, {path} is a table. Write "
                 f"{path}.NAME=value"
             )
-        branch[name] = _parsed(path, text, hints[name])
+        branch[name] = text_as_field(path, text, hints[name])
     return changes
 
 
@@ -113,72 +112,3 @@ def _unknown(key: str, name: str, known: Mapping[str, Any], prefix: str) -> Usag
     return UsageError(
         f"wanted a key {where}, found unknown {key}.{hint} Known: {', '.join(names)}"
     )
-
-
-def _members(annotation: Any) -> tuple[type, ...]:
-    """Returns the types an annotation allows: (int, NoneType) for `int | None`."""
-    if isinstance(annotation, types.UnionType):
-        return typing.get_args(annotation)
-    return (annotation,)
-
-
-def _checked(key: str, value: Any, annotation: Any) -> Any:
-    """Returns a value from JSON or TOML as its field's type."""
-    members = _members(annotation)
-    if type(value) in members and value == value and value not in _INFINITIES:
-        return value
-    if float in members and type(value) is int:
-        return float(value)
-    raise _wrong_type(key, value, members)
-
-
-def _parsed(key: str, text: str, annotation: Any) -> Any:
-    """Returns the text of a `--set` pair as its field's type."""
-    members = _members(annotation)
-    if types.NoneType in members and text.lower() in ("none", "null"):
-        return None
-    for kind in members:
-        try:
-            return _READERS[kind](text)
-        except (ValueError, KeyError, OverflowError):
-            continue
-    raise _wrong_type(key, text, members)
-
-
-def _wrong_type(key: str, value: Any, members: tuple[type, ...]) -> UsageError:
-    wanted = " or ".join(_TYPE_NAMES[kind] for kind in members)
-    return UsageError(f"wanted {wanted} for {key}, found {value!r}. Change the value")
-
-
-def _read_bool(text: str) -> bool:
-    return {"true": True, "false": False}[text.lower()]
-
-
-def _read_int(text: str) -> int:
-    number = float(text)  # So that 1e6 may be written for a million steps.
-    if not number.is_integer():
-        raise ValueError(text)
-    return int(number) if "e" in text.lower() else int(text)
-
-
-def _read_float(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
-_INFINITIES = (math.inf, -math.inf)
-_READERS: dict[type, typing.Callable[[str], Any]] = {
-    bool: _read_bool,
-    int: _read_int,
-    float: _read_float,
-    str: str,
-}
-_TYPE_NAMES: dict[type, str] = {
-    bool: "true or false",
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-    types.NoneType: "null",
-}

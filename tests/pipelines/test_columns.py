@@ -10,7 +10,7 @@ import pytest
 from pipelines import columns, shuffle
 from pipelines.blobs import to_bytes
 from pipelines.plan import Job
-from pipelines.tokenize_task import _by_shard
+from pipelines.tokenize_task import by_shard
 from preprocessing.near_config import NearConfig
 from preprocessing.objectives import ObjectiveConfig
 from tests.pipelines.test_duplicates import job
@@ -72,7 +72,7 @@ def test_blobs_of_documents_are_cut_where_their_bytes_fill_them(
     rows["keys"] = rng.integers(0, 256, (300_000, 16), np.uint8)
     rows["lengths"] += 2
     rows["ids"] = np.zeros(600_000, made.config.layout.token_dtype)
-    sizes = [len(blob) for _, blob in _by_shard(made, rows)]
+    sizes = [len(blob) for _, blob in by_shard(made, rows)]
     header = len(to_bytes(some_rows(kind, 0)))
     full = [size for size in sizes if size > shuffle.INLINE_BYTES - 100]
     assert max(sizes) <= shuffle.INLINE_BYTES + header + 100
