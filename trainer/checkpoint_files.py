@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from preprocessing import storage
 from preprocessing.commands import UsageError
-from trainer.loop import Fault, Position
+from trainer.position import Fault, Position
 from trainer.retention import best_steps
 from trainer.run_directory import CHECKPOINTS_NAME
 

@@ -17,7 +17,7 @@ from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest
 from trainer.guard import GuardConfig
 from trainer.input_pipeline import DataConfig, check_family
-from trainer.loop import LoopConfig
+from trainer.loop_config import LoopConfig
 from trainer.losses import LossConfig
 from trainer.mixed_rows import common_length
 from trainer.models.decoder import DecoderConfig

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from preprocessing import storage
 from preprocessing.protocol_buffers import read
-from trainer.loop import Interval
+from trainer.interval import Interval
 from trainer.run_directory import METRICS_NAME
 from trainer.tensorflow_messages import Event
 

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from trainer.evaluation import Evaluation
-from trainer.loop import Interval
+from trainer.interval import Interval
 from trainer.metrics import (
     EvaluationLine,
     MetricsFiles,

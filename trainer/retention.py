@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterable
 
 from preprocessing import storage
-from trainer.loop import LoopConfig
+from trainer.loop_config import LoopConfig
 from trainer.metrics import read_lines
 from trainer.run_directory import METRICS_NAME
 

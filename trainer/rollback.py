@@ -17,7 +17,7 @@ from typing import Any
 from preprocessing import storage
 from preprocessing.commands import WorkError
 from trainer.guard import GuardConfig
-from trainer.loop import Fault
+from trainer.position import Fault
 
 ROLLBACKS_NAME = "rollbacks.jsonl"
 OMITTED_NAME = "omitted.jsonl"

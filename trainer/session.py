@@ -19,7 +19,8 @@ from trainer.coordinator import make_coordinated_loop
 from trainer.evaluation import byte_counts, make_evaluate
 from trainer.input_pipeline import SubRows
 from trainer.interruption import StopRequest
-from trainer.loop import InnerLoop, Interval, Parts, Position
+from trainer.interval import Interval
+from trainer.loop import InnerLoop, Parts
 from trainer.metrics import MetricsFiles, Speed
 from trainer.mixed_order import MixedOrder
 from trainer.mixed_rows import JoinedRows
@@ -27,6 +28,7 @@ from trainer.models.model import build_model
 from trainer.omitted_rows import Ranges
 from trainer.peak_flops import peak_flops
 from trainer.plan import Plan
+from trainer.position import Position
 from trainer.profiling import ProfileWindow
 from trainer.progress import ProgressLine
 from trainer.report import Report

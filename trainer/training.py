@@ -12,11 +12,11 @@ from preprocessing.commands import Interrupted
 from trainer import checkpoint_files, checkpoints
 from trainer.input_pipeline import SubRows
 from trainer.interruption import stop_request
-from trainer.loop import Fault, Position, RollBack
 from trainer.metrics import is_evaluated, read_lines
 from trainer.mixed_order import MixedOrder
 from trainer.mixed_rows import JoinedRows
 from trainer.plan import Plan
+from trainer.position import Fault, Position, RollBack
 from trainer.profiling import ProfileWindow
 from trainer.rendezvous import as_lost_peer
 from trainer.rollback import (

@@ -17,7 +17,7 @@ from trainer import checkpoints
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.checkpoints import State
 from trainer.local_ports import lend_ports
-from trainer.loop import Position
+from trainer.position import Position
 from trainer.strategies import make_strategy
 
 

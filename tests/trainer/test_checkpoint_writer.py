@@ -21,7 +21,8 @@ from trainer import checkpoint_writer, checkpoints
 from trainer.checkpoint_files import set_aside
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.checkpoints import State
-from trainer.loop import LoopConfig, Position
+from trainer.loop_config import LoopConfig
+from trainer.position import Position
 from trainer.retention import kept_steps
 
 ROOT = Path(__file__).parents[2]

@@ -23,6 +23,7 @@ from trainer.loop import Fault, Position
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import build_model
 from trainer.optimizers import Optimizer, OptimizerConfig
+from trainer.position import Fault, Position
 from trainer.run_directory import write_run
 from trainer.variable_names import named_variables
 

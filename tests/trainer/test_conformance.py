@@ -22,7 +22,7 @@ from trainer import checkpoints
 from trainer.checkpoint_files import State
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.functional import called_with
-from trainer.loop import Position
+from trainer.position import Position
 from trainer.train_step import Learner, make_train_loop, run_steps
 
 pytestmark = pytest.mark.slow

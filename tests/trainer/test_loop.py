@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 
 from preprocessing.commands import Interrupted, UsageError
 from trainer.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, SPIKE, GuardConfig
-from trainer.loop import (
-    Fault,
-    InnerLoop,
-    LoopConfig,
-    Parts,
-    Position,
-    RollBack,
-    inner_loops,
-    run,
-)
+from trainer.loop import InnerLoop, Parts, inner_loops, run
+from trainer.loop_config import LoopConfig
+from trainer.position import Fault, Position, RollBack
 from trainer.training_rows import Block
 
 BATCH = 4

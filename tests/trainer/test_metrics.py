@@ -7,7 +7,7 @@ import math
 import pytest
 import tensorflow as tf
 
-from trainer.loop import Interval
+from trainer.interval import Interval
 from trainer.metrics import (
     EvaluationLine,
     MetricsFiles,

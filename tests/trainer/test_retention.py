@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.loop import LoopConfig
+from trainer.loop_config import LoopConfig
 from trainer.retention import best_steps, kept_steps, retained
 
 STEPS = st.sets(st.integers(1, 200), min_size=1)

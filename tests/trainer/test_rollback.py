@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from preprocessing.commands import WorkError
 from trainer.guard import GuardConfig
-from trainer.loop import Fault
+from trainer.position import Fault
 from trainer.rollback import (
     Rollback,
     omitted_ranges,
