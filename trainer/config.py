@@ -8,13 +8,14 @@ Python function; a file (`--config`) and pairs (`--set`) only change what it giv
 import dataclasses
 import json
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from preprocessing import storage
 from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest
+from trainer.compute_config import ComputeConfig
 from trainer.guard import GuardConfig
 from trainer.input_pipeline import DataConfig, check_family
 from trainer.loop_config import LoopConfig
@@ -25,6 +26,16 @@ from trainer.models.language_model import ModelConfig, PrecisionConfig
 from trainer.models.model import with_family
 from trainer.optimizers import OptimizerConfig
 from trainer.overrides import changed, flattened, parse_pairs
+from trainer.samples_config import SamplesConfig
+
+# Keys that are called something else now.
+_MOVED = {
+    "loop.num_samples": "samples.count",
+    "loop.sample_tokens": "samples.tokens",
+    "loop.xla": "compute.xla",
+    "loop.lanes": "compute.lanes",
+    "loop.peak_flops": "compute.peak_flops",
+}
 
 _FAMILY = "model.family"
 
@@ -40,6 +51,8 @@ class RunConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     seed: int = 0
 
     def to_json(self) -> str:
@@ -87,6 +100,7 @@ def with_pairs(config: RunConfig, pairs: Iterable[str]) -> RunConfig:
         UsageError: a pair is malformed, its key unknown or its value refused.
     """
     pairs = list(pairs)
+    _refuse_moved([pair.partition("=")[0] for pair in pairs], "--set")
     families = [pair for pair in pairs if pair.startswith(_FAMILY + "=")]
     if families:
         # First: which keys there are follows from it.
@@ -108,13 +122,18 @@ def resolved(config: RunConfig, manifests: Sequence[Manifest]) -> RunConfig:
     return dataclasses.replace(config, data=data)
 
 
+def may_change(key: str) -> bool:
+    """Tells whether a resume may change a key: it decides no number of a step."""
+    return key.partition(".")[0] in ("loop", "samples", "compute")
+
+
 def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
-    """Returns what differs outside `loop.*`, as `key: stored -> wanted`."""
+    """Returns what differs and may not change, as `key: stored -> wanted`."""
     old, new = flattened(stored), flattened(wanted)
     return [
         f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
         for key in {**old, **new}  # families have keys of their own
-        if old.get(key) != new.get(key) and not key.startswith("loop.")
+        if old.get(key) != new.get(key) and not may_change(key)
     ]
 
 
@@ -131,10 +150,22 @@ def _applied(base: RunConfig, values: Any, name: str) -> RunConfig:
             f"wanted a table of keys in {name}, found {type(values).__name__}. See "
             "the keys in a run's config.json"
         )
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    _refuse_moved([f"{key}.{inner}" for key in tables for inner in tables[key]], name)
     model = values.get("model")
     if isinstance(model, dict) and isinstance(model.get("family"), str):
         base = _of_family(base, model["family"])
     return changed(base, values)
+
+
+def _refuse_moved(keys: Iterable[str], name: str) -> None:
+    """Refuses keys by their names of before; `name` is where they stand."""
+    old = [key for key in dict.fromkeys(keys) if key in _MOVED]
+    if old:
+        raise UsageError(
+            f"wanted the names that keys have now in {name}, found {', '.join(old)}. "
+            f"Use {', '.join(_MOVED[key] for key in old)}"
+        )
 
 
 def _of_family(config: RunConfig, family: str) -> RunConfig:

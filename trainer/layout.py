@@ -34,9 +34,9 @@ class Layout:
             )
         if self.lanes < 1 or self.micro_batch_size % self.lanes:
             raise UsageError(
-                "wanted the rows of a micro-batch to be a multiple of loop.lanes, "
-                f"found {self.micro_batch_size} and {self.lanes}. Set loop.lanes=0 to "
-                "have it chosen"
+                "wanted the rows of a micro-batch to be a multiple of compute.lanes, "
+                f"found {self.micro_batch_size} and {self.lanes}. Set compute.lanes=0 "
+                "to have it chosen"
             )
 
     @property

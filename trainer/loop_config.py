@@ -3,14 +3,12 @@
 
 from dataclasses import dataclass
 
-from preprocessing.commands import UsageError, suggest
-
-XLA = ("auto", "none", "parts", "whole")
+from preprocessing.commands import UsageError
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """When a run logs, evaluates, saves and ends; the only keys a resume may change.
+    """When a run logs, evaluates, saves and ends; a resume may change it.
 
     Attributes:
         total_steps: steps of the whole run; the learning rate schedule ends here.
@@ -23,21 +21,9 @@ class LoopConfig:
         keep_best: checkpoints of the lowest validation loss kept as well.
         steps_per_loop: most steps of one compiled call. A signal is noticed between
             two calls.
-        num_samples: texts that the model continues after each evaluation, for
-            TensorBoard; 0 is none.
-        sample_tokens: tokens of each continuation.
         watchdog_seconds: ends the process if nothing happens for this time; 0 never
             does. It has to be longer than the longest save, evaluation batch or
             compilation.
-        xla: what of a step XLA compiles: "none"; "parts", what lies between matrix
-            products, for CPUs (`trainer.fusion`); "whole", all that a device does
-            alone. "auto" is whole on GPUs and TPUs, and on CPUs parts where a step is
-            long enough to repay some seconds of compilation.
-        lanes: slices of a micro-batch that a CPU computes side by side, each on its
-            share of the cores (`trainer.lanes`); they divide its rows. 0 chooses: on
-            CPUs as many as cores where a step is long enough, else 1.
-        peak_flops: FLOP/s of one device that `mfu` is measured against; None takes
-            the device's published or measured peak.
     """
 
     total_steps: int = 1000
@@ -49,33 +35,17 @@ class LoopConfig:
     keep_every: int = 0
     keep_best: int = 1
     steps_per_loop: int = 10
-    num_samples: int = 3
-    sample_tokens: int = 32
     watchdog_seconds: float = 1800.0
-    xla: str = "auto"
-    lanes: int = 0
-    peak_flops: float | None = None
 
     def __post_init__(self) -> None:
         positive = ("total_steps", "log_every", "save_every", "keep_last")
-        more = ("steps_per_loop", "stop_after_step", "sample_tokens", "peak_flops")
-        for name in (*positive, *more):
+        for name in (*positive, "steps_per_loop", "stop_after_step"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"wanted loop.{name} above 0, found {value}. Raise it")
-        if self.xla not in XLA:
-            raise UsageError(
-                f"wanted loop.xla to be one of {', '.join(XLA)}, found {self.xla!r}."
-                f"{suggest(self.xla, XLA)} Choose one"
-            )
-        for name in ("evaluate_every", "keep_every", "keep_best", "num_samples"):
+        for name in ("evaluate_every", "keep_every", "keep_best"):
             self._check_not_negative(name)
         self._check_not_negative("watchdog_seconds")
-        if self.lanes < 0:
-            raise UsageError(
-                f"wanted loop.lanes of 0 or more, found {self.lanes}. Use 0 to have it "
-                "chosen"
-            )
 
     def _check_not_negative(self, name: str) -> None:
         if getattr(self, name) < 0:

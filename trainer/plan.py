@@ -134,8 +134,8 @@ def lanes_of(
     Raises:
         UsageError: as `spread`, or there is no such strategy.
     """
-    if config.loop.lanes:
-        return config.loop.lanes
+    if config.compute.lanes:
+        return config.compute.lanes
     chosen = resolve(strategy_name)
     # A parameter server's worker has several steps in flight, which keeps it busy.
     if chosen in ("tpu", "parameter_server") or tf.config.list_physical_devices("GPU"):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from preprocessing.commands import UsageError, suggest
 from trainer.config import RunConfig
 from trainer.input_pipeline import DataConfig
-from trainer.loop import LoopConfig
 from trainer.loop_config import LoopConfig
 from trainer.models.decoder import DecoderConfig
 from trainer.models.language_model import PrecisionConfig

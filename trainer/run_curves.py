@@ -15,6 +15,7 @@ import numpy as np
 
 from preprocessing import storage
 from preprocessing.commands import UsageError
+from trainer.config import may_change
 from trainer.metrics import read_lines
 from trainer.overrides import flattened
 from trainer.run_directory import METRICS_NAME, is_run, read_run
@@ -119,12 +120,10 @@ def short_names(paths: Sequence[str]) -> list[str]:
 def differing(runs: Sequence[RunCurves]) -> dict[str, list[str]]:
     """Returns the settings that are not alike in all runs: a text per run by key.
 
-    `loop.*` says when a run writes what, and changes no number but `total_steps`.
+    Keys that a resume may change decide no number, but for `loop.total_steps`.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings)
-    kept = [
-        key for key in keys if key == "loop.total_steps" or not key.startswith("loop.")
-    ]
+    kept = [key for key in keys if key == "loop.total_steps" or not may_change(key)]
     table = {
         key: [json.dumps(run.settings.get(key)).strip('"') for run in runs]
         for key in kept

@@ -106,7 +106,7 @@ def check_same(run: str, dataset: str, dataset_hash: str, config: RunConfig) -> 
         config: what is asked for now.
 
     Raises:
-        UsageError: the data differ, or a key outside `loop.*` does.
+        UsageError: the data differ, or a key does that may not change.
     """
     stored = read_run(run)
     if stored.dataset_hash != dataset_hash:
@@ -118,8 +118,9 @@ def check_same(run: str, dataset: str, dataset_hash: str, config: RunConfig) -> 
     changes = differences(stored.config, config)
     if changes:
         raise UsageError(
-            f"wanted to resume {run}, where only loop.* may differ, found "
-            f"{'; '.join(changes)}. Drop the change or choose another --run"
+            f"wanted to resume {run}, where only loop.*, samples.* and compute.* may "
+            f"differ, found {'; '.join(changes)}. Drop the change or choose another "
+            "--run"
         )
 
 

@@ -146,14 +146,14 @@ class Session:
         )
         self._report = _open_report(planned, run, start, self._learner)
         self._samples = None
-        if workers.chief and config.loop.num_samples and rows.validation.num_rows:
+        if workers.chief and config.samples.count and rows.validation.num_rows:
             self._samples = make_sampler(
                 self._learner,
                 planned.data.manifest,
                 storage.join(run, TOKENIZER_NAME),
                 rows.validation,
-                config.loop.num_samples,
-                config.loop.sample_tokens,
+                config.samples.count,
+                config.samples.tokens,
                 config.seed,
             )
 
@@ -333,7 +333,7 @@ def _train_loop(planned: Plan, learner: Learner) -> TrainLoop:
 
 def _compiled(planned: Plan, learner: Learner) -> str:
     """Returns what of a step XLA compiles."""
-    asked = planned.config.loop.xla
+    asked = planned.config.compute.xla
     if asked != "auto":
         return asked
     if tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"):
@@ -356,7 +356,7 @@ def _open_report(
     # All logical CPUs of a process share the cores that its peak is measured on.
     devices = planned.layout.num_replicas if gpus else workers.count
     at_once = planned.layout.lanes * planned.layout.num_replicas // workers.count
-    peak = config.loop.peak_flops or peak_flops(config.precision.compute, at_once)
+    peak = config.compute.peak_flops or peak_flops(config.precision.compute, at_once)
     speed = Speed(
         sequence_length=planned.sequence_length,
         flops_per_token=learner.model.flops_per_token(planned.sequence_length),

@@ -85,7 +85,7 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "quern-train",
         "Train a language model on a prepared dataset. A --run that exists is resumed, "
-        "with the same dataset; only loop.* may change then.",
+        "with the same dataset; only loop.*, samples.* and compute.* may change then.",
     )
     _add_what(parser)
     _add_how(parser)

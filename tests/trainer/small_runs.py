@@ -8,7 +8,7 @@ as much time as the steps do.
 
 from pathlib import Path
 
-SMALL = ("model.num_layers=1", "loop.num_samples=0", "loop.peak_flops=1e12")
+SMALL = ("model.num_layers=1", "samples.count=0", "compute.peak_flops=1e12")
 
 
 def small_run(data: Path | str, run: Path | str, *pairs: str) -> list[str]:

@@ -19,7 +19,6 @@ from trainer.checkpoint_writer import CheckpointWriter
 from trainer.checkpoints import DamagedCheckpoint, State
 from trainer.config import RunConfig
 from trainer.functional import weight_places
-from trainer.loop import Fault, Position
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import build_model
 from trainer.optimizers import Optimizer, OptimizerConfig

@@ -100,6 +100,7 @@ def test_only_settings_that_change_numbers_and_differ_are_told(make_run):
         CONFIG,
         optimizer=OptimizerConfig(weight_decay=0.5),
         loop=dataclasses.replace(CONFIG.loop, log_every=7, total_steps=77),
+        compute=dataclasses.replace(CONFIG.compute, lanes=4),
     )
     runs = read_curves([make_run("a"), make_run("b", other)])
     default = str(OptimizerConfig().weight_decay)

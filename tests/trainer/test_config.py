@@ -121,10 +121,38 @@ def test_the_dataset_fills_in_its_own_length_and_refuses_others(manifest):
         resolved(with_pairs(RunConfig(), ["data.sequence_length=63"]), [manifest])
 
 
-def test_differences_leave_the_loop_out():
-    changed = with_pairs(
-        RunConfig(), ["loop.log_every=3", "seed=5", "model.dropout=0.5"]
-    )
+MOVED = {
+    "loop.xla": "compute.xla",
+    "loop.lanes": "compute.lanes",
+    "loop.peak_flops": "compute.peak_flops",
+    "loop.num_samples": "samples.count",
+    "loop.sample_tokens": "samples.tokens",
+}
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_a_pair_with_a_keys_name_of_before_is_refused_with_todays(old):
+    with pytest.raises(UsageError, match=f"in --set, found {old}. Use {MOVED[old]}$"):
+        with_pairs(RunConfig(), ["seed=1", f"{old}=1"])
+
+
+def test_a_files_names_of_before_are_refused_at_once_in_one_line(tmp_path):
+    stored = json.loads(RunConfig().to_json())
+    stored["loop"].update({name.partition(".")[2]: 1 for name in MOVED})
+    with pytest.raises(UsageError) as refused:
+        from_json(json.dumps(stored), "config.json")
+    old, new = ", ".join(MOVED), ", ".join(MOVED.values())
+    assert str(refused.value).endswith(f"in config.json, found {old}. Use {new}")
+    assert "\n" not in str(refused.value)
+    toml = tmp_path / "run.toml"
+    toml.write_text("[loop]\nlanes = 2\n")
+    with pytest.raises(UsageError, match=r"found loop\.lanes\. Use compute\.lanes$"):
+        with_file(RunConfig(), str(toml))
+
+
+def test_differences_leave_out_what_decides_no_number_of_a_step():
+    free = ["loop.log_every=3", "compute.xla=none", "samples.count=0"]
+    changed = with_pairs(RunConfig(), [*free, "seed=5", "model.dropout=0.5"])
     assert differences(RunConfig(), changed) == [
         "model.dropout: 0.0 -> 0.5",
         "seed: 0 -> 5",

@@ -113,7 +113,7 @@ def test_sums_are_those_of_a_model_that_casts_its_own_weights(
 
 
 def test_rows_that_lanes_do_not_divide_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"found 6 and 4\. Set loop\.lanes=0"):
+    with pytest.raises(UsageError, match=r"found 6 and 4\. Set compute\.lanes=0"):
         Layout(12, 6, 1, 4)
 
 

@@ -94,7 +94,7 @@ def test_lanes_are_chosen_by_cores_rows_and_size_unless_they_are_given(
     two = (rows, "data.global_batch_size=16")
     assert lanes(dataset, *two, strategy="mirrored", logical_cpus=2) == 2
     assert lanes(dataset, "data.micro_batch_size=1") == 1
-    assert lanes(dataset, rows, "loop.lanes=8") == 8
+    assert lanes(dataset, rows, "compute.lanes=8") == 8
     assert lanes(dataset, rows, "model.d_model=12", "model.num_layers=1") == 1
 
 

@@ -31,7 +31,7 @@ OFTEN = [
     "data.sequence_length=32",
     "model.dropout=0.1",
     "model.num_layers=1",
-    "loop.peak_flops=1e12",
+    "compute.peak_flops=1e12",
 ]
 
 
