@@ -55,6 +55,17 @@ class RunConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     seed: int = 0
 
+    @property
+    def sequence_length(self) -> int:
+        """Inputs per row of a planned or stored run, whose dataset has settled it.
+
+        Raises:
+            ValueError: the configuration knows of no dataset yet.
+        """
+        if self.data.sequence_length is None:
+            raise ValueError("wanted the length of rows, found no dataset named")
+        return self.data.sequence_length
+
     def to_json(self) -> str:
         """Returns every value as JSON, a valid `--config`."""
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
@@ -115,9 +126,18 @@ def resolved(config: RunConfig, manifests: Sequence[Manifest]) -> RunConfig:
         UsageError: a dataset cannot be read at the sequence length asked for, or by
             the family of models.
     """
-    length = common_length(manifests, config.data.sequence_length)
     for manifest in manifests:
         check_family(manifest, config.model)
+    return with_length(config, manifests)
+
+
+def with_length(config: RunConfig, manifests: Sequence[Manifest]) -> RunConfig:
+    """Returns `config` with a sequence length, the datasets' own if it has none.
+
+    Raises:
+        UsageError: a dataset cannot be read at that length.
+    """
+    length = common_length(manifests, config.data.sequence_length)
     data = dataclasses.replace(config.data, sequence_length=length)
     return dataclasses.replace(config, data=data)
 

@@ -17,7 +17,7 @@ def needed(sketched: Sketch, config: RunConfig, layout: Layout) -> Memory:
     """Returns what the run needs on each device."""
     batch = MicroBatch(
         rows=layout.micro_batch_size,
-        sequence_length=config.data.sequence_length or 1,
+        sequence_length=config.sequence_length,
         loss_chunk=config.loss.chunk,
         accumulates=layout.accumulation > 1,
         lanes=layout.lanes,
@@ -29,7 +29,7 @@ def show(
     data: Data, config: RunConfig, layout: Layout, sketched: Sketch, memory: Memory
 ) -> list[str]:
     """Returns lines for people: size, cost and memory of the run."""
-    length = config.data.sequence_length or data.manifest.sequence_length
+    length = config.sequence_length
     rows = config.data.batch_schedule.rows_before(config.loop.total_steps)
     stored = sum(m.splits["train"].rows * m.sequence_length for m in data.manifests)
     tokens = rows * length

@@ -99,9 +99,8 @@ def evaluate_run(
             f"wanted a dataset encoded with the tokenizer of {run}, {dataset} has "
             "another. Prepare it with the run's tokenizer.json"
         )
-    length = files.config.data.sequence_length or files.manifest.sequence_length
     check_family(manifest, files.config.model)
-    rows = SubRows(dataset, manifest, split, length)
+    rows = SubRows(dataset, manifest, split, files.config.sequence_length)
     strategy = make_strategy(strategy_name, logical_cpus)
     workers = workers_of(strategy)
     with strategy.scope():

@@ -68,18 +68,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run whose flags have been found to make sense."""
+    """A run whose flags make sense; `config` has a sequence length."""
 
     data: Data
     config: RunConfig
     layout: Layout
     workers: Workers
-
-    @property
-    def sequence_length(self) -> int:
-        """Inputs per row."""
-        length = self.config.data.sequence_length
-        return length or self.data.manifest.sequence_length
 
 
 def plan(
@@ -120,7 +114,7 @@ def read_data(
     check_mixable(manifests, names)
     config = resolved(configure(source, run), manifests)
     config.optimizer.check_fits(config.loop.total_steps)
-    length = config.data.sequence_length or 1
+    length = config.sequence_length
     sizes = [m.splits["train"].rows * (m.sequence_length // length) for m in manifests]
     weights = mixing_weights(config.data.weights, sizes)
     return Data(tuple(datasets), manifests, weights), config
@@ -142,7 +136,7 @@ def lanes_of(
         return 1
     replicas = count_replicas(strategy_name, logical_cpus)
     rows = spread(config, replicas).micro_batch_size
-    length = config.data.sequence_length or data.manifest.sequence_length
+    length = config.sequence_length
     drawn = sketch(config.model, data.manifest.vocab_size, config.precision)
     row_flops = drawn.model.flops_per_token(length) * length
     return choose_lanes(rows, row_flops, count_cores() // logical_cpus)

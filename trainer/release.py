@@ -38,7 +38,7 @@ def write_release(opened: Run, directory: str, name: str) -> None:
         WorkError: the files cannot be written.
     """
     tokenizer, decoding = open_tokenizer(opened), decoding_of(opened)
-    length = sequence_length_of(opened)
+    length = opened.config.sequence_length
     module = TextModel(opened.model, tokenizer, decoding, length)
     answers = expected_answers(opened.model, tokenizer, decoding, length)
     lineage = _lineage(opened, decoding, answers)
@@ -67,13 +67,8 @@ def decoding_of(opened: Run) -> Decoding:
         bos_id=manifest.bos_id,
         eos_id=manifest.eos_id,
         pad_id=manifest.pad_id,
-        context=opened.model.context(sequence_length_of(opened)),
+        context=opened.model.context(opened.config.sequence_length),
     )
-
-
-def sequence_length_of(opened: Run) -> int:
-    """Returns the sequence length a run was trained at."""
-    return opened.config.data.sequence_length or opened.manifest.sequence_length
 
 
 def warmup_requests() -> list[Request]:

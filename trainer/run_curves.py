@@ -147,9 +147,8 @@ def _read(run: str, name: str) -> RunCurves:
         )
     steps = np.array([line["step"] for line in training], np.int64)
     config = files.config
-    length = config.data.sequence_length or files.manifest.sequence_length
     rows = [config.data.batch_schedule.rows_before(int(step)) for step in steps]
-    tokens = np.array(rows, np.int64) * length
+    tokens = np.array(rows, np.int64) * config.sequence_length
     speeds = np.array([line["tokens_per_second"] for line in training])
     return RunCurves(
         name=name,

@@ -24,7 +24,7 @@ from preprocessing.manifest import (
     Manifest,
     parse_manifest,
 )
-from trainer.config import RunConfig, differences, from_json
+from trainer.config import RunConfig, differences, from_json, with_length
 
 CONFIG_NAME = "config.json"
 CHECKPOINTS_NAME = "checkpoints"
@@ -34,7 +34,7 @@ MIXTURE_NAME = "mixture.json"
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What an existing run was made from."""
+    """What an existing run was made from; `config` has a sequence length."""
 
     config: RunConfig
     manifest: Manifest
@@ -63,7 +63,7 @@ def read_run(run: str) -> RunFiles:
     except FileNotFoundError:
         dataset_hash = parsed.dataset_hash
     return RunFiles(
-        config=from_json(config, storage.join(run, CONFIG_NAME)),
+        config=with_length(from_json(config, storage.join(run, CONFIG_NAME)), [parsed]),
         manifest=parsed,
         tokenizer_path=storage.join(run, TOKENIZER_NAME),
         dataset_hash=dataset_hash,

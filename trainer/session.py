@@ -338,7 +338,7 @@ def _compiled(planned: Plan, learner: Learner) -> str:
         return asked
     if tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return "whole"
-    length = planned.sequence_length
+    length = planned.config.sequence_length
     tokens = planned.layout.micro_batch_size * length
     flops = tokens * learner.model.flops_per_token(length)
     coordinated = planned.workers.coordinator is not None
@@ -358,8 +358,8 @@ def _open_report(
     at_once = planned.layout.lanes * planned.layout.num_replicas // workers.count
     peak = config.compute.peak_flops or peak_flops(config.precision.compute, at_once)
     speed = Speed(
-        sequence_length=planned.sequence_length,
-        flops_per_token=learner.model.flops_per_token(planned.sequence_length),
+        sequence_length=planned.config.sequence_length,
+        flops_per_token=learner.model.flops_per_token(planned.config.sequence_length),
         peak_flops=None if peak is None else peak * devices,
     )
     step = start.position.step

@@ -106,7 +106,7 @@ def _train_to_the_end(
 
 
 def _open_rows(planned: Plan) -> Rows:
-    data, length = planned.data, planned.sequence_length
+    data, length = planned.data, planned.config.sequence_length
 
     def split(name: str) -> list[SubRows]:
         pairs = zip(data.paths, data.manifests, strict=True)

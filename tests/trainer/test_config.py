@@ -114,7 +114,9 @@ def test_a_wrong_file_is_refused_with_its_name_or_key(tmp_path, name, text, comp
 
 
 def test_the_dataset_fills_in_its_own_length_and_refuses_others(manifest):
-    assert resolved(RunConfig(), [manifest]).data.sequence_length == 64
+    with pytest.raises(ValueError, match="found no dataset named"):
+        _ = RunConfig().sequence_length
+    assert resolved(RunConfig(), [manifest]).sequence_length == 64
     halved = with_pairs(RunConfig(), ["data.sequence_length=32"])
     assert resolved(halved, [manifest]) == halved
     with pytest.raises(UsageError, match="divides the dataset's 64, found 63"):
