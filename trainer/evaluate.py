@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
     flags = _parser().parse_args(argv)
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(flags.debug)
-    from trainer.evaluation import evaluate_run
+    from trainer.run_evaluation import evaluate_run
 
     result = evaluate_run(
         flags.run,

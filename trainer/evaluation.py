@@ -9,26 +9,24 @@ summed by source.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.commands import UsageError, WorkError
-from preprocessing.manifest import Manifest, read_manifest
+from preprocessing.commands import WorkError
+from preprocessing.manifest import Manifest
 from preprocessing.tokenizer import Tokenizer
 from trainer.batch import unpack_rows
-from trainer.checkpoints import open_run
-from trainer.functional import WeightPlace, called_with, weight_places
-from trainer.input_pipeline import Features, SubRows, check_family
+from trainer.functional import WeightPlace, called_with
+from trainer.input_pipeline import Features, SubRows
 from trainer.lanes import side_by_side
+from trainer.layout import Layout
 from trainer.losses import target_nats
 from trainer.mixed_rows import JoinedRows
 from trainer.models.language_model import LanguageModel
-from trainer.run_directory import read_run
-from trainer.strategies import make_strategy
 from trainer.train_step import spread_rows
-from trainer.workers import Workers, workers_of
+from trainer.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -68,62 +66,6 @@ class Evaluation:
 Evaluate = Callable[[SubRows | JoinedRows, Callable[[], None]], Evaluation]
 
 
-def evaluate_run(
-    run: str,
-    dataset: str,
-    split: str,
-    step: int | Literal["best"] | None,
-    strategy_name: str,
-    logical_cpus: int,
-) -> Evaluation | None:
-    """Evaluates a run's model on every row of a split.
-
-    Args:
-        run: the run's directory.
-        dataset: a dataset encoded with the run's tokenizer.
-        split: "train" or "validation".
-        step: which checkpoint: None is the last, "best" that of the lowest loss.
-        strategy_name: as `--strategy`.
-        logical_cpus: devices to split the CPU into.
-
-    Returns:
-        The result, on the chief; None on other workers.
-
-    Raises:
-        UsageError: the run or dataset is not what it should be.
-        WorkError: a row is damaged, or the split holds no target.
-    """
-    files, manifest = read_run(run), read_manifest(dataset)
-    if manifest.tokenizer_sha256 != files.manifest.tokenizer_sha256:
-        raise UsageError(
-            f"wanted a dataset encoded with the tokenizer of {run}, {dataset} has "
-            "another. Prepare it with the run's tokenizer.json"
-        )
-    check_family(manifest, files.config.model)
-    rows = SubRows(dataset, manifest, split, files.config.sequence_length)
-    strategy = make_strategy(strategy_name, logical_cpus)
-    workers = workers_of(strategy)
-    with strategy.scope():
-        opened = open_run(run, step)
-    workers.agree(opened.step, "the checkpoint's step")
-    counts = byte_counts(opened.tokenizer_path, manifest)
-    data, replicas = files.config.data, strategy.num_replicas_in_sync
-    micro = data.micro_batch_size or max(1, data.global_batch_size // replicas)
-    sources = source_names(manifest, split)
-    places = weight_places(opened.model)
-    evaluate = make_evaluate(
-        opened.model,
-        places,
-        [place.variable for place in places],
-        workers,
-        counts,
-        micro * replicas,
-        sources,
-    )
-    result = evaluate(rows, lambda: None)
-    return result if workers.chief else None
-
-
 def byte_counts(tokenizer_path: str, manifest: Manifest) -> np.ndarray:
     """Returns the UTF-8 bytes each id stands for, int32 [vocab_size]."""
     tokenizer = Tokenizer.restore(
@@ -146,9 +88,8 @@ def make_evaluate(
     variables: Sequence[Any],
     workers: Workers,
     counts: np.ndarray,
-    batch_rows: int,
+    layout: Layout,
     sources: Sequence[str] = (),
-    lanes: int = 1,
 ) -> Evaluate:
     """Returns a function that evaluates a split; it is traced once.
 
@@ -158,9 +99,8 @@ def make_evaluate(
         variables: what stands in for them, in the same order: themselves or averages.
         workers: the processes that share the work; all call the function together.
         counts: bytes each id stands for, int32 [vocab_size].
-        batch_rows: rows of a batch over all replicas, a multiple of them.
+        layout: a batch is a micro-batch of it on each replica, in as many lanes.
         sources: names of the sources that rows have; none where they have none.
-        lanes: slices of a replica's rows that are done at once; they divide them.
 
     Returns:
         `evaluate(rows, between_batches)`; `between_batches` may raise to end it.
@@ -188,9 +128,10 @@ def make_evaluate(
         return [sums]
 
     def on_replica(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return side_by_side(on_rows, features, lanes)[0]
+        return side_by_side(on_rows, features, layout.lanes)[0]
 
     sums = _summing(workers, on_replica)
+    batch_rows = layout.micro_batch_size * layout.num_replicas
 
     def evaluate(
         rows: SubRows | JoinedRows, between_batches: Callable[[], None]

@@ -7,14 +7,12 @@ Whatever can be known to be wrong from flags, files and devices is found here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import tensorflow as tf
-
 from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest, read_manifest
+from trainer.batch_layout import lanes_of, spread
 from trainer.config import RunConfig, resolved, with_file, with_pairs
-from trainer.lanes import choose_lanes, count_cores, share_threads
+from trainer.lanes import count_cores, share_threads
 from trainer.layout import Layout
-from trainer.memory import sketch
 from trainer.mixed_rows import (
     check_mixable,
     combined_hash,
@@ -23,7 +21,7 @@ from trainer.mixed_rows import (
 )
 from trainer.presets import preset
 from trainer.run_directory import is_run, read_run
-from trainer.strategies import check_sharding, count_replicas, make_strategy, resolve
+from trainer.strategies import check_sharding, make_strategy
 from trainer.workers import Workers, workers_of
 
 
@@ -91,13 +89,14 @@ def plan(
     """
     data, config = read_data(datasets, run, source)
     check_sharding(strategy_name, config.optimizer.name)
-    lanes = lanes_of(data, config, strategy_name, logical_cpus)
-    share_threads(lanes * logical_cpus, count_cores())
+    cores, size = count_cores(), data.manifest.vocab_size
+    lanes = lanes_of(config, size, strategy_name, logical_cpus, cores)
+    share_threads(lanes * logical_cpus, cores)
     strategy = make_strategy(
         strategy_name, logical_cpus, connect_timeout=connect_timeout
     )
     replicas = strategy.num_replicas_in_sync
-    layout = spread(config, replicas, lanes)
+    layout = spread(config.data, replicas, lanes)
     return Plan(data, config, layout, workers_of(strategy))
 
 
@@ -118,41 +117,6 @@ def read_data(
     sizes = [m.splits["train"].rows * (m.sequence_length // length) for m in manifests]
     weights = mixing_weights(config.data.weights, sizes)
     return Data(tuple(datasets), manifests, weights), config
-
-
-def lanes_of(
-    data: Data, config: RunConfig, strategy_name: str, logical_cpus: int
-) -> int:
-    """Returns the lanes of a micro-batch, as the configuration says or as is best.
-
-    Raises:
-        UsageError: as `spread`, or there is no such strategy.
-    """
-    if config.compute.lanes:
-        return config.compute.lanes
-    chosen = resolve(strategy_name)
-    # A parameter server's worker has several steps in flight, which keeps it busy.
-    if chosen in ("tpu", "parameter_server") or tf.config.list_physical_devices("GPU"):
-        return 1
-    replicas = count_replicas(strategy_name, logical_cpus)
-    rows = spread(config, replicas).micro_batch_size
-    length = config.sequence_length
-    drawn = sketch(config.model, data.manifest.vocab_size, config.precision)
-    row_flops = drawn.model.flops_per_token(length) * length
-    return choose_lanes(rows, row_flops, count_cores() // logical_cpus)
-
-
-def spread(config: RunConfig, replicas: int, lanes: int = 1) -> Layout:
-    """Returns how a global batch falls to replicas, micro-batches and lanes.
-
-    Raises:
-        UsageError: it does not divide, nor does the first one of a ramp.
-    """
-    data = config.data
-    smallest = data.batch_schedule.smallest
-    micro = data.micro_batch_size or max(1, smallest // replicas)
-    Layout(smallest, micro, replicas)
-    return Layout(data.global_batch_size, micro, replicas, lanes)
 
 
 def configure(source: ConfigSource, run: str | None) -> RunConfig:

@@ -140,9 +140,8 @@ class Session:
             self._learner.evaluated,
             workers,
             byte_counts(storage.join(run, TOKENIZER_NAME), planned.data.manifest),
-            planned.layout.micro_batch_size * planned.layout.num_replicas,
+            planned.layout,
             rows.sources,
-            planned.layout.lanes,
         )
         self._report = _open_report(planned, run, start, self._learner)
         self._samples = None

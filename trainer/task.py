@@ -64,15 +64,18 @@ def main(argv: Sequence[str]) -> None:
 
 def _dry_run(flags: argparse.Namespace, source: "ConfigSource") -> None:
     """Prints what the run would be, and fails if it would not fit."""
+    from trainer.batch_layout import lanes_of, spread
     from trainer.dry_run import check_fits, needed, show, sketch_run
+    from trainer.lanes import count_cores
     from trainer.memory import device_memory
-    from trainer.plan import lanes_of, read_data, spread
+    from trainer.plan import read_data
     from trainer.strategies import count_replicas
 
     data, config = read_data(flags.data, flags.run, source)
-    replicas = count_replicas(flags.strategy, flags.logical_cpus)
-    lanes = lanes_of(data, config, flags.strategy, flags.logical_cpus)
-    layout, sketched = spread(config, replicas, lanes), sketch_run(data, config)
+    size, where = data.manifest.vocab_size, (flags.strategy, flags.logical_cpus)
+    lanes = lanes_of(config, size, *where, count_cores())
+    layout = spread(config.data, count_replicas(*where), lanes)
+    sketched = sketch_run(data, config)
     memory = needed(sketched, config, layout)
     print("\n".join(show(data, config, layout, sketched, memory)), flush=True)
     available = device_memory()

@@ -19,6 +19,7 @@ from trainer.evaluation import (
 )
 from trainer.functional import weight_places
 from trainer.input_pipeline import SubRows
+from trainer.layout import Layout
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
 from trainer.workers import workers_of
@@ -38,9 +39,8 @@ def counts(dataset, manifest):
 def evaluation_of(model, workers, counts, batch_rows, sources=(), lanes=1):
     places = weight_places(model)
     own = [place.variable for place in places]
-    return make_evaluate(
-        model, places, own, workers, counts, batch_rows, sources, lanes
-    )
+    layout = Layout(batch_rows, batch_rows, 1, lanes)
+    return make_evaluate(model, places, own, workers, counts, layout, sources)
 
 
 def evaluated(model, counts, rows, batch_rows, lanes=1):

@@ -6,9 +6,11 @@ import shutil
 import pytest
 
 from preprocessing.commands import UsageError
+from trainer.batch_layout import lanes_of, spread, spread_evaluation
 from trainer.config import RunConfig
 from trainer.dry_run import check_fits, needed, show, sketch_run
-from trainer.plan import ConfigSource, configure, lanes_of, read_data, spread
+from trainer.input_pipeline import DataConfig
+from trainer.plan import ConfigSource, configure, read_data
 from trainer.presets import PRESETS, preset
 
 
@@ -45,7 +47,7 @@ def sketched(dataset, name, *pairs, replicas=1):
     """Returns what a dry run prints of a preset, and the memory it needs."""
     source = ConfigSource(name, None, pairs)
     data, config = read_data([str(dataset)], None, source)
-    layout, drawn = spread(config, replicas), sketch_run(data, config)
+    layout, drawn = spread(config.data, replicas), sketch_run(data, config)
     memory = needed(drawn, config, layout)
     return show(data, config, layout, drawn, memory), memory
 
@@ -82,13 +84,11 @@ def test_a_run_that_does_not_fit_is_refused_with_the_reason(dataset):
 
 def lanes(dataset, *pairs, strategy="one_device", logical_cpus=1):
     data, config = read_data([str(dataset)], None, ConfigSource("14m", None, pairs))
-    return lanes_of(data, config, strategy, logical_cpus)
+    size = data.manifest.vocab_size
+    return lanes_of(config, size, strategy, logical_cpus, cores=4)
 
 
-def test_lanes_are_chosen_by_cores_rows_and_size_unless_they_are_given(
-    dataset, monkeypatch
-):
-    monkeypatch.setattr("trainer.plan.count_cores", lambda: 4)
+def test_lanes_are_chosen_by_cores_rows_and_size_unless_they_are_given(dataset):
     rows = "data.micro_batch_size=8"
     assert lanes(dataset, rows) == 4
     two = (rows, "data.global_batch_size=16")
@@ -116,3 +116,14 @@ def test_lanes_are_chosen_by_cores_rows_and_size_unless_they_are_given(
 def test_a_batch_that_does_not_split_is_refused(dataset, pairs, found):
     with pytest.raises(UsageError, match=found):
         sketched(dataset, "tiny", *pairs)
+
+
+def test_an_evaluation_has_the_micro_batches_of_training_on_any_number_of_replicas():
+    ramp = DataConfig(global_batch_size=12, initial_batch_size=6, ramp_steps=4)
+    for replicas, lanes in ((1, 6), (2, 3), (3, 2), (6, 1)):
+        trained = spread(ramp, replicas, lanes)
+        evaluated = spread_evaluation(ramp, replicas, lanes)
+        assert evaluated.micro_batch_size == trained.micro_batch_size == 6 // replicas
+        assert (evaluated.accumulation, evaluated.lanes) == (1, lanes)
+    assert spread_evaluation(ramp, 4, 6).micro_batch_size == 1
+    assert spread_evaluation(DataConfig(micro_batch_size=4), 3, 6).lanes == 2

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluates the checkpoint of a run on a dataset, laid out as training lays it out."""
+
+from typing import Literal
+
+from preprocessing.commands import UsageError
+from preprocessing.manifest import Manifest, read_manifest
+from trainer.batch_layout import lanes_of, spread_evaluation
+from trainer.checkpoints import open_run
+from trainer.evaluation import Evaluation, byte_counts, make_evaluate, source_names
+from trainer.functional import weight_places
+from trainer.input_pipeline import SubRows, check_family
+from trainer.lanes import count_cores, share_threads
+from trainer.run_directory import RunFiles, read_run
+from trainer.strategies import make_strategy
+from trainer.workers import workers_of
+
+
+def evaluate_run(
+    run: str,
+    dataset: str,
+    split: str,
+    step: int | Literal["best"] | None,
+    strategy_name: str,
+    logical_cpus: int,
+) -> Evaluation | None:
+    """Evaluates a run's model on every row of a split.
+
+    Args:
+        run: the run's directory.
+        dataset: a dataset encoded with the run's tokenizer.
+        split: "train" or "validation".
+        step: which checkpoint: None is the last, "best" that of the lowest loss.
+        strategy_name: as `--strategy`.
+        logical_cpus: devices to split the CPU into.
+
+    Returns:
+        The result, on the chief; None on other workers.
+
+    Raises:
+        UsageError: the run or dataset is not what it should be.
+        WorkError: a row is damaged, or the split holds no target.
+    """
+    files, manifest = read_run(run), read_manifest(dataset)
+    _check_same_tokenizer(run, files, dataset, manifest)
+    config = files.config
+    check_family(manifest, config.model)
+    rows = SubRows(dataset, manifest, split, config.sequence_length)
+    cores = count_cores()
+    lanes = lanes_of(config, manifest.vocab_size, strategy_name, logical_cpus, cores)
+    share_threads(lanes * logical_cpus, cores)
+    strategy = make_strategy(strategy_name, logical_cpus)
+    workers = workers_of(strategy)
+    with strategy.scope():
+        opened = open_run(run, step)
+    workers.agree(opened.step, "the checkpoint's step")
+    layout = spread_evaluation(config.data, strategy.num_replicas_in_sync, lanes)
+    places = weight_places(opened.model)
+    evaluate = make_evaluate(
+        opened.model,
+        places,
+        [place.variable for place in places],
+        workers,
+        byte_counts(opened.tokenizer_path, manifest),
+        layout,
+        source_names(manifest, split),
+    )
+    result = evaluate(rows, lambda: None)
+    return result if workers.chief else None
+
+
+def _check_same_tokenizer(
+    run: str, files: RunFiles, dataset: str, manifest: Manifest
+) -> None:
+    if manifest.tokenizer_sha256 != files.manifest.tokenizer_sha256:
+        raise UsageError(
+            f"wanted a dataset encoded with the tokenizer of {run}, {dataset} has "
+            "another. Prepare it with the run's tokenizer.json"
+        )
