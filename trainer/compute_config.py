@@ -4,8 +4,9 @@
 from dataclasses import dataclass
 
 from preprocessing.commands import UsageError, suggest
+from trainer.compilation import Compilation
 
-XLA = ("auto", "none", "parts", "whole")
+XLA = ("auto", *(each.value for each in Compilation))
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,9 @@ class ComputeConfig:
     """What devices are made to do, which a resume on others may change.
 
     Attributes:
-        xla: what of a step XLA compiles: "none"; "parts", what lies between matrix
-            products, for CPUs (`trainer.fusion`); "whole", all that a device does
-            alone. "auto" is whole on GPUs and TPUs, and on CPUs parts where a step is
-            long enough to repay some seconds of compilation.
+        xla: what of a step XLA compiles, by `Compilation`'s values. "auto" is whole on
+            GPUs and TPUs, and on CPUs parts where a step is long enough to repay some
+            seconds of compilation.
         lanes: slices of a micro-batch that a CPU computes side by side, each on its
             share of the cores (`trainer.lanes`); they divide its rows. 0 chooses: on
             CPUs as many as cores where a step is long enough, else 1.

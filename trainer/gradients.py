@@ -5,14 +5,14 @@ There is no collective in here, so XLA may compile all of it, and the weights co
 as tensors, so it does not matter where their variables lie.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
 
 from trainer.batch import Batch, unpack_rows
+from trainer.compilation import Compilation
 from trainer.functional import WeightPlace, called_with
-from trainer.fusion import fusing
 from trainer.lanes import side_by_side
 from trainer.layout import Layout
 from trainer.losses import LossConfig, training_loss
@@ -46,7 +46,7 @@ class LocalSums:
         places: Sequence[WeightPlace],
         layout: Layout,
         loss: LossConfig,
-        xla: str,
+        compilation: Compilation,
     ) -> None:
         """Fixes the computation.
 
@@ -55,15 +55,12 @@ class LocalSums:
             places: its weights; gradients are taken for those that are trained.
             layout: how a full global batch is spread.
             loss: what is added to the cross-entropy.
-            xla: what XLA compiles: "none", "parts" (see `trainer.fusion`) or "whole".
+            compilation: what of it XLA compiles.
         """
         self._model, self._places = model, places
         self._trained = [at for at, place in enumerate(places) if place.trained]
         self._layout, self._loss = layout, loss
-        self._fuses = xla == "parts"
-        self._run: Callable[..., list[tf.Tensor]] = self._accumulate
-        if xla == "whole":
-            self._run = tf.function(self._accumulate, autograph=False, jit_compile=True)
+        self._run = compilation.alone(self._accumulate)
 
     def __call__(
         self, values: Sequence[tf.Tensor], features: Features, seeds: Seeds
@@ -75,14 +72,14 @@ class LocalSums:
             features: of the replica's rows of one step, as `unpack_rows` takes them.
             seeds: what dropout follows from. Gradients come times its loss scale.
         """
-        with fusing(self._fuses):
-            return self._run(
-                list(values),
-                dict(features),
-                seeds.dropout,
-                seeds.first_row,
-                seeds.loss_scale,
-            )
+        sums: list[tf.Tensor] = self._run(
+            list(values),
+            dict(features),
+            seeds.dropout,
+            seeds.first_row,
+            seeds.loss_scale,
+        )
+        return sums
 
     def _accumulate(
         self,

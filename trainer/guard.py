@@ -102,7 +102,11 @@ class Guard(tf.Module):
         self.good_steps = _state("good_steps", tf.zeros([], tf.int64))
 
     def judge(
-        self, loss_sum: tf.Tensor, weight_sum: tf.Tensor, norm: tf.Tensor
+        self,
+        loss_sum: tf.Tensor,
+        weight_sum: tf.Tensor,
+        norm: tf.Tensor,
+        loss_scale: tf.Tensor,
     ) -> Verdict:
         """Returns what becomes of a step; for use in replica context.
 
@@ -110,12 +114,12 @@ class Guard(tf.Module):
             loss_sum: float32, nats of the global batch.
             weight_sum: float32, its targets.
             norm: float32, of the mean gradient before clipping.
+            loss_scale: float32, what the step's loss was multiplied by.
         """
         finite = tf.math.is_finite(norm) & tf.math.is_finite(loss_sum)
         infinite = float(NOT_FINITE)
         if self.scales:
-            overflowed = tf.convert_to_tensor(self.loss_scale) > 1.0
-            infinite = tf.where(overflowed, float(OVERFLOW), float(NOT_FINITE))
+            infinite = tf.where(loss_scale > 1.0, float(OVERFLOW), float(NOT_FINITE))
         code = tf.where(self._spikes(norm), float(SPIKE), 0.0)
         code = tf.where(finite, code, infinite)
         code = tf.where(weight_sum > 0.0, code, float(NO_TARGETS))
@@ -124,16 +128,16 @@ class Guard(tf.Module):
         seen = tf.convert_to_tensor(self.seen)
         places = tf.range(self.config.window, dtype=tf.int64)
         here = tf.equal(places, seen % self.config.window) & counts
-        scale = tf.convert_to_tensor(self.loss_scale)
         good = tf.convert_to_tensor(self.good_steps)
         if self.scales:
-            scale, good = next_scale(scale, good, tf.equal(code, float(OVERFLOW)))
+            overflowed = tf.equal(code, float(OVERFLOW))
+            loss_scale, good = next_scale(loss_scale, good, overflowed)
         return Verdict(
             accepted=tf.equal(code, 0.0),
             code=code,
             norms=tf.where(here, norm, tf.convert_to_tensor(self.norms)),
             seen=seen + tf.cast(counts, tf.int64),
-            loss_scale=scale,
+            loss_scale=loss_scale,
             good_steps=good,
         )
 

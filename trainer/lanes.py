@@ -18,7 +18,7 @@ from trainer.fusion import fused
 # Lanes are copies of a graph, which costs as many times its tracing.
 _MOST = 8
 # A lane's share of a micro-batch has to repay the tracing: half of what repays the
-# compilation of parts (`trainer.session`).
+# compilation of parts (`trainer.compilation`).
 _LEAST_FLOPS = 2e9
 
 

@@ -232,11 +232,11 @@ class Optimizer(tf.Module):
             self.averages += [_copied(variable) for variable in variables]
         self._rules = rules
 
-    def learning_rate(self, step: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns the rate of the next update, or of update number `step`, from 0."""
+    def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns the rate of update number `step`, int64, from 0."""
         config = self.config
         return learning_rate(
-            tf.convert_to_tensor(self.step) if step is None else step,
+            step,
             peak=config.peak_learning_rate,
             warmup_steps=config.warmup_steps,
             schedule=config.schedule,
@@ -246,27 +246,26 @@ class Optimizer(tf.Module):
         )
 
     def factors(
-        self, accepted: tf.Tensor, share: tf.Tensor, step: tf.Tensor | None = None
+        self, accepted: tf.Tensor, share: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
     ) -> Factors:
-        """Returns the scalars of the next update; for use in replica context.
+        """Returns the scalars of an update; for use in replica context.
 
         Args:
             accepted: bool, whether weights and state change at all.
             share: what is to be followed of the summed gradients, not finite perhaps
                 where the update is skipped.
-            step: int64, the update's number from 0; None is the next one's. Several
-                asynchronous workers share the counter, so they number their own.
+            rate: the learning rate, if they do.
+            step: int64, the update's number from 0.
         """
         config = self.config
-        now = self.step if step is None else step
-        count = tf.cast(now - self.skipped + 1, tf.float32)
+        count = tf.cast(step - self.skipped + 1, tf.float32)
         muon = config.name == "muon"
         momentum = config.muon_momentum if muon else config.momentum
         average = tf.minimum(config.ema_decay, count / (9.0 + count))
         # A decay rate of 1 leaves a moment exactly as it is.
         return Factors(
             share=tf.where(accepted, share, 0.0),
-            rate=tf.where(accepted, self.learning_rate(step), 0.0),
+            rate=tf.where(accepted, rate, 0.0),
             betas=tf.where(accepted, [config.beta1, config.beta2], [1.0, 1.0]),
             powers=tf.pow([config.beta1, config.beta2], count),
             momentum=tf.where(accepted, momentum, 1.0),

@@ -15,6 +15,7 @@ from preprocessing.manifest import TOKENIZER_NAME
 from trainer import checkpoints, loop
 from trainer.checkpoint_files import State
 from trainer.checkpoint_writer import CheckpointWriter
+from trainer.compilation import choose_compilation
 from trainer.coordinator import make_coordinated_loop
 from trainer.evaluation import byte_counts, make_evaluate
 from trainer.input_pipeline import SubRows
@@ -43,10 +44,6 @@ from trainer.train_step import (
 )
 from trainer.training_rows import Block, TrainingRows
 from trainer.watchdog import Watchdog
-
-# XLA takes 1 to 2 s for a decoder's parts, which shorter steps are too short to repay:
-# 4 GFLOP take a core some 40 ms, and parts save a tenth of them.
-_PARTS_FROM = 4e9
 
 
 @dataclass(frozen=True)
@@ -321,27 +318,18 @@ class Session:
 
 def _train_loop(planned: Plan, learner: Learner) -> TrainLoop:
     config, workers = planned.config, planned.workers
-    xla = _compiled(planned, learner)
+    length, rows = config.sequence_length, planned.layout.micro_batch_size
+    compilation = choose_compilation(
+        config.compute.xla,
+        rows * length * learner.model.flops_per_token(length),
+        workers.coordinator is not None,
+    )
     step = ReplicaStep(
-        learner, workers.strategy, planned.layout, config.loss, config.seed, xla
+        learner, workers.strategy, planned.layout, config.loss, config.seed, compilation
     )
     if workers.coordinator is not None:
         return make_coordinated_loop(step, learner, workers.coordinator)
     return make_train_loop(step, workers.strategy)
-
-
-def _compiled(planned: Plan, learner: Learner) -> str:
-    """Returns what of a step XLA compiles."""
-    asked = planned.config.compute.xla
-    if asked != "auto":
-        return asked
-    if tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"):
-        return "whole"
-    length = planned.config.sequence_length
-    tokens = planned.layout.micro_batch_size * length
-    flops = tokens * learner.model.flops_per_token(length)
-    coordinated = planned.workers.coordinator is not None
-    return "parts" if flops >= _PARTS_FROM and not coordinated else "none"
 
 
 def _open_report(

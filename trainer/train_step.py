@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from trainer.compilation import Compilation
 from trainer.functional import WeightPlace, trained_places, weight_places
-from trainer.fusion import fusing
 from trainer.gradients import Features, LocalSums, Seeds
 from trainer.guard import Guard, GuardConfig, Verdict
 from trainer.layout import Layout
@@ -96,7 +96,7 @@ class ReplicaStep:
         layout: Layout,
         loss: LossConfig,
         seed: int,
-        xla: str,
+        compilation: Compilation,
     ) -> None:
         """Fixes the step.
 
@@ -106,13 +106,14 @@ class ReplicaStep:
             layout: how a full global batch is spread.
             loss: what is added to the cross-entropy.
             seed: of dropout.
-            xla: what of it XLA compiles: "none"; "parts", what lies between matrix
-                products (`trainer.fusion`); or "whole", all that a device does alone.
+            compilation: what of it XLA compiles.
         """
         self._learner, self._strategy = learner, strategy
         self._layout, self._seed = layout, seed
-        self._fuses = xla == "parts"
-        self._local = LocalSums(learner.model, learner.places, layout, loss, xla)
+        self._local = LocalSums(
+            learner.model, learner.places, layout, loss, compilation
+        )
+        self._update = compilation.together(self._update_all)
 
     def __call__(
         self, features: Features, step: tf.Tensor | None = None
@@ -125,26 +126,32 @@ class ReplicaStep:
                 which several asynchronous workers would share.
         """
         guard, optimizer = self._learner.guard, self._learner.optimizer
+        now = tf.convert_to_tensor(optimizer.step) if step is None else step
         scale = tf.convert_to_tensor(guard.loss_scale)
-        rate = optimizer.learning_rate(step)
-        weight_sum, loss_sum, *gradients = self.global_sums(features, step)
+        rate = optimizer.learning_rate(now)
+        weight_sum, loss_sum, *gradients = self.global_sums(features, now, scale)
         share = 1.0 / (tf.maximum(weight_sum, 1.0) * scale)
         norm = tf.linalg.global_norm(gradients) * share
-        verdict = guard.judge(loss_sum, weight_sum, norm)
+        verdict = guard.judge(loss_sum, weight_sum, norm, scale)
         clip = optimizer.config.clip_norm
         if clip:
             # Divided by the larger of the two: exact, and no epsilon for a norm of 0.
             share *= clip / tf.maximum(norm, clip)
-        factors = optimizer.factors(verdict.accepted, share, step)
+        factors = optimizer.factors(verdict.accepted, share, rate, now)
         self._merge(self._update, (gradients, factors, verdict))
         return StepMetrics(loss_sum, weight_sum, norm, rate, verdict.code, scale)
 
     def global_sums(
-        self, features: Features, step: tf.Tensor | None = None
+        self, features: Features, step: tf.Tensor, loss_scale: tf.Tensor
     ) -> list[tf.Tensor]:
         """Returns [weight, nats, *gradients] summed over the global batch.
 
         The one collective of a step is here, outside every loop and condition.
+
+        Args:
+            features: of the replica's rows, as `unpack_rows` takes them.
+            step: int64, the step's number from 0.
+            loss_scale: float32, what gradients come times.
         """
         learner = self._learner
         context = tf.distribute.get_replica_context()
@@ -154,11 +161,7 @@ class ReplicaStep:
         seeds = Seeds(
             dropout=self._dropout_seed(step),
             first_row=replica * rows,
-            loss_scale=(
-                tf.convert_to_tensor(learner.guard.loss_scale)
-                if learner.guard.scales
-                else None
-            ),
+            loss_scale=loss_scale if learner.guard.scales else None,
         )
         values = [tf.convert_to_tensor(v) for v in learner.variables]
         sums = self._local(values, features, seeds)
@@ -166,14 +169,13 @@ class ReplicaStep:
             return sums
         return context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
 
-    def _dropout_seed(self, step: tf.Tensor | None) -> tf.Tensor | None:
+    def _dropout_seed(self, step: tf.Tensor) -> tf.Tensor | None:
         if not self._learner.model.config.dropout:
             return None
-        now = self._learner.optimizer.step if step is None else step
-        now = tf.cast(tf.convert_to_tensor(now), tf.int32)
-        return tf.stack([tf.constant(self._seed % 2**31, tf.int32), now])
+        seed = tf.constant(self._seed % 2**31, tf.int32)
+        return tf.stack([seed, tf.cast(step, tf.int32)])
 
-    def _update(
+    def _update_all(
         self,
         strategy: tf.distribute.Strategy,
         gradients: Sequence[tf.Tensor],
@@ -181,8 +183,7 @@ class ReplicaStep:
         verdict: Verdict,
     ) -> None:
         learner = self._learner
-        with fusing(self._fuses):
-            learner.optimizer.update(strategy, learner.trained, gradients, factors)
+        learner.optimizer.update(strategy, learner.trained, gradients, factors)
         learner.guard.update(strategy, verdict)
 
     def _merge(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -28,6 +28,7 @@ import tensorflow as tf
 from preprocessing.commands import CommandParser
 from tests.benchmarks.peers import start_peer
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
+from trainer.compilation import Compilation
 from trainer.guard import GuardConfig
 from trainer.lanes import count_cores, share_threads
 from trainer.layout import Layout
@@ -159,7 +160,7 @@ def build_ours(
     replicas = strategy.num_replicas_in_sync
     lanes = min(batch, count_cores())
     layout = Layout(batch * replicas, batch, replicas, lanes)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, "parts")
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, Compilation.PARTS)
     flops = model.flops_per_token(SHAPE["length"])
     return make_train_loop(step, strategy), flops
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from trainer.compilation import Compilation
 from trainer.guard import GuardConfig
 from trainer.layout import Layout
 from trainer.losses import LossConfig
@@ -79,7 +80,9 @@ def make_subject(
         model = build_model(config, VOCAB, PrecisionConfig(compute=compute), seed)
         learner = make_learner(model, optimizer, GuardConfig(), STEPS)
     layout = Layout(BATCH, 2, strategy.num_replicas_in_sync)
-    return learner, ReplicaStep(learner, strategy, layout, LossConfig(), 0, "none")
+    return learner, ReplicaStep(
+        learner, strategy, layout, LossConfig(), 0, Compilation.NONE
+    )
 
 
 def mean_loss(metrics: StepMetrics) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.trainer.strategies_case import BATCH, VOCAB, local_rows, rows
+from trainer.compilation import Compilation
 from trainer.guard import GuardConfig
 from trainer.layout import Layout
 from trainer.losses import LossConfig
@@ -34,7 +35,7 @@ def main() -> None:
         table = model.vocabulary.embedding
         table.assign(tf.tensor_scatter_nd_update(table, [[POISON, 0]], [np.nan]))
     layout = Layout(BATCH, 2, strategy.num_replicas_in_sync)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, "none")
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, Compilation.NONE)
     features = poisoned()
     first, count = local_rows()
     mine = {name: x[:, first : first + count] for name, x in features.items()}

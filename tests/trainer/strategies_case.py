@@ -16,6 +16,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
+from trainer.compilation import Compilation
 from trainer.coordinator import make_coordinated_loop
 from trainer.guard import GuardConfig
 from trainer.interruption import StopRequest
@@ -121,7 +122,7 @@ def make_step(
         )
         learner = make_learner(model, config, GuardConfig(), STEPS)
     layout = Layout(BATCH, micro, strategy.num_replicas_in_sync, lanes)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, xla)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, Compilation(xla))
     return learner, step
 
 
@@ -150,7 +151,8 @@ def first_gradients(
 
     @tf.function(autograph=False)
     def run(rows: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-        return strategy.run(step.global_sums, args=(rows,))
+        first, unscaled = tf.constant(0, tf.int64), tf.constant(1.0)
+        return strategy.run(step.global_sums, args=(rows, first, unscaled))
 
     sums = [strategy.experimental_local_results(x)[0].numpy() for x in run(placed)]
     return np.concatenate([g.ravel() for g in sums[2:]]) / sums[0]

@@ -16,6 +16,7 @@ from hypothesis import given
 
 from preprocessing.commands import UsageError
 from trainer.batch import unpack_rows
+from trainer.compilation import Compilation
 from trainer.functional import called_with, weight_places
 from trainer.fusion import fusing
 from trainer.gradients import LocalSums, Seeds
@@ -105,7 +106,7 @@ def test_sums_are_those_of_a_model_that_casts_its_own_weights(
             model, hidden, batch.targets, batch.weights, LossConfig()
         )
     wanted = [weight, nats, *tape.gradient(objective, values)]
-    local = LocalSums(model, places, Layout(4, 4, 1), LossConfig(), "none")
+    local = LocalSums(model, places, Layout(4, 4, 1), LossConfig(), Compilation.NONE)
     found = local(values, features, Seeds(None, tf.constant(0), None))
     for one, two in zip(wanted, found, strict=True):
         assert two.dtype == tf.float32

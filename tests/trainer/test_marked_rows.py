@@ -15,6 +15,7 @@ from preprocessing.packing import best_fit, pack
 from preprocessing.records import RecordFormat
 from preprocessing.row_segments import row_segments
 from trainer.batch import unpack_rows
+from trainer.compilation import Compilation
 from trainer.config import RunConfig, resolved
 from trainer.export import check_servable
 from trainer.guard import GuardConfig
@@ -159,7 +160,9 @@ def test_a_step_weighs_the_targets_alone_and_learns_them(kind: str) -> None:
         model = small_decoder()
         config = OptimizerConfig(warmup_steps=1, peak_learning_rate=0.01)
         learner = make_learner(model, config, GuardConfig(), 40)
-    step = ReplicaStep(learner, strategy, Layout(4, 2, 1), LossConfig(), 0, "none")
+    step = ReplicaStep(
+        learner, strategy, Layout(4, 2, 1), LossConfig(), 0, Compilation.NONE
+    )
     train = make_train_loop(step, strategy)
     metrics = train(rows, 20)
     assert metrics.weight_sum.numpy().tolist() == [33.0] * 20

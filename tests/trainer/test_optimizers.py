@@ -12,6 +12,7 @@ from tests.trainer.update_references import Settings, reference
 from trainer.fusion import fusing
 from trainer.models.weights import Role, Weight
 from trainer.optimizers import OPTIMIZERS, Optimizer, OptimizerConfig, state_size
+from trainer.update_rules.factors import Factors
 from trainer.variable_names import named_variables
 
 WEIGHTS = [
@@ -61,12 +62,21 @@ def made(settings: OptimizerConfig, total: int = 10) -> tuple[list, Optimizer]:
     return variables, Optimizer(variables, WEIGHTS, settings, total)
 
 
+def next_factors(
+    optimizer: Optimizer, accepted: tf.Tensor, share: float = SHARE
+) -> Factors:
+    """Returns the scalars of the update that the optimizer's counter is at."""
+    now = tf.convert_to_tensor(optimizer.step)
+    rate = optimizer.learning_rate(now)
+    return optimizer.factors(accepted, tf.constant(share), rate, now)
+
+
 def train(optimizer: Optimizer, variables: list, accepted: list[bool]) -> None:
     strategy = tf.distribute.get_strategy()
     for accept in accepted:
         # What a refused update brings may be anything.
         share = SHARE if accept else np.nan
-        factors = optimizer.factors(tf.constant(accept), tf.constant(share))
+        factors = next_factors(optimizer, tf.constant(accept), share)
         used = int(optimizer.step - optimizer.skipped)
         new = [tf.constant(g / share) for g in gradients(used)]
         optimizer.update(strategy, variables, new, factors)
@@ -117,7 +127,7 @@ def test_the_update_is_the_same_when_xla_compiles_it(kind: str) -> None:
             fuses: bool = xla == "parts",
         ) -> None:
             strategy = tf.distribute.get_strategy()
-            factors = optimizer.factors(True, tf.constant(SHARE))
+            factors = next_factors(optimizer, tf.constant(True))
             new = [tf.constant(g / SHARE) for g in gradients(0)]
             with fusing(fuses):
                 optimizer.update(strategy, variables, new, factors)
@@ -135,10 +145,11 @@ def test_an_update_may_be_numbered_by_its_caller(kind: str) -> None:
     changes = {"schedule": "linear", "ema_decay": 0.9}
     settings = dataclasses.replace(config(kind), **changes)
     variables, optimizer = made(settings)
-    verdict = (tf.constant(True), tf.constant(SHARE))
-    ahead = optimizer.factors(*verdict, tf.constant(1, tf.int64))
+    number, accepted = tf.constant(1, tf.int64), tf.constant(True)
+    rate = optimizer.learning_rate(number)
+    ahead = optimizer.factors(accepted, tf.constant(SHARE), rate, number)
     train(optimizer, variables, [True])
-    for mine, counted in zip(ahead, optimizer.factors(*verdict), strict=True):
+    for mine, counted in zip(ahead, next_factors(optimizer, accepted), strict=True):
         np.testing.assert_array_equal(mine, counted)
     rate = optimizer.learning_rate(tf.constant(7, tf.int64))
     assert float(rate) == pytest.approx(SETTINGS.rate * (0.1 + 0.9 * 0.3))
@@ -166,7 +177,7 @@ def test_matrices_decay_norms_do_not_and_embeddings_as_one_likes(
     variables, optimizer = made(settings)
     before = [v.numpy() for v in variables]
     zeros = [tf.zeros_like(v) for v in variables]
-    factors = optimizer.factors(tf.constant(True), tf.constant(SHARE))
+    factors = next_factors(optimizer, tf.constant(True))
     optimizer.update(tf.distribute.get_strategy(), variables, zeros, factors)
     left = 1 - SETTINGS.rate * SETTINGS.decay
     kept = [left, left, 1.0, left if decay_embeddings else 1.0]

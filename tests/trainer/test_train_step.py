@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
+from trainer.compilation import Compilation
 from trainer.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, GuardConfig
 from trainer.layout import Layout
 from trainer.losses import LossConfig
@@ -42,7 +43,7 @@ def setup(
         settings = OptimizerConfig(warmup_steps=2, **optimizer)
         learner = make_learner(model, settings, GuardConfig(), 10)
     layout = Layout(BATCH, micro, 1, lanes)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 5, xla)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 5, Compilation(xla))
     return make_train_loop(step, strategy), model, learner.optimizer
 
 

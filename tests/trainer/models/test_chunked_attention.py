@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.batch import unpack_rows
+from trainer.compilation import Compilation
 from trainer.functional import weight_places
 from trainer.gradients import LocalSums, Seeds
 from trainer.layout import Layout
@@ -44,7 +45,7 @@ def sums(
     features = rows(prefix)
     model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
     places = weight_places(model)
-    local = LocalSums(model, places, Layout(3, 3, 1), LossConfig(), xla)
+    local = LocalSums(model, places, Layout(3, 3, 1), LossConfig(), Compilation(xla))
     seed = tf.constant([1, 2]) if config.dropout else None
 
     @tf.function(autograph=False)
@@ -116,7 +117,7 @@ def test_no_tensor_of_a_long_row_holds_a_score_for_each_pair() -> None:
     tokens = np.zeros([1, length + 1], np.int32)
     features = {"tokens": tokens, "segment_lengths": np.array([[length + 1]], np.int32)}
     places = weight_places(model)
-    local = LocalSums(model, places, Layout(1, 1, 1), LossConfig(), False)
+    local = LocalSums(model, places, Layout(1, 1, 1), LossConfig(), Compilation.NONE)
 
     @tf.function(autograph=False)
     def run() -> list[tf.Tensor]:

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.batch import unpack_rows
+from trainer.compilation import Compilation
 from trainer.functional import weight_places
 from trainer.gradients import LocalSums, Seeds
 from trainer.layout import Layout
@@ -121,7 +122,9 @@ def sums(
     """Returns [weight, nats, *gradients] of the rows, as a step computes them."""
     places = weight_places(model)
     count = len(rows["tokens"])
-    local = LocalSums(model, places, Layout(count, count, 1), LossConfig(), xla)
+    local = LocalSums(
+        model, places, Layout(count, count, 1), LossConfig(), Compilation(xla)
+    )
     values = [tf.convert_to_tensor(place.variable) for place in places]
     return local(values, rows, Seeds(None, tf.constant(0), None))
 

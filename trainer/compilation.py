@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a train step XLA compiles: chosen once, and handed to whatever is traced."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.fusion import fusing
+
+# XLA takes 1 to 2 s for a decoder's parts, which shorter steps are too short to repay:
+# 4 GFLOP take a core some 40 ms, and parts save a tenth of them.
+_PARTS_FROM = 4e9
+
+
+class Compilation(Enum):
+    """What of a step XLA compiles.
+
+    Attributes:
+        NONE: nothing.
+        PARTS: what lies between matrix products (`trainer.fusion`).
+        WHOLE: all that a device does alone.
+    """
+
+    NONE = "none"
+    PARTS = "parts"
+    WHOLE = "whole"
+
+    def alone(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns `function`, which a device does alone, as it is to be called.
+
+        It takes tensors, and reaches neither variables nor other devices.
+        """
+        if self is Compilation.WHOLE:
+            return tf.function(function, autograph=False, jit_compile=True)
+        return self.together(function)
+
+    def together(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns `function`, which may reach variables, as it is to be called."""
+
+        def call(*arguments: Any) -> Any:
+            with fusing(self is Compilation.PARTS):
+                return function(*arguments)
+
+        return call
+
+
+def choose_compilation(
+    asked: str, micro_batch_flops: float, coordinated: bool
+) -> Compilation:
+    """Returns what is compiled, as asked for or as is best on the devices at hand.
+
+    Args:
+        asked: `compute.xla`.
+        micro_batch_flops: what a micro-batch costs, forward and backward.
+        coordinated: whether a coordinator hands the steps to workers.
+    """
+    if asked != "auto":
+        return Compilation(asked)
+    if tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+        return Compilation.WHOLE
+    if micro_batch_flops >= _PARTS_FROM and not coordinated:
+        return Compilation.PARTS
+    return Compilation.NONE
