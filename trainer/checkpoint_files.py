@@ -26,6 +26,8 @@ from trainer.run_directory import CHECKPOINTS_NAME
 
 STATE_NAME = "state.json"
 WEIGHTS_NAME = "weights"
+# What `state.json` calls attributes of a `Position` that have got other names since.
+_STORED_NAMES = {"loss_sum": "nats", "weight_sum": "weight"}
 _STEP_NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -146,6 +148,8 @@ def state_bytes(state: State, sizes: Mapping[str, int]) -> bytes:
         sizes: bytes of each other file of the checkpoint.
     """
     fields = {**dataclasses.asdict(state), "files": dict(sizes)}
+    position = fields["position"].items()
+    fields["position"] = {_STORED_NAMES.get(name, name): x for name, x in position}
     marked = {**fields, "sha256": _digest(fields)}
     return (json.dumps(marked, indent=1) + "\n").encode()
 
@@ -200,7 +204,9 @@ def _parsed(text: bytes) -> tuple[State, dict[str, int]]:
     # Those of before this checksum have none.
     if fields.pop("sha256", None) not in (None, _digest(fields)):
         raise ValueError("a wrong checksum")
-    sizes, position = fields.pop("files"), fields.pop("position")
+    sizes, stored = fields.pop("files"), fields.pop("position")
+    names = {old: new for new, old in _STORED_NAMES.items()}
+    position = {names.get(name, name): value for name, value in stored.items()}
     faults = tuple(Fault(**fault) for fault in position.pop("faults", ()))
     return State(Position(**position, faults=faults), **fields), sizes
 

@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.gradients import Features
-from trainer.train_step import Learner, ReplicaStep, StepMetrics, TrainLoop
+from trainer.step_metrics import StepMetrics
+from trainer.train_step import Learner, ReplicaStep, TrainLoop
 
 
 class Coordinator:
@@ -66,12 +67,14 @@ def make_coordinated_loop(
     so that rate and dropout follow the row order and not the workers' race.
     """
 
-    def numbered(features: Features, number: tf.Tensor) -> StepMetrics:
+    def numbered(features: Features, number: tf.Tensor) -> StepMetrics[tf.Tensor]:
         return step(features, number)
 
     run = coordinator.on_replica(numbered)
 
-    def train(features: Mapping[str, np.ndarray], num_steps: int) -> StepMetrics:
+    def train(
+        features: Mapping[str, np.ndarray], num_steps: int
+    ) -> StepMetrics[tf.Tensor]:
         first = int(tf.convert_to_tensor(learner.optimizer.step).numpy())
         results = coordinator.map(
             run,

@@ -21,29 +21,8 @@ from trainer.guard import OVERFLOW, SPIKE, GuardConfig, faults
 from trainer.interval import Interval
 from trainer.loop_config import LoopConfig
 from trainer.position import Fault, Position, RollBack
+from trainer.step_metrics import StepMetrics
 from trainer.training_rows import Block
-
-
-@dataclass(frozen=True)
-class InnerLoop:
-    """What an inner loop gives back, each [steps], float32.
-
-    Attributes:
-        nats: cross-entropy summed over the step's targets.
-        weights: number of those targets.
-        gradient_norms: before clipping.
-        learning_rates: of the update.
-        skipped: 0, or why the update was skipped (`trainer.guard`); such a step's
-            nats are no part of a line's loss.
-        loss_scales: what the loss was multiplied by.
-    """
-
-    nats: np.ndarray
-    weights: np.ndarray
-    gradient_norms: np.ndarray
-    learning_rates: np.ndarray
-    skipped: np.ndarray
-    loss_scales: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -60,7 +39,7 @@ class Parts:
             two inner loops by every process.
     """
 
-    train: Callable[[Block], InnerLoop]
+    train: Callable[[Block], StepMetrics[np.ndarray]]
     write_line: Callable[[Interval], None]
     save: Callable[[Position], None]
     evaluate: Callable[[int], None]
@@ -127,7 +106,7 @@ def run(
         reason = parts.stop_requested()
         if config.line_due(position.step):
             parts.write_line(interval)
-            position = replace(position, nats=0.0, weight=0.0)
+            position = replace(position, loss_sum=0.0, weight_sum=0.0)
             interval = _begin(position)
         if reason is not None or config.save_due(position.step):
             parts.save(position)
@@ -143,7 +122,10 @@ def run(
 
 
 def _advanced(
-    guard: GuardConfig, position: Position, block: Block, result: InnerLoop
+    guard: GuardConfig,
+    position: Position,
+    block: Block,
+    result: StepMetrics[np.ndarray],
 ) -> Position:
     """Returns the position after one inner loop.
 
@@ -153,13 +135,14 @@ def _advanced(
     Raises:
         RollBack: more updates were skipped than the budget allows.
     """
-    nats, weight = position.nats, position.weight
+    loss_sum, weight_sum = position.loss_sum, position.weight_sum
     for index in np.flatnonzero(result.skipped == 0):
-        nats += float(result.nats[index])
-        weight += float(result.weights[index])
-    if len(result.nats) != block.num_steps:
+        loss_sum += float(result.loss_sum[index])
+        weight_sum += float(result.weight_sum[index])
+    done = len(result.loss_sum)
+    if done != block.num_steps:
         raise RuntimeError(
-            f"wanted {block.num_steps} steps of an inner loop, {len(result.nats)} done"
+            f"wanted {block.num_steps} steps of an inner loop, {done} done"
         )
     firsts = [block.first_row, *block.step_ends.tolist()]
     recent = position.faults
@@ -171,19 +154,19 @@ def _advanced(
         if len(recent) > guard.skip_budget:
             raise RollBack(recent)
     step = position.step + block.num_steps
-    return Position(step, block.end_row, nats, weight, recent)
+    return Position(step, block.end_row, loss_sum, weight_sum, recent)
 
 
 def _begin(position: Position) -> Interval:
     """Returns an empty interval that carries the sums a checkpoint held."""
-    return Interval(position.step, position.nats, position.weight)
+    return Interval(position.step, position.loss_sum, position.weight_sum)
 
 
 def _extended(
     interval: Interval,
     position: Position,
     block: Block,
-    result: InnerLoop,
+    result: StepMetrics[np.ndarray],
     seconds: float,
 ) -> Interval:
     def count(reason: int) -> int:
@@ -191,11 +174,11 @@ def _extended(
 
     return Interval(
         step=position.step,
-        nats=position.nats,
-        weight=position.weight,
-        gradient_norm=float(result.gradient_norms[-1]),
-        learning_rate=float(result.learning_rates[-1]),
-        loss_scale=float(result.loss_scales[-1]),
+        loss_sum=position.loss_sum,
+        weight_sum=position.weight_sum,
+        gradient_norm=float(result.gradient_norm[-1]),
+        learning_rate=float(result.learning_rate[-1]),
+        loss_scale=float(result.loss_scale[-1]),
         rows=interval.rows + block.num_rows,
         seconds=interval.seconds + seconds,
         wait_seconds=interval.wait_seconds + block.wait_seconds,

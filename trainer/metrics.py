@@ -103,7 +103,7 @@ def training_line(interval: Interval, speed: Speed) -> TrainingLine:
         mfu = tokens_per_second * speed.flops_per_token / speed.peak_flops
     return TrainingLine(
         step=interval.step,
-        loss=interval.nats / interval.weight if interval.weight else None,
+        loss=interval.loss_sum / interval.weight_sum if interval.weight_sum else None,
         learning_rate=interval.learning_rate,
         gradient_norm=norm if math.isfinite(norm) else None,
         tokens_per_second=tokens_per_second,

@@ -20,15 +20,15 @@ class Position:
     Attributes:
         step: optimizer steps done.
         rows_consumed: rows of the training stream read, omitted ones included.
-        nats: cross-entropy summed over the targets since the last line of metrics.
-        weight: those targets.
+        loss_sum: nats over the targets since the last line of metrics.
+        weight_sum: number of those targets.
         faults: skipped updates among the last steps, which may lead to a rollback.
     """
 
     step: int = 0
     rows_consumed: int = 0
-    nats: float = 0.0
-    weight: float = 0.0
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
     faults: tuple[Fault, ...] = ()
 
 

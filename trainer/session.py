@@ -7,6 +7,7 @@ A process has one session, and one more after each rollback.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from preprocessing import byte_level, storage
@@ -21,7 +22,7 @@ from trainer.evaluation import byte_counts, make_evaluate
 from trainer.input_pipeline import SubRows
 from trainer.interruption import StopRequest
 from trainer.interval import Interval
-from trainer.loop import InnerLoop, Parts
+from trainer.loop import Parts
 from trainer.metrics import MetricsFiles, Speed
 from trainer.mixed_order import MixedOrder
 from trainer.mixed_rows import JoinedRows
@@ -35,6 +36,7 @@ from trainer.progress import ProgressLine
 from trainer.report import Report
 from trainer.retention import kept_steps
 from trainer.samples import make_sampler
+from trainer.step_metrics import StepMetrics, as_arrays
 from trainer.train_step import (
     Learner,
     ReplicaStep,
@@ -193,20 +195,12 @@ class Session:
             if profile is not None:
                 profile.close()
 
-    def train(self, block: Block) -> InnerLoop:
+    def train(self, block: Block) -> StepMetrics[np.ndarray]:
         """Runs the steps of one block."""
         profile = self._watch.profile if self._report is not None else None
         if profile is not None:
             profile.before(self._step)
-        metrics = self._train_loop(block.features, block.num_steps)
-        result = InnerLoop(
-            nats=metrics.loss_sum.numpy(),
-            weights=metrics.weight_sum.numpy(),
-            gradient_norms=metrics.gradient_norm.numpy(),
-            learning_rates=metrics.learning_rate.numpy(),
-            skipped=metrics.skipped.numpy(),
-            loss_scales=metrics.loss_scale.numpy(),
-        )
+        result = as_arrays(self._train_loop(block.features, block.num_steps))
         self._step += block.num_steps
         if profile is not None:
             profile.after(self._step)

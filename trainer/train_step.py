@@ -9,7 +9,7 @@ On each device:    update
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,29 +23,9 @@ from trainer.losses import LossConfig
 from trainer.merge_call import call_merged
 from trainer.models.language_model import LanguageModel
 from trainer.optimizers import Factors, Optimizer, OptimizerConfig
+from trainer.step_metrics import StepMetrics
 
-
-class StepMetrics(NamedTuple):
-    """What each step of a loop measured; each `[num_steps]`, float32.
-
-    Attributes:
-        loss_sum: nats over the global batch's targets.
-        weight_sum: number of those targets.
-        gradient_norm: global norm before clipping.
-        learning_rate: the step's rate.
-        skipped: 0, or why the update was skipped (`trainer.guard`).
-        loss_scale: what the loss was multiplied by, 1 but for float16.
-    """
-
-    loss_sum: tf.Tensor
-    weight_sum: tf.Tensor
-    gradient_norm: tf.Tensor
-    learning_rate: tf.Tensor
-    skipped: tf.Tensor
-    loss_scale: tf.Tensor
-
-
-TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics]
+TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics[tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +97,7 @@ class ReplicaStep:
 
     def __call__(
         self, features: Features, step: tf.Tensor | None = None
-    ) -> StepMetrics:
+    ) -> StepMetrics[tf.Tensor]:
         """Trains on the replica's rows of one step.
 
         Args:
@@ -206,12 +186,14 @@ def make_train_loop(step: ReplicaStep, strategy: tf.distribute.Strategy) -> Trai
     """
 
     @tf.function(autograph=False)
-    def run(features: Features, num_steps: tf.Tensor) -> StepMetrics:
+    def run(features: Features, num_steps: tf.Tensor) -> StepMetrics[tf.Tensor]:
         return run_steps(step, strategy, features, num_steps)
 
     longest = 0
 
-    def train(features: Mapping[str, np.ndarray], num_steps: int) -> StepMetrics:
+    def train(
+        features: Mapping[str, np.ndarray], num_steps: int
+    ) -> StepMetrics[tf.Tensor]:
         nonlocal longest
         longest = max(longest, len(features["tokens"]))
         # A shorter block than the longest is padded, so that it is not traced anew.
@@ -229,7 +211,7 @@ def run_steps(
     strategy: tf.distribute.Strategy,
     features: Features,
     num_steps: tf.Tensor,
-) -> StepMetrics:
+) -> StepMetrics[tf.Tensor]:
     """Runs the first `num_steps` steps of a block, inside a compiled function."""
     longest = strategy.experimental_local_results(features["tokens"])[0].shape[0]
     arrays = [
@@ -237,7 +219,7 @@ def run_steps(
         for _ in StepMetrics._fields
     ]
 
-    def on_replica(features: Features, index: tf.Tensor) -> StepMetrics:
+    def on_replica(features: Features, index: tf.Tensor) -> StepMetrics[tf.Tensor]:
         return step({name: values[index] for name, values in features.items()})
 
     def body(index: tf.Tensor, *arrays: tf.TensorArray) -> list:

@@ -37,15 +37,15 @@ from trainer.models.decoder import DecoderConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
 from trainer.optimizers import OptimizerConfig
 from trainer.peak_flops import measured_cpu_flops
+from trainer.step_metrics import StepMetrics
 from trainer.strategies import make_strategy
 from trainer.train_step import (
     ReplicaStep,
-    StepMetrics,
     make_learner,
     make_train_loop,
 )
 
-TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics]
+TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics[tf.Tensor]]
 
 SHAPE = {
     "num_layers": 6,

@@ -20,11 +20,11 @@ from trainer.losses import LossConfig
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model, with_family
 from trainer.optimizers import OPTIMIZERS, OptimizerConfig
+from trainer.step_metrics import StepMetrics
 from trainer.strategies import make_strategy
 from trainer.train_step import (
     Learner,
     ReplicaStep,
-    StepMetrics,
     make_learner,
     make_train_loop,
 )
@@ -85,7 +85,7 @@ def make_subject(
     )
 
 
-def mean_loss(metrics: StepMetrics) -> np.ndarray:
+def mean_loss(metrics: StepMetrics[tf.Tensor]) -> np.ndarray:
     """Returns the loss of each step."""
     return metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
 

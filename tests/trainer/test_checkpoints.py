@@ -41,7 +41,7 @@ class Pair(tf.Module):
 
 def state(step):
     position = Position(
-        step, step * 8, nats=0.1, weight=3.0, faults=(Fault(step, 8, 16),)
+        step, step * 8, loss_sum=0.1, weight_sum=3.0, faults=(Fault(step, 8, 16),)
     )
     return State(position, "hash", seed=4, elapsed_seconds=0.7)
 
@@ -79,6 +79,15 @@ def test_what_was_saved_is_restored_with_its_position(tmp_path):
     assert checkpoints.read_state(str(tmp_path), 7) == state(7)
     checkpoints.restore(str(tmp_path), 7, {"model": module})
     assert module.values() == Pair(1.5).values()
+
+
+def test_a_state_is_written_and_read_by_the_names_it_has_always_had(tmp_path):
+    save(tmp_path, 7, Pair(1.5))
+    position = json.loads((directory(tmp_path, 7) / "state.json").read_text())[
+        "position"
+    ]
+    assert list(position) == ["step", "rows_consumed", "nats", "weight", "faults"]
+    assert (position["nats"], position["weight"]) == (0.1, 3.0)
 
 
 def test_a_state_written_before_a_field_was_added_has_its_default(tmp_path):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from preprocessing.commands import Interrupted, UsageError
 from trainer.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, SPIKE, GuardConfig
-from trainer.loop import InnerLoop, Parts, inner_loops, run
+from trainer.loop import Parts, inner_loops, run
 from trainer.loop_config import LoopConfig
 from trainer.position import Fault, Position, RollBack
+from trainer.step_metrics import StepMetrics
 from trainer.training_rows import Block
 
 BATCH = 4
@@ -43,18 +44,18 @@ class Notes:
     def train(self, block):
         self.loops += 1
         steps = np.arange(block.first_row, block.end_row, BATCH) // BATCH
-        return InnerLoop(
-            nats=np.array([step_nats(step) for step in steps]),
-            weights=np.full(len(steps), 2.0, np.float32),
-            gradient_norms=steps.astype(np.float32),
-            learning_rates=steps.astype(np.float32),
+        return StepMetrics(
+            loss_sum=np.array([step_nats(step) for step in steps]),
+            weight_sum=np.full(len(steps), 2.0, np.float32),
+            gradient_norm=steps.astype(np.float32),
+            learning_rate=steps.astype(np.float32),
             skipped=np.array([self.codes.get(int(s) + 1, 0) for s in steps]),
-            loss_scales=np.ones(len(steps), np.float32),
+            loss_scale=np.ones(len(steps), np.float32),
         )
 
     def write_line(self, interval):
         self.events.append(("line", interval.step))
-        self.lines[interval.step] = (interval.nats, interval.weight)
+        self.lines[interval.step] = (interval.loss_sum, interval.weight_sum)
 
     def save(self, position):
         self.events.append(("save", position.step))

@@ -21,8 +21,8 @@ from trainer.peak_flops import measured_cpu_flops, published_flops
 
 INTERVAL = Interval(
     step=20,
-    nats=30.0,
-    weight=12.0,
+    loss_sum=30.0,
+    weight_sum=12.0,
     gradient_norm=0.5,
     learning_rate=0.25,
     rows=40,
@@ -72,7 +72,12 @@ def test_the_numbers_of_a_line_follow_from_rows_and_seconds():
 
 def test_what_is_not_known_is_null_and_not_a_number():
     interval = Interval(
-        **{**vars(INTERVAL), "weight": 0.0, "nats": 0.0, "gradient_norm": math.nan}
+        **{
+            **vars(INTERVAL),
+            "weight_sum": 0.0,
+            "loss_sum": 0.0,
+            "gradient_norm": math.nan,
+        }
     )
     line = training_line(interval, Speed(64, 1e6, None))
     assert (line.loss, line.gradient_norm, line.mfu) == (None, None, None)

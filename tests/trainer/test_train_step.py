@@ -13,9 +13,9 @@ from trainer.losses import LossConfig
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.optimizers import Optimizer, OptimizerConfig
+from trainer.step_metrics import StepMetrics
 from trainer.train_step import (
     ReplicaStep,
-    StepMetrics,
     make_learner,
     make_train_loop,
 )
@@ -85,7 +85,7 @@ def test_a_loop_cut_anywhere_trains_the_same_model_bit_for_bit(
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
 def test_accumulation_and_lanes_change_nothing_dropout_included(family: str) -> None:
     features = block(3)
-    results: list[StepMetrics] = []
+    results: list[StepMetrics[tf.Tensor]] = []
     for micro, lanes in ((4, 1), (2, 1), (1, 1), (4, 4), (2, 2)):
         loop, _, _ = setup(family, micro=micro, dropout=0.2, lanes=lanes)
         results.append(loop(features, 3))
