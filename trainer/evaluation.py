@@ -9,22 +9,19 @@ summed by source.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from preprocessing.commands import WorkError
-from preprocessing.manifest import Manifest
 from preprocessing.tokenizer import Tokenizer
 from trainer.batch import unpack_rows
-from trainer.functional import WeightPlace, called_with
+from trainer.evaluated_model import EvaluatedModel
 from trainer.input_pipeline import Features, SubRows
 from trainer.lanes import side_by_side
 from trainer.layout import Layout
 from trainer.losses import target_nats
 from trainer.mixed_rows import JoinedRows
-from trainer.models.language_model import LanguageModel
 from trainer.train_step import spread_rows
 from trainer.workers import Workers
 
@@ -66,40 +63,25 @@ class Evaluation:
 Evaluate = Callable[[SubRows | JoinedRows, Callable[[], None]], Evaluation]
 
 
-def byte_counts(tokenizer_path: str, manifest: Manifest) -> np.ndarray:
+def byte_counts(tokenizer: Tokenizer) -> np.ndarray:
     """Returns the UTF-8 bytes each id stands for, int32 [vocab_size]."""
-    tokenizer = Tokenizer.restore(
-        tokenizer_path,
-        bos_id=manifest.bos_id,
-        eos_id=manifest.eos_id,
-        pad_id=manifest.pad_id,
-    )
     return np.array([len(word) for word in tokenizer.token_bytes()], np.int32)
 
 
-def source_names(manifest: Manifest, split: str) -> tuple[str, ...]:
-    """Returns the sources of a mixture, as its rows number them; none without one."""
-    return tuple(sorted(manifest.splits[split].sources))
-
-
 def make_evaluate(
-    model: LanguageModel,
-    places: Sequence[WeightPlace],
-    variables: Sequence[Any],
+    evaluated: EvaluatedModel,
     workers: Workers,
-    counts: np.ndarray,
     layout: Layout,
+    counts: np.ndarray,
     sources: Sequence[str] = (),
 ) -> Evaluate:
     """Returns a function that evaluates a split; it is traced once.
 
     Args:
-        model: made in the strategy's scope.
-        places: the model's weights.
-        variables: what stands in for them, in the same order: themselves or averages.
+        evaluated: the model, and what it is judged by.
         workers: the processes that share the work; all call the function together.
-        counts: bytes each id stands for, int32 [vocab_size].
         layout: a batch is a micro-batch of it on each replica, in as many lanes.
+        counts: bytes each id stands for, int32 [vocab_size].
         sources: names of the sources that rows have; none where they have none.
 
     Returns:
@@ -108,9 +90,8 @@ def make_evaluate(
 
     def on_rows(features: Mapping[str, tf.Tensor], _: int) -> list[tf.Tensor]:
         """Returns nats, weight and bytes of each source, or of all: `[sources, 3]`."""
-        batch = unpack_rows(features)
-        values = [tf.convert_to_tensor(variable) for variable in variables]
-        with called_with(places, values):
+        batch, model = unpack_rows(features), evaluated.model
+        with evaluated.called_with(evaluated.values()):
             hidden = model(
                 batch.inputs, batch.segment_ids, batch.positions, prefix=batch.prefix
             )

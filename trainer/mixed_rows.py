@@ -175,3 +175,8 @@ def dataset_names(paths: Sequence[str]) -> tuple[str, ...]:
     """Returns short names of datasets: their directories' own where those differ."""
     last = tuple(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
     return last if len(set(last)) == len(last) else tuple(paths)
+
+
+def source_names(manifest: Manifest, split: str) -> tuple[str, ...]:
+    """Returns the sources of a mixture, as its rows number them; none without one."""
+    return tuple(sorted(manifest.splits[split].sources))

@@ -24,6 +24,7 @@ from preprocessing.manifest import (
     Manifest,
     parse_manifest,
 )
+from preprocessing.tokenizer import Tokenizer
 from trainer.config import RunConfig, differences, from_json, with_length
 
 CONFIG_NAME = "config.json"
@@ -143,6 +144,16 @@ def read_tokenizer(dataset: str, manifest: Manifest) -> bytes:
             "another SHA-256 than the manifest says. Restore it"
         )
     return data
+
+
+def restore_tokenizer(path: str, manifest: Manifest) -> Tokenizer:
+    """Opens a `tokenizer.json` with the special ids of the dataset it encoded."""
+    return Tokenizer.restore(
+        path,
+        bos_id=manifest.bos_id,
+        eos_id=manifest.eos_id,
+        pad_id=manifest.pad_id,
+    )
 
 
 def write_run(

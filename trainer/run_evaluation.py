@@ -7,11 +7,12 @@ from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest, read_manifest
 from trainer.batch_layout import lanes_of, spread_evaluation
 from trainer.checkpoints import open_run
-from trainer.evaluation import Evaluation, byte_counts, make_evaluate, source_names
-from trainer.functional import weight_places
+from trainer.evaluated_model import as_it_is
+from trainer.evaluation import Evaluation, byte_counts, make_evaluate
 from trainer.input_pipeline import SubRows, check_family
 from trainer.lanes import count_cores, share_threads
-from trainer.run_directory import RunFiles, read_run
+from trainer.mixed_rows import source_names
+from trainer.run_directory import RunFiles, read_run, restore_tokenizer
 from trainer.strategies import make_strategy
 from trainer.workers import workers_of
 
@@ -55,16 +56,9 @@ def evaluate_run(
         opened = open_run(run, step)
     workers.agree(opened.step, "the checkpoint's step")
     layout = spread_evaluation(config.data, strategy.num_replicas_in_sync, lanes)
-    places = weight_places(opened.model)
-    evaluate = make_evaluate(
-        opened.model,
-        places,
-        [place.variable for place in places],
-        workers,
-        byte_counts(opened.tokenizer_path, manifest),
-        layout,
-        source_names(manifest, split),
-    )
+    counts = byte_counts(restore_tokenizer(opened.tokenizer_path, manifest))
+    names = source_names(manifest, split)
+    evaluate = make_evaluate(as_it_is(opened.model), workers, layout, counts, names)
     result = evaluate(rows, lambda: None)
     return result if workers.chief else None
 

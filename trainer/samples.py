@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.manifest import Manifest
 from preprocessing.tokenizer import Tokenizer
-from trainer.functional import called_with
+from trainer.evaluated_model import EvaluatedModel
 from trainer.generate import Decoding, Generation, generate
 from trainer.input_pipeline import Features, SubRows
 from trainer.mixed_rows import JoinedRows
+from trainer.samples_config import SamplesConfig
 from trainer.sampling import Sampling
-from trainer.train_step import Learner
 
 # The likeliest continuation, and one as a reader would be served.
 TEMPERATURES = (0.0, 0.8)
@@ -36,12 +35,10 @@ class Sample:
 
 
 def make_sampler(
-    learner: Learner,
-    manifest: Manifest,
-    tokenizer_path: str,
+    evaluated: EvaluatedModel,
+    tokenizer: Tokenizer,
     rows: SubRows | JoinedRows,
-    num_samples: int,
-    max_new_tokens: int,
+    config: SamplesConfig,
     seed: int,
 ) -> Callable[[], list[Sample]]:
     """Returns a function that continues the prompts with the current weights.
@@ -50,37 +47,29 @@ def make_sampler(
     any replica, without a collective. It is traced once.
 
     Args:
-        learner: what is trained.
-        manifest: of the dataset, for the special ids.
-        tokenizer_path: of the run's `tokenizer.json`.
+        evaluated: what is trained.
+        tokenizer: the run's.
         rows: the validation split, of one row or more.
-        num_samples: prompts; fewer where there are fewer rows.
-        max_new_tokens: of each continuation, held to the trained context.
+        config: how many prompts, fewer where there are fewer rows; and how they go on.
         seed: of the noise.
     """
-    tokenizer = Tokenizer.restore(
-        tokenizer_path,
-        bos_id=manifest.bos_id,
-        eos_id=manifest.eos_id,
-        pad_id=manifest.pad_id,
-    )
     decoding = Decoding(
-        bos_id=manifest.bos_id,
-        eos_id=manifest.eos_id,
-        pad_id=manifest.pad_id,
-        context=learner.model.context(rows.sequence_length),
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        context=evaluated.model.context(rows.sequence_length),
     )
-    prompts = choose_prompts(rows, num_samples, manifest.bos_id)
-    sampling = _sampling(len(prompts), max_new_tokens, seed)
+    prompts = choose_prompts(rows, config.count, tokenizer.bos_id)
+    sampling = _sampling(len(prompts), config.tokens, seed)
     ids = tf.ragged.constant(prompts * len(TEMPERATURES), dtype=tf.int32)
 
     @tf.function(autograph=False)
     def run(values: list[tf.Tensor]) -> Generation:
-        with called_with(learner.places, values):
-            return generate(learner.model, ids, sampling, decoding)
+        with evaluated.called_with(values):
+            return generate(evaluated.model, ids, sampling, decoding)
 
     def sample() -> list[Sample]:
-        result = run([tf.convert_to_tensor(v) for v in learner.evaluated])
+        result = run(evaluated.values())
         texts = [
             tokenizer.decode(row[:length].tolist())
             for row, length in zip(

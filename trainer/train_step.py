@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.compilation import Compilation
+from trainer.evaluated_model import EvaluatedModel
 from trainer.functional import WeightPlace, trained_places, weight_places
 from trainer.gradients import Features, LocalSums, Seeds
 from trainer.guard import Guard, GuardConfig, Verdict
@@ -55,15 +56,19 @@ class Learner:
         return [place.variable for place in trained_places(self.places)]
 
     @property
-    def evaluated(self) -> list[Any]:
-        """The variables a model is judged by: averages of the weights, if kept.
+    def evaluated(self) -> EvaluatedModel:
+        """The model as it is judged: by averages of the weights, if kept.
 
         A weight that is not trained has none and stands for itself.
         """
-        if not self.optimizer.averages:
-            return self.variables
-        averages = iter(self.optimizer.averages)
-        return [next(averages) if p.trained else p.variable for p in self.places]
+        variables = self.variables
+        if self.optimizer.averages:
+            averages = iter(self.optimizer.averages)
+            variables = [
+                next(averages) if place.trained else place.variable
+                for place in self.places
+            ]
+        return EvaluatedModel(self.model, self.places, variables)
 
 
 class ReplicaStep:

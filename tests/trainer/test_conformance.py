@@ -110,7 +110,9 @@ def test_a_checkpoint_taken_midway_changes_nothing_bit_for_bit(
     np.testing.assert_array_equal(found, losses[STEPS // 2 :])
     for mine, theirs in zip(learner.variables, other.variables, strict=True):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
-    for mine, theirs in zip(learner.evaluated, other.evaluated, strict=True):
+    for mine, theirs in zip(
+        learner.evaluated.variables, other.evaluated.variables, strict=True
+    ):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
 
 

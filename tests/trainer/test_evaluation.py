@@ -11,17 +11,18 @@ from preprocessing.commands import WorkError
 from preprocessing.manifest import read_manifest
 from preprocessing.tokenizer import Tokenizer
 from tests.datasets import write_dataset
+from trainer.evaluated_model import as_it_is
 from trainer.evaluation import (
     Evaluation,
     byte_counts,
     make_evaluate,
-    source_names,
 )
-from trainer.functional import weight_places
 from trainer.input_pipeline import SubRows
 from trainer.layout import Layout
+from trainer.mixed_rows import source_names
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
+from trainer.run_directory import restore_tokenizer
 from trainer.workers import workers_of
 
 
@@ -31,16 +32,19 @@ def model(manifest):
     return build_model(config, manifest.vocab_size, PrecisionConfig(), seed=1)
 
 
+def counts_of(dataset, manifest):
+    path = str(dataset / "tokenizer.json")
+    return byte_counts(restore_tokenizer(path, manifest))
+
+
 @pytest.fixture(scope="module")
 def counts(dataset, manifest):
-    return byte_counts(str(dataset / "tokenizer.json"), manifest)
+    return counts_of(dataset, manifest)
 
 
 def evaluation_of(model, workers, counts, batch_rows, sources=(), lanes=1):
-    places = weight_places(model)
-    own = [place.variable for place in places]
     layout = Layout(batch_rows, batch_rows, 1, lanes)
-    return make_evaluate(model, places, own, workers, counts, layout, sources)
+    return make_evaluate(as_it_is(model), workers, layout, counts, sources)
 
 
 def evaluated(model, counts, rows, batch_rows, lanes=1):
@@ -96,7 +100,7 @@ def test_the_bytes_of_a_split_are_the_bytes_of_its_text(tmp_path, model):
     manifest = read_manifest(str(dataset))
     small = build_model(model.config, manifest.vocab_size, PrecisionConfig(), seed=1)
     rows = SubRows(str(dataset), manifest, "validation", 64)
-    counts = byte_counts(str(dataset / "tokenizer.json"), manifest)
+    counts = counts_of(dataset, manifest)
     result = evaluated(small, counts, rows, 16)
     # BOS is a document's first id and no target; EOS is one and stands for no text.
     assert result.text_bytes == manifest.splits["validation"].text_bytes
@@ -147,7 +151,7 @@ def test_each_source_has_the_sums_of_its_own_rows(mixture, length):
     manifest = read_manifest(str(mixture))
     config = DecoderConfig(num_layers=1, d_model=16, num_heads=2, ffn_dim=16)
     model = build_model(config, manifest.vocab_size, PrecisionConfig(), seed=1)
-    counts = byte_counts(str(mixture / "tokenizer.json"), manifest)
+    counts = counts_of(mixture, manifest)
     rows = SubRows(str(mixture), manifest, "validation", length)
     workers = workers_of(tf.distribute.OneDeviceStrategy("CPU:0"))
     names = source_names(manifest, "validation")

@@ -24,7 +24,7 @@ FAMILY = "tests.trainer.toy_family:Config"
 FLAGS = (
     f"--preset tiny --set model.family={FAMILY} model.width=16 loop.total_steps=20 "
     "loop.evaluate_every=0 loop.save_every=20 loop.log_every=10 "
-    "loop.num_samples=1 loop.sample_tokens=4 loop.peak_flops=1e12 "
+    "samples.count=1 samples.tokens=4 compute.peak_flops=1e12 "
     "optimizer.name=muon optimizer.ema_decay=0.5"
 ).split()
 

@@ -12,7 +12,9 @@ from trainer.input_pipeline import SubRows
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.optimizers import OptimizerConfig
+from trainer.run_directory import restore_tokenizer
 from trainer.samples import Sample, choose_prompts, make_sampler, markdown
+from trainer.samples_config import SamplesConfig
 from trainer.train_step import make_learner
 
 SHAPE = DecoderConfig(num_layers=1, d_model=32, num_heads=4)
@@ -34,8 +36,9 @@ def learner_of(manifest, family="decoder", **optimizer):
 
 
 def sampler_of(dataset, manifest, rows, learner):
-    tokenizer = str(dataset / "tokenizer.json")
-    return make_sampler(learner, manifest, tokenizer, rows, 3, 8, seed=0)
+    tokenizer = restore_tokenizer(str(dataset / "tokenizer.json"), manifest)
+    config = SamplesConfig(count=3, tokens=8)
+    return make_sampler(learner.evaluated, tokenizer, rows, config, seed=0)
 
 
 def test_prompts_are_beginnings_of_validation_documents(dataset, manifest, rows):
