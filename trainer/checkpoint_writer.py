@@ -13,7 +13,6 @@ import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import tensorflow as tf
 
@@ -30,6 +29,7 @@ from trainer.checkpoint_files import (
     step_directory,
     steps,
 )
+from trainer.checkpoint_values import write_values
 from trainer.run_directory import CHECKPOINTS_NAME
 from trainer.variable_names import named_variables, read_value
 
@@ -42,6 +42,7 @@ class CheckpointWriter:
         run: str,
         parts: Mapping[str, tf.Module],
         kept: Callable[[Collection[int]], Collection[int]],
+        write: Callable[[str, Mapping[str, tf.Tensor]], None] = write_values,
     ) -> None:
         """Takes what it saves; nothing is written yet.
 
@@ -49,8 +50,9 @@ class CheckpointWriter:
             run: the run's directory, local or cloud; it is there.
             parts: the modules to save, by the name they are restored under.
             kept: of the steps of all complete checkpoints, those not to be removed.
+            write: writes values by path under a prefix of files.
         """
-        self._run, self._kept = run, kept
+        self._run, self._kept, self._write_values = run, kept, write
         self._variables = named_variables(parts)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -100,7 +102,7 @@ class CheckpointWriter:
         with _failure_told(self._run, f"save step {step}"):
             local = not storage.is_cloud(self._run)
             with _hidden_directory(self._run if local else None) as directory:
-                _write_values(os.path.join(directory, WEIGHTS_NAME), values)
+                self._write_values(os.path.join(directory, WEIGHTS_NAME), values)
                 _publish(directory, step_directory(self._run, step), state)
             self._remove_old()
 
@@ -109,35 +111,6 @@ class CheckpointWriter:
         there = steps(self._run)
         for step in sorted(set(there) - set(self._kept(there))):
             remove(self._run, step)
-
-
-def _write_values(prefix: str, values: Mapping[str, tf.Tensor]) -> None:
-    """Writes what `tf.train.Checkpoint` writes of modules with such variables.
-
-    Args:
-        prefix: of the files.
-        values: by path, as `model/layers/0/scale`.
-    """
-    tree: dict[str, Any] = {}
-    with tf.device("CPU:0"):
-        for path, value in values.items():
-            *parents, leaf = path.split("/")
-            node = tree
-            for name in parents:
-                node = node.setdefault(name, {})
-            node[leaf] = tf.Variable(value, trainable=False)
-        parts = {name: _module(node) for name, node in tree.items()}
-        tf.train.Checkpoint(**parts).write(prefix)
-
-
-def _module(node: Any) -> Any:
-    """Returns a module with the attributes of a dict of dicts; a variable as it is."""
-    if not isinstance(node, dict):
-        return node
-    module = tf.Module()
-    for name, child in node.items():
-        setattr(module, name, _module(child))
-    return module
 
 
 def _publish(directory: str, target: str, state: State) -> None:

@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
             be written.
     """
     flags = _parser().parse_args(argv)
-    outputs = _outputs(flags.output)
+    outputs = choose_outputs(flags.output)
     # TensorFlow, behind the metrics, takes seconds to load.
     quiet_tensorflow(flags.debug)
     from trainer.comparison_figure import draw_png
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"wrote {outputs[0]} and {outputs[1]}")
 
 
-def _outputs(output: str) -> list[str]:
+def choose_outputs(output: str) -> list[str]:
     """Returns the two files that `--output` means, its directory made.
 
     Raises:

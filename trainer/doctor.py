@@ -11,7 +11,7 @@ import platform
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -58,8 +58,17 @@ def main(argv: Sequence[str]) -> None:
     """
     parser = CommandParser("quern-doctor", "Check this machine and say what to do.")
     parser.parse_args(argv)
+    tell(examine(os.environ))
+
+
+def tell(findings: Iterable[Finding]) -> None:
+    """Prints each finding as soon as it is there.
+
+    Raises:
+        WorkError: a check failed.
+    """
     failed = []
-    for finding in examine(os.environ):
+    for finding in findings:
         print(finding, flush=True)
         if finding.level == "fail":
             failed.append(finding.what)
@@ -70,14 +79,22 @@ def main(argv: Sequence[str]) -> None:
         )
 
 
-def examine(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Yields the findings, cheapest checks first."""
+def examine(
+    environment: Mapping[str, str],
+    probe: Callable[[], TensorflowProbe] = probe_tensorflow,
+) -> Iterator[Finding]:
+    """Yields the findings, cheapest checks first.
+
+    Args:
+        environment: variables of the process.
+        probe: tries TensorFlow out, which takes seconds.
+    """
     yield judge_cpu(read_cpu_flags(), len(os.sched_getaffinity(0)))
     yield judge_memory(available_memory())
     for what, folder in (("current directory", "."), ("TMPDIR", tempfile.gettempdir())):
         yield judge_folder(what, Path(folder))
     yield from check_versions()
-    yield from judge_tensorflow(probe_tensorflow(), Path("/proc/driver/nvidia/version"))
+    yield from judge_tensorflow(probe(), Path("/proc/driver/nvidia/version"))
     yield judge_ports("serving ports", [("127.0.0.1", port) for port in SERVING_PORTS])
     yield from judge_cluster(environment.get("TF_CONFIG", ""))
 

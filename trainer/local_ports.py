@@ -9,7 +9,7 @@ from whoever asks here at the same time.
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _FIRST, _END = 10_000, 32_768
 # A step without a common divisor with their number, so that a walk meets every port,
@@ -18,14 +18,18 @@ _STRIDE = 7_919
 _held: list[socket.socket] = []
 
 
-def lend_ports(count: int) -> list[int]:
+def lend_ports(count: int, candidates: Iterable[int] | None = None) -> list[int]:
     """Returns ports of the loopback that nobody has, kept until this process ends.
+
+    Args:
+        count: how many.
+        candidates: which to try in turn; None is all that no connection is given.
 
     Raises:
         OSError: there are not so many.
     """
     ports: list[int] = []
-    for port in _walk():
+    for port in _walk() if candidates is None else candidates:
         if len(ports) == count:
             return ports
         if _hold(port):

@@ -7,6 +7,7 @@ step 1,200/4,000  loss 1.7312  2.311 bits/byte  8,410 tokens/s  mfu 46%  wait 0%
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from trainer.metrics import EvaluationLine, TrainingLine
@@ -27,6 +28,7 @@ class ProgressLine:
         last_step: int,
         elapsed_seconds: float,
         stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begins where a run is entered.
 
@@ -35,10 +37,12 @@ class ProgressLine:
             last_step: the step that ends the run.
             elapsed_seconds: what those took, in all invocations.
             stream: where to print; standard error if None.
+            clock: tells seconds that never go back.
         """
         self._last_step = last_step
         self._out = stream or sys.stderr
-        self._began = time.monotonic() - elapsed_seconds
+        self._clock = clock
+        self._began = clock() - elapsed_seconds
         self._bits_per_byte: float | None = None
         self._unfinished = False
         self._line_step, self._line_seconds = step, elapsed_seconds
@@ -52,7 +56,7 @@ class ProgressLine:
 
         What a killed process did after its last checkpoint does not count.
         """
-        return time.monotonic() - self._began
+        return self._clock() - self._began
 
     def close(self) -> None:
         """Ends a line that was still to be renewed, so that nothing runs into it."""

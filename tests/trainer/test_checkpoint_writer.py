@@ -17,8 +17,9 @@ import tensorflow as tf
 
 from preprocessing import storage
 from preprocessing.commands import WorkError
-from trainer import checkpoint_writer, checkpoints
+from trainer import checkpoints
 from trainer.checkpoint_files import set_aside
+from trainer.checkpoint_values import write_values
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.checkpoints import State
 from trainer.loop_config import LoopConfig
@@ -73,23 +74,15 @@ def restored(run, step):
     return module.values()
 
 
-@pytest.fixture
-def gate(monkeypatch):
-    """Holds every write back until it is set."""
-    gate, write = threading.Event(), checkpoint_writer._write_values
+def test_what_is_written_is_what_the_weights_were_when_save_was_called(tmp_path):
+    module, gate = Weights(1.0), threading.Event()
 
     def held_back(prefix, values):
         assert gate.wait(60)
-        write(prefix, values)
+        write_values(prefix, values)
 
-    monkeypatch.setattr(checkpoint_writer, "_write_values", held_back)
-    yield gate
-    gate.set()
-
-
-def test_what_is_written_is_what_the_weights_were_when_save_was_called(tmp_path, gate):
-    module = Weights(1.0)
-    writer = writer_of(tmp_path, module)
+    parts = {"model": module}
+    writer = CheckpointWriter(str(tmp_path), parts, keep_all, held_back)
     module.step()
     at_save = module.values()
     writer.save(state(5))

@@ -111,24 +111,21 @@ def test_only_settings_that_change_numbers_and_differ_are_told(make_run):
 
 
 @pytest.mark.parametrize("output", ["out/x", "out/x.png", "out/x.html"])
-def test_both_files_are_named_by_one_flag(
-    make_run, tmp_path, capsys, monkeypatch, output
-):
-    monkeypatch.setattr("trainer.comparison_figure.draw_png", lambda runs: b"")
-    monkeypatch.setattr("trainer.comparison_page.draw_page", lambda runs: b"")
-    compare.main([make_run("a"), "--output", str(tmp_path / output)])
+def test_both_files_are_named_by_one_flag_and_their_directory_is_made(tmp_path, output):
     stem = tmp_path / "out" / "x"
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said == f"wrote {stem}.png and {stem}.html"
-    assert sorted(p.name for p in stem.parent.iterdir()) == ["x.html", "x.png"]
+    named = compare.choose_outputs(str(tmp_path / output))
+    assert named == [f"{stem}.png", f"{stem}.html"]
+    assert stem.parent.is_dir()
 
 
 def test_the_page_has_the_best_numbers_and_the_same_runs_give_the_same_bytes(
-    make_run, tmp_path
+    make_run, tmp_path, capsys
 ):
     runs = [make_run("a&b"), make_run("c", lines=[line(10, 3.0, 1.0)])]
     for name in ("one", "two"):
         compare.main([*runs, "--output", str(tmp_path / name)])
+        said = capsys.readouterr().out.splitlines()[-1]
+        assert said == f"wrote {tmp_path / name}.png and {tmp_path / name}.html"
     page = (tmp_path / "one.html").read_text()
     assert "2.5000 (step 20)" in page and "1.2500 (step 20)" in page
     assert "a&amp;b" in page and "a&b" not in page

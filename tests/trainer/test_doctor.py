@@ -123,11 +123,10 @@ def test_a_broken_tf_config_fails_and_shows_the_form_wanted(config):
     assert finding.level == "fail" and "host:port" in finding.advice
 
 
-def test_a_failed_check_is_named_by_the_error(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "probe_tensorflow", lambda: HEALTHY)
-    monkeypatch.setenv("TF_CONFIG", "{")
+def test_a_failed_check_is_named_by_the_error(capsys):
+    findings = doctor.examine({"TF_CONFIG": "{"}, lambda: HEALTHY)
     with pytest.raises(WorkError, match="found failing: TF_CONFIG"):
-        doctor.main([])
+        doctor.tell(findings)
     assert "fail  TF_CONFIG" in capsys.readouterr().out
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The window of steps that is profiled: when it opens and closes."""
 
-import contextlib
 from pathlib import Path
 
 import pytest
 
+from preprocessing import storage
 from trainer.profiling import parse_profile
 
 
@@ -62,24 +62,14 @@ def test_a_run_past_the_window_profiles_nothing(calls):
     assert calls == []
 
 
-def test_a_run_in_a_bucket_has_its_profile_uploaded_and_no_copy_left(
-    calls, monkeypatch, tmp_path
-):
-    @contextlib.contextmanager
-    def upload(path):
-        target = tmp_path / path.removeprefix("s3://")
-        target.parent.mkdir(parents=True)
-        with open(target, "xb") as file:
-            yield file
-
-    monkeypatch.setattr("trainer.profiling.storage.atomic_file", upload)
-    window = parse_profile("1:2", "s3://runs/a")
+def test_a_run_in_a_bucket_has_its_profile_uploaded_and_no_copy_left(calls, bucket):
+    window = parse_profile("1:2", f"{bucket}/a")
     window.before(0)
     local = Path(calls[0].removeprefix("start "))
     written = local / "plugins" / "profile" / "now" / "host.xplane.pb"
     written.parent.mkdir(parents=True)
     written.write_bytes(b"trace")
     window.after(2)
-    copy = tmp_path / "runs" / "a" / written.relative_to(local)
-    assert copy.read_bytes() == b"trace"
+    copy = f"{bucket}/a/{written.relative_to(local)}"
+    assert storage.read_bytes(copy) == b"trace"
     assert not local.exists()

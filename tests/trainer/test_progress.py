@@ -2,7 +2,6 @@
 """The progress of training, on a terminal and elsewhere."""
 
 import io
-from types import SimpleNamespace
 
 from trainer.metrics import EvaluationLine, TrainingLine
 from trainer.progress import ProgressLine
@@ -53,37 +52,33 @@ def test_a_terminals_line_renews_itself_and_is_ended_before_anything_else():
     assert out.getvalue().endswith("left\n")
 
 
-def times_left(monkeypatch, progress_at, steps_and_times):
+def times_left(progress_at, steps_and_times):
     """Returns what is shown as left when lines come at given times of a clock."""
     now = 0.0
-    clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr("trainer.progress.time", clock)
     out = io.StringIO()
     step, elapsed = progress_at
-    progress = ProgressLine(step, 1000, elapsed, out)
+    progress = ProgressLine(step, 1000, elapsed, out, lambda: now)
     for at, now in steps_and_times:  # noqa: B007  the clock reads it
         progress.training(line(at), 1.0)
     return [text.split("  ")[-1] for text in out.getvalue().splitlines()]
 
 
-def test_the_time_left_is_at_the_runs_own_pace_until_there_are_two_lines(monkeypatch):
+def test_the_time_left_is_at_the_runs_own_pace_until_there_are_two_lines():
     # 410 steps took 410 s, of which 4 compiled; then 0.5 s a step.
-    found = times_left(monkeypatch, (400, 396.0), [(410, 14.0), (420, 19.0)])
+    found = times_left((400, 396.0), [(410, 14.0), (420, 19.0)])
     assert found == ["10 min left", "5 min left"]
 
 
-def test_a_resume_on_faster_hardware_soon_shows_the_new_pace(monkeypatch):
+def test_a_resume_on_faster_hardware_soon_shows_the_new_pace():
     lines = [(500 + 10 * i, 1.0 * i) for i in range(1, 31)]
-    found = times_left(monkeypatch, (500, 5000.0), lines)
+    found = times_left((500, 5000.0), lines)
     assert found[0] == "80 min left"
     assert found[-1] == "20 s left"
 
 
-def test_the_runs_clock_goes_on_where_the_last_process_saved_it(monkeypatch):
-    clock = SimpleNamespace(monotonic=lambda: 70.0)
-    monkeypatch.setattr("trainer.progress.time", clock)
-    progress = ProgressLine(5, 10, 30.0, io.StringIO())
-    clock.monotonic = lambda: 72.5
+def test_the_runs_clock_goes_on_where_the_last_process_saved_it():
+    times = iter([70.0, 72.5])
+    progress = ProgressLine(5, 10, 30.0, io.StringIO(), lambda: next(times))
     assert progress.elapsed_seconds == 32.5
 
 

@@ -7,15 +7,14 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from preprocessing.commands import WorkError
 from preprocessing.manifest import read_manifest
+from tests.trainer import poisoned_family
 from tests.trainer.small_runs import small_run
 from tests.trainer.test_resume import weights
 from trainer import checkpoints, task
 from trainer.input_pipeline import SubRows
-from trainer.models.decoder import Decoder
 
 pytestmark = pytest.mark.slow
 
@@ -51,22 +50,11 @@ def cut(dataset, tmp_path_factory):
     return run
 
 
-@pytest.fixture
-def poison(dataset, monkeypatch):
-    """Makes the embedding of the poisoned rows not a number, wherever they come up."""
+@pytest.fixture(scope="module")
+def poison(dataset):
+    """The pairs of a run that two of its rows break, wherever they come up."""
     rows = SubRows(str(dataset), read_manifest(str(dataset)), "train", 64)
-    bad = tf.constant(rows.read(np.array(POISONED))["tokens"][:, :64])
-    embed = Decoder._embed
-
-    def poisoned(self, tokens):
-        if tokens.shape[-1] != 64:  # a prompt that is continued
-            return embed(self, tokens)
-        same = tf.reduce_all(tokens[:, None, :] == bad[None], axis=-1)
-        hit = tf.reduce_any(same, axis=-1)
-        at = tf.repeat(hit, tf.shape(tokens)[1])[:, None]
-        return tf.where(at, float("nan"), embed(self, tokens))
-
-    monkeypatch.setattr(Decoder, "_embed", poisoned)
+    return poisoned_family.pairs(rows.read(np.array(POISONED))["tokens"][:, :64])
 
 
 def lines(run, name):
@@ -77,7 +65,7 @@ def test_too_many_skips_roll_back_and_leave_the_rows_at_fault_out(
     dataset, tmp_path, poison, capfd
 ):
     run = tmp_path / "run"
-    task.main(flags(dataset, run))
+    task.main(flags(dataset, run, *poison))
     assert lines(run, "rollbacks.jsonl") == [
         {"to_step": 6, "omitted": [[28, 32], [36, 40]]}
     ]
@@ -94,15 +82,15 @@ def test_too_many_skips_roll_back_and_leave_the_rows_at_fault_out(
 def test_a_run_stopped_after_a_rollback_ends_as_one_that_was_not(
     dataset, tmp_path, poison
 ):
-    task.main(flags(dataset, tmp_path / "whole"))
-    task.main(flags(dataset, tmp_path / "cut", "loop.stop_after_step=13"))
-    task.main(flags(dataset, tmp_path / "cut"))
+    task.main(flags(dataset, tmp_path / "whole", *poison))
+    task.main(flags(dataset, tmp_path / "cut", *poison, "loop.stop_after_step=13"))
+    task.main(flags(dataset, tmp_path / "cut", *poison))
     one, other = weights(tmp_path / "whole", 24), weights(tmp_path / "cut", 24)
     assert [name for name in one if not np.array_equal(one[name], other[name])] == []
 
 
 def test_a_run_that_needs_too_many_rollbacks_ends(dataset, tmp_path, poison):
-    pairs = ("guard.skip_budget=0", "guard.max_rollbacks=1")
+    pairs = (*poison, "guard.skip_budget=0", "guard.max_rollbacks=1")
     with pytest.raises(WorkError, match="after 1 rollbacks"):
         task.main(flags(dataset, tmp_path / "run", *pairs))
 

@@ -10,7 +10,6 @@ import pytest
 from preprocessing.commands import WorkError
 from preprocessing.manifest import read_manifest
 from tests.datasets import write_dataset
-from trainer import training_rows
 from trainer.batch_schedule import BatchSchedule
 from trainer.input_pipeline import SubRows
 from trainer.mixed_order import MixedOrder
@@ -131,18 +130,19 @@ def test_a_corrupted_row_is_an_error_in_the_thread_that_asked(dataset, tmp_path)
         list(stream(parts_of(copy)).blocks(0, 0, [20, 20, 20]))
 
 
-def test_closing_does_not_wait_for_the_block_that_is_being_read(dataset, monkeypatch):
+def test_closing_does_not_wait_for_the_block_that_is_being_read(dataset):
     reads, in_vain, gate = [], [], threading.Event()
-    read = training_rows.read_located
+    (part,) = parts_of(dataset)
+    read = part.read
 
-    def second_read_waits(*arguments):
+    def second_read_waits(rows):
         reads.append(1)
         if len(reads) == 2 and not gate.wait(5):
             in_vain.append(1)
-        return read(*arguments)
+        return read(rows)
 
-    monkeypatch.setattr(training_rows, "read_located", second_read_waits)
-    blocks = stream(parts_of(dataset)).blocks(0, 0, [1, 1, 1])
+    part.read = second_read_waits
+    blocks = stream([part]).blocks(0, 0, [1, 1, 1])
     next(blocks)
     blocks.close()
     assert not in_vain

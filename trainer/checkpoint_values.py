@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of variables on disk, as `tf.train.Checkpoint` writes modules with them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+
+def write_values(prefix: str, values: Mapping[str, tf.Tensor]) -> None:
+    """Writes what `tf.train.Checkpoint` writes of modules with such variables.
+
+    Args:
+        prefix: of the files.
+        values: by path, as `model/layers/0/scale`.
+    """
+    tree: dict[str, Any] = {}
+    with tf.device("CPU:0"):
+        for path, value in values.items():
+            *parents, leaf = path.split("/")
+            node = tree
+            for name in parents:
+                node = node.setdefault(name, {})
+            node[leaf] = tf.Variable(value, trainable=False)
+        parts = {name: _module(node) for name, node in tree.items()}
+        tf.train.Checkpoint(**parts).write(prefix)
+
+
+def _module(node: Any) -> Any:
+    """Returns a module with the attributes of a dict of dicts; a variable as it is."""
+    if not isinstance(node, dict):
+        return node
+    module = tf.Module()
+    for name, child in node.items():
+        setattr(module, name, _module(child))
+    return module
