@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from preprocessing import storage
 from preprocessing.commands import WorkError
+from preprocessing.string_buffers import array_of, views
 
 Arrays = dict[str, np.ndarray]
 
@@ -108,11 +109,6 @@ def take_runs(values: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> np.
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     offsets *= values.itemsize
-    runs = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(),
-        len(lengths),
-        [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(values))],
-    )
-    taken = runs.take(pa.array(order)).buffers()[2]
-    size = int(lengths[order].sum())
-    return np.frombuffer(taken or b"", values.dtype, size)
+    runs = array_of(np.ascontiguousarray(values), offsets, pa.large_binary())
+    data, edges = views(runs.take(pa.array(order)))
+    return data[edges[0] : edges[-1]].view(values.dtype)

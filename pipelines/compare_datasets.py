@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from preprocessing.dataset_files import read_provenance
 from preprocessing.manifest import Manifest
+from preprocessing.string_buffers import views
 
 _MOST_SOURCES = 10
 
@@ -90,8 +91,8 @@ def _split_of_key(dataset: str, manifest: Manifest) -> dict[str, np.ndarray]:
 
 def _binary(column: pa.StringArray) -> np.ndarray:
     """Returns keys in hex as 16 bytes each."""
-    digits = np.frombuffer(column.buffers()[2] or b"", np.uint8)
-    digits = digits[32 * column.offset : 32 * (column.offset + len(column))]
+    data, edges = views(column)
+    digits = data[edges[0] : edges[-1]]
     values = np.where(digits > ord("9"), digits - ord("a") + 10, digits - ord("0"))
     pairs = values.astype(np.uint8).reshape(-1, 2)
     return np.ascontiguousarray(pairs[:, 0] << 4 | pairs[:, 1]).view("V16")

@@ -17,6 +17,7 @@ from pipelines.checksums import FileSum, SummedFile, summed_file
 from pipelines.plan import Job
 from pipelines.steps import finished, write_record
 from preprocessing.dataset_files import PROVENANCE
+from preprocessing.string_buffers import array_of
 
 KIND = "provenance-records"
 _HEX = np.array([f"{byte:02x}".encode() for byte in range(256)])
@@ -82,6 +83,4 @@ def _hex(keys: np.ndarray) -> pa.StringArray:
     """Returns keys [n, 16] as 32 hexadecimal digits each."""
     digits = _HEX[keys].view(np.uint8)
     offsets = np.arange(len(keys) + 1, dtype=np.int32) * 32
-    return pa.StringArray.from_buffers(
-        len(keys), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(digits))
-    )
+    return array_of(np.ascontiguousarray(digits), offsets, pa.string())

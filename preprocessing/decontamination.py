@@ -19,7 +19,8 @@ import pyarrow as pa
 from preprocessing.commands import UsageError
 from preprocessing.ngram_lookup import Lookup, find_all, runs_of_all
 from preprocessing.rules.verdicts import Failure, Judged
-from preprocessing.shingles import scratch, views
+from preprocessing.shingles import scratch
+from preprocessing.string_buffers import views
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from preprocessing.fingerprints import KEY_BYTES, keys_of_ids, keys_of_offsets
 from preprocessing.pieces import Piece, ReaderConfig
+from preprocessing.string_buffers import sizes_of
 
 Trouble = tuple[int, str, str]  # a reject's offset, reason and detail
 
@@ -82,13 +83,13 @@ class Documents:
     @property
     def sizes(self) -> np.ndarray:
         """UTF-8 bytes of each text, int64 [n]."""
-        return _sizes_of(self.texts)
+        return sizes_of(self.texts)
 
     @property
     def target_sizes(self) -> np.ndarray:
         """UTF-8 bytes of each target, int64 [n]; 0 where there are no targets."""
         none = self.targets is None
-        return np.zeros(len(self.keys), np.int64) if none else _sizes_of(self.targets)
+        return np.zeros(len(self.keys), np.int64) if none else sizes_of(self.targets)
 
     def where(self, keep: np.ndarray) -> "Documents":
         """Returns the documents chosen by a mask, bool [n]."""
@@ -165,11 +166,6 @@ def keys_of(
     keys[with_id] = keys_of_ids(relative, [name for name in ids if name is not None])
     keys[~with_id] = keys_of_offsets(relative, offsets[~with_id].tolist())
     return keys
-
-
-def _sizes_of(texts: pa.LargeStringArray) -> np.ndarray:
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)
-    return np.diff(offsets[texts.offset : texts.offset + len(texts) + 1])
 
 
 class Gathered:

@@ -34,6 +34,7 @@ from preprocessing.byte_level import ByteLevelBPE
 from preprocessing.commands import UsageError
 from preprocessing.gigatoken_engine import GigatokenEngine
 from preprocessing.long_texts import has_long, in_pieces
+from preprocessing.string_buffers import views
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class Encoder:
         self, texts: pa.Array, frame: Frame
     ) -> tuple[np.ndarray, np.ndarray]:
         """Encodes texts of which some are huge, about a megabyte at a time."""
-        _, offsets = _buffers(texts)
+        _, offsets = views(texts)
         # Never more ids than bytes; memory that no id is written to stays untouched.
         most = int(offsets[-1] - offsets[0]) + 2 * len(texts)
         ids = np.empty(most, frame.dtype)
@@ -175,7 +176,7 @@ class Encoder:
             return self._encode_slowly(texts.to_pylist())
         if self._nfc is not None:
             texts = self._normalised(texts, self._nfc)
-        data, offsets = _buffers(texts)
+        data, offsets = views(texts)
         ids, lengths = self._fast.encode(data, offsets)
         apart = self._contested.holders(data, offsets)
         if not len(apart):
@@ -205,7 +206,7 @@ class Encoder:
 
     def _normalised(self, texts: pa.Array, nfc: contested.CodePointSet) -> pa.Array:
         """Puts documents into the reference's NFC; most are already, and are kept."""
-        affected = nfc.holders(*_buffers(texts))
+        affected = nfc.holders(*views(texts))
         if not len(affected):
             return texts
         values = texts.to_pylist()
@@ -255,15 +256,8 @@ def _nfc_set() -> contested.CodePointSet:
     return contested.CodePointSet(contested.probe_nfc())
 
 
-def _buffers(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (UTF-8 bytes, offsets [documents + 1]) as views of an Arrow array."""
-    _, offsets, data = texts.buffers()
-    views = np.frombuffer(offsets, np.int64)[texts.offset :][: len(texts) + 1]
-    return np.frombuffer(data if data is not None else b"", np.uint8), views
-
-
 def _without_nul(texts: pa.Array) -> pa.Array:
-    data, offsets = _buffers(texts)
+    data, offsets = views(texts)
     if len(data[offsets[0] : offsets[-1]]) and not data[offsets[0] : offsets[-1]].all():
         return pc.replace_substring(texts, "\0", "")
     return texts

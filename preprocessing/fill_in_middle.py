@@ -23,6 +23,7 @@ from preprocessing.examples import (
     share,
     uniform,
 )
+from preprocessing.string_buffers import array_of, views
 from preprocessing.tokenizer import Tokenizer
 
 # A cut within a word may give it more ids than it had: 1 or 2 a cut, as a rule.
@@ -229,20 +230,15 @@ def _parts(
         The parts' ids one after another, and the ids of each, int64 [n, 3]: prefix,
         middle, suffix.
     """
-    spelled = _spelling(tokenizer).words.take(pa.array(ids))
-    offsets = np.frombuffer(spelled.buffers()[1], np.int64)
+    data, offsets = views(_spelling(tokenizer).words.take(pa.array(ids)))
     edges = offsets[np.append(0, np.cumsum(lengths))]
-    data = spelled.buffers()[2] or pa.py_buffer(b"")
-    bytes_of = np.frombuffer(data, np.uint8)[: edges[-1]]
-    characters = np.flatnonzero((bytes_of & 0xC0) != 0x80)
+    characters = np.flatnonzero((data[: edges[-1]] & 0xC0) != 0x80)
     first = np.searchsorted(characters, edges)
     places = np.diff(first) + 1  # a cut may come before any character or after all
     cuts = np.sort([uniform(draw(words, n), places) for n in (_ONE, _OTHER)], axis=0)
     at = np.append(characters, edges[-1])[first[:-1] + cuts]
     borders = np.append(np.stack([edges[:-1], *at], axis=1).ravel(), edges[-1])
-    texts = pa.LargeStringArray.from_buffers(
-        3 * len(lengths), pa.py_buffer(borders.astype(np.int64)), data
-    )
+    texts = array_of(data, borders)
     part_ids, part_lengths = tokenizer.encode_batch(texts, tokenizer.id_dtype)
     return part_ids, part_lengths.reshape(-1, 3)
 

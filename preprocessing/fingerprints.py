@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from preprocessing.string_buffers import views
+
 KEY_BYTES = 16
 _ORDER, _SPLIT = 1, 2  # domains: the same key must not order and split alike
 # SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
@@ -49,12 +51,11 @@ def _digests(seeded: hashlib.blake2b, parts: Sequence[bytes]) -> np.ndarray:
 
 def content_hash(texts: pa.LargeStringArray) -> np.ndarray:
     """Returns blake2b-128 of each text's UTF-8, uint8 [n, 16]."""
-    ends = np.frombuffer(texts.buffers()[1], np.int64)
-    ends = ends[texts.offset : texts.offset + len(texts) + 1].tolist()
-    data = memoryview(texts.buffers()[2] or b"")
+    seen = views(texts)
+    data = seen.data.data  # a memoryview
     hashed = [
         hashlib.blake2b(data[start:end], digest_size=KEY_BYTES).digest()
-        for start, end in itertools.pairwise(ends)
+        for start, end in itertools.pairwise(seen.edges.tolist())
     ]
     return np.frombuffer(b"".join(hashed), np.uint8).reshape(len(hashed), KEY_BYTES)
 

@@ -25,6 +25,7 @@ from preprocessing.documents import (
 )
 from preprocessing.line_blocks import Spans
 from preprocessing.pieces import Piece, ReaderConfig
+from preprocessing.string_buffers import array_of
 
 if TYPE_CHECKING:
     from preprocessing.long_json import LongStrings
@@ -266,8 +267,6 @@ def _joined(parts: list[Documents]) -> Documents:
 
 def _restored(values: pa.Array | None, strings: "LongStrings") -> pa.Array | None:
     """Returns one line's value, or none, with the long string that it stands for."""
-    from preprocessing.utf8_space import array_of
-
     if values is None or values.null_count == len(values):
         return values
     text = strings.behind(memoryview(values[0].as_buffer()))
@@ -291,10 +290,8 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 def is_utf8(data: pa.Buffer) -> bool:
     """Tells whether the bytes are UTF-8; Arrow's JSON parser does not look."""
-    offsets = pa.py_buffer(np.array([0, data.size], np.int64))
-    array = pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, data])
     try:
-        array.validate(full=True)
+        array_of(data, np.array([0, data.size])).validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True

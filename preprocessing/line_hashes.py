@@ -26,13 +26,12 @@ import pyarrow.compute as pc
 
 from preprocessing.compiled import compiled
 from preprocessing.fingerprints import mix
+from preprocessing.string_buffers import array_of, views
 from preprocessing.utf8_space import (
     SPACE_BEGINS,
-    array_of,
     skip_space,
     space_at,
     trim_space,
-    views,
 )
 
 _LINE_FEED = ord("\n")

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from preprocessing.string_buffers import array_of, sizes_of, views
+
 # A longer text is worked on in pieces of this. Pieces of 16 MiB are no faster.
 LONG_BYTES = 1 << 20
 _SPACE, _TAB, _NEWLINE, _SLASH, _DELETE = 32, 9, 10, 47, 127
@@ -42,7 +44,7 @@ _IDEOGRAPHIC_SPACE = (0xE3, 0x80, 0x80)
 
 def has_long(texts: pa.LargeStringArray) -> bool:
     """Tells whether a text is longer than a piece."""
-    return bool(np.diff(_views(texts)[1]).max(initial=0) > LONG_BYTES)
+    return bool(sizes_of(texts).max(initial=0) > LONG_BYTES)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Pieces:
 
 def in_pieces(texts: pa.LargeStringArray) -> Iterator[Pieces]:
     """Yields all pieces of texts, about `LONG_BYTES` of them at a time."""
-    data, offsets = _views(texts)
+    data, offsets = views(texts)
     cuts = [
         pretoken_cuts(data[start:end], LONG_BYTES) + start
         for start, end in itertools.pairwise(offsets.tolist())
@@ -72,24 +74,17 @@ def in_pieces(texts: pa.LargeStringArray) -> Iterator[Pieces]:
     edges = np.sort(np.concatenate([offsets, *cuts]))
     owners = np.repeat(np.arange(len(texts)), [len(part) + 1 for part in cuts])
     borders = np.diff(owners, prepend=-1, append=len(texts)) > 0
-    buffers = [None, pa.py_buffer(edges), texts.buffers()[2]]
     first = 0
     while first < len(owners):
         fits = np.searchsorted(edges, edges[first] + LONG_BYTES, side="right") - 1
         last = max(first + 1, int(fits))
         yield Pieces(
-            pa.LargeStringArray.from_buffers(last - first, *buffers[1:], offset=first),
+            array_of(data, edges[first : last + 1]),
             owners[first:last],
             borders[first:last],
             borders[first + 1 : last + 1],
         )
         first = last
-
-
-def _views(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    _, offsets, data = texts.buffers()
-    edges = np.frombuffer(offsets, np.int64)[texts.offset :][: len(texts) + 1]
-    return np.frombuffer(data or b"", np.uint8), edges
 
 
 def pretoken_cuts(text: np.ndarray, most: int) -> np.ndarray:

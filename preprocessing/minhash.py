@@ -15,14 +15,13 @@ from preprocessing.fingerprints import mix, seed_word
 from preprocessing.near_config import NearConfig
 from preprocessing.shingles import (
     Scratch,
-    Views,
     is_unspaced,
     mix_one,
     next_shingles,
     only_shingle,
     scratch,
-    views,
 )
+from preprocessing.string_buffers import Views, views
 
 DIGEST_BYTES = 16
 # Of a longer text only the smallest hashes are kept, a sample that is the same of any
@@ -91,7 +90,7 @@ def _hashes(
     text: Views, document: int, runs: tuple[int, int], space: Scratch
 ) -> np.ndarray:
     """The hashes of one text; at most three times what is kept is held on the way."""
-    start, end = text.offsets[document : document + 2].tolist()
+    start, end = text.edges[document : document + 2].tolist()
     unspaced = is_unspaced(text.data, start, end, space.table)
     run = runs[unspaced]
     kept: list[np.ndarray] = []

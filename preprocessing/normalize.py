@@ -23,6 +23,7 @@ from tokenizers import normalizers
 
 from preprocessing.commands import UsageError
 from preprocessing.long_texts import has_long, in_pieces
+from preprocessing.string_buffers import array_of, views
 
 _TAB, _NEWLINE, _SPACE, _DELETE = 9, 10, 32, 127
 _C1_LEAD, _C1_END = 0xC2, 0xA0  # U+0080 to U+009F are C2 80 to C2 9F in UTF-8
@@ -70,13 +71,11 @@ def clean(texts: pa.LargeStringArray, config: CleaningConfig) -> pa.LargeStringA
     cleaned, lengths = bytearray(), np.zeros(len(texts), np.int64)
     for part in in_pieces(texts):
         pieces = _clean_whole(part.texts, config)
-        data, edges = _views(pieces)
+        data, edges = views(pieces)
         cleaned += data[edges[0] : edges[-1]].data
         np.add.at(lengths, part.owners, np.diff(edges))
     edges = np.concatenate([[0], np.cumsum(lengths)])
-    return pa.LargeStringArray.from_buffers(
-        len(texts), pa.py_buffer(edges), pa.py_buffer(cleaned)
-    )
+    return array_of(cleaned, edges)
 
 
 def _clean_whole(
@@ -145,7 +144,7 @@ def _suspects(
         (texts that may hold control characters or carriage returns, texts whose white
         space or composition may change), bool [n] each.
     """
-    data, edges = _views(texts)
+    data, edges = views(texts)
     data, edges = data[edges[0] : edges[-1]], edges - edges[0]
     overlap = config.max_blank_lines + 2
     starts = range(0, len(data), _STRETCH)
@@ -162,13 +161,6 @@ def _suspects(
     final = edges[filled + 1] - 1
     loose.append(final[_is_blank(data[final])])
     return _holders(edges, odd), _holders(edges, loose)
-
-
-def _views(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (UTF-8 bytes, edges [n + 1]) as views of an Arrow array."""
-    edges = np.frombuffer(texts.buffers()[1], np.int64)
-    edges = edges[texts.offset : texts.offset + len(texts) + 1]
-    return np.frombuffer(texts.buffers()[2] or b"", np.uint8), edges
 
 
 def _holders(edges: np.ndarray, places: list[np.ndarray]) -> np.ndarray:

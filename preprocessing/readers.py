@@ -14,6 +14,7 @@ from preprocessing.documents import Documents, documents_of, no_documents
 from preprocessing.jsonl import JsonLines, is_utf8
 from preprocessing.line_blocks import Spans
 from preprocessing.pieces import Piece, ReaderConfig
+from preprocessing.string_buffers import array_of
 from preprocessing.tables import read_arrow, read_parquet
 from preprocessing.user_code import is_import_path
 
@@ -113,17 +114,13 @@ def _texts(piece: Piece, spans: Spans) -> Documents:
     if len(keep) == 1 and 2 * (spans.ends - spans.starts)[keep[0]] > len(spans.data):
         # One document that fills the block, huge perhaps, stays where it is.
         edges = np.array([spans.starts[keep[0]], spans.ends[keep[0]]])
-        texts = pa.LargeStringArray.from_buffers(1, pa.py_buffer(edges), data)
+        texts = array_of(data, edges)
     else:
         # Documents and the gaps between them in turn, over the block itself: the
         # offsets need no copy of the text, and `take` copies only what is kept.
         edges = np.empty(2 * len(spans.starts), np.int64)
         edges[0::2], edges[1::2] = spans.starts, spans.ends
-        count = max(0, len(edges) - 1)
-        both = pa.Array.from_buffers(
-            pa.large_string(), count, [None, pa.py_buffer(edges), data]
-        )
-        texts = both.take(pa.array(2 * keep))
+        texts = array_of(data, edges).take(pa.array(2 * keep))
     offsets = spans.offset + spans.starts[keep]
     return documents_of(piece, texts, offsets, troubles=troubles)
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import numpy as np
-import pyarrow as pa
 
 from preprocessing.compiled import compiled
 from preprocessing.fingerprints import mix
@@ -30,20 +29,6 @@ _FRESH = np.uint64(0xA4093822299F31D0)
 _ONE, _HALF = np.uint64(1), np.uint64(32)
 # SplitMix64 of one number, for other kernels too.
 mix_one = cast(Callable[[np.uint64], np.uint64], compiled(mix))
-
-
-class Views(NamedTuple):
-    """A batch of texts as its bytes, uint8, and where each starts, int64 [n + 1]."""
-
-    data: np.ndarray
-    offsets: np.ndarray
-
-
-def views(texts: pa.LargeStringArray) -> Views:
-    """Returns the bytes of texts [n] and their edges in it, without a copy."""
-    _, edges, data = texts.buffers()
-    offsets = np.frombuffer(edges, np.int64)[texts.offset :][: len(texts) + 1]
-    return Views(np.frombuffer(data or b"", np.uint8), offsets)
 
 
 class Scratch(NamedTuple):

@@ -4,6 +4,8 @@
 import numpy as np
 import pyarrow as pa
 
+from preprocessing.string_buffers import sizes_of
+
 
 class TextSample:
     """The documents that come first in an order, up to a number of bytes.
@@ -22,12 +24,10 @@ class TextSample:
 
     def add(self, texts: pa.LargeStringArray, order: np.ndarray) -> None:
         """Offers documents with their places in the order, uint64 [n]."""
-        _, offsets, _ = texts.buffers()
-        ends = np.frombuffer(offsets, np.int64)[texts.offset :][: len(texts) + 1]
         wanted = np.flatnonzero(order <= self._last_wanted())
         self._texts.extend(texts.take(pa.array(wanted)).to_pylist())
         self._order = np.concatenate([self._order, order[wanted]])
-        self._sizes = np.concatenate([self._sizes, np.diff(ends)[wanted]])
+        self._sizes = np.concatenate([self._sizes, sizes_of(texts)[wanted]])
         if self._sizes.sum() > 2 * self._limit:
             self._trim()
 

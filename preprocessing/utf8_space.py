@@ -8,7 +8,6 @@ where there is none, so a loop goes on from there.
 """
 
 import numpy as np
-import pyarrow as pa
 
 from preprocessing.compiled import compiled
 
@@ -22,24 +21,6 @@ LINE_END_BEGINS = np.zeros(256, np.bool_)
 LINE_END_BEGINS[[10, 11, 12, 13, 28, 29, 30, _LATIN, _PUNCTUATION]] = True
 SPACE_BEGINS = LINE_END_BEGINS.copy()
 SPACE_BEGINS[[_TAB, _UNIT_SEPARATOR, _SPACE, _OGHAM, _CJK]] = True
-
-
-def views(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (UTF-8 bytes, int64 edges [n + 1]): text i is data[edges[i]:edges[i+1]].
-
-    Both are views of the array's own memory; its bytes may hold other texts too.
-    """
-    _, offsets, data = texts.buffers()
-    edges = np.frombuffer(offsets or b"\0" * 8, np.int64)
-    edges = edges[texts.offset : texts.offset + len(texts) + 1]
-    return np.frombuffer(data or b"", np.uint8), edges
-
-
-def array_of(data: np.ndarray, edges: np.ndarray) -> pa.LargeStringArray:
-    """Returns the texts that `views` would give back as (data, edges), uncopied."""
-    return pa.LargeStringArray.from_buffers(
-        len(edges) - 1, pa.py_buffer(edges), pa.py_buffer(data)
-    )
 
 
 @compiled

@@ -34,15 +34,14 @@ from preprocessing.rules.phrases import (
 )
 from preprocessing.rules.sentences import count_sentences
 from preprocessing.rules.verdicts import Failure, Judged
+from preprocessing.string_buffers import array_of, views
 from preprocessing.utf8_space import (
     LINE_END_BEGINS,
     SPACE_BEGINS,
-    array_of,
     line_end_at,
     skip_space,
     space_at,
     trim_space,
-    views,
 )
 
 _KEPT, _DROPPED, _LOREM_IPSUM, _CURLY_BRACKET, _LONG_PAGE = 0, 1, 2, 3, 4

@@ -24,7 +24,7 @@ from preprocessing.rules import fasttext_model
 from preprocessing.rules.language_kernel import NO_LABEL, Tables, likeliest, tables
 from preprocessing.rules.verdicts import Failure, Judged
 from preprocessing.rules.views import view
-from preprocessing.utf8_space import views
+from preprocessing.string_buffers import sizes_of
 
 NO_LANGUAGE = "und"
 
@@ -108,9 +108,8 @@ def shares(
     texts: pa.LargeStringArray, found: Identified
 ) -> tuple[Counter[str], Counter[str]]:
     """Returns (documents, bytes) of each language among texts [n] and their codes."""
-    _, edges = views(texts)
     sizes: Counter[str] = Counter()
-    for code, size in zip(found.codes, np.diff(edges).tolist(), strict=True):
+    for code, size in zip(found.codes, sizes_of(texts).tolist(), strict=True):
         sizes[code] += size
     return Counter(found.codes), sizes
 

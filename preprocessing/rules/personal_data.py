@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from preprocessing.compiled import compiled
 from preprocessing.rules.networks import is_public_v4, is_public_v6
-from preprocessing.utf8_space import array_of, views
+from preprocessing.string_buffers import array_of, views
 
 REPLACEMENTS = {
     "email": b"email@example.com",

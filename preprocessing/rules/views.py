@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from preprocessing import utf8_space
+from preprocessing import string_buffers
 from preprocessing.compiled import compiled
 
 # Of a longer document only the first 4 MiB are judged: 700,000 words of English, when
@@ -57,21 +57,16 @@ def view(texts: pa.LargeStringArray, limit: int = JUDGED_BYTES) -> View:
     The beginning ends after its last line feed, or, where it has none, before the
     character that does not fit.
     """
-    data, edges = utf8_space.views(texts)
+    data, edges = string_buffers.views(texts)
     starts, ends = edges[:-1], edges[1:]
     long = np.flatnonzero(ends - starts > limit)
     if len(long):
         ends = ends.copy()
         for place in long.tolist():
             ends[place] = _cut(data, int(starts[place]), int(starts[place]) + limit)
-    # A kernel is compiled once more for arrays that could be written.
-    return View(_read_only(data), _read_only(starts), _read_only(ends))
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array = array.view()
-    array.setflags(write=False)
-    return array
+        # A kernel is compiled once more for arrays that could be written.
+        ends.setflags(write=False)
+    return View(data, starts, ends)
 
 
 def _cut(data: np.ndarray, start: int, end: int) -> int:

@@ -22,6 +22,7 @@ import pyarrow as pa
 from preprocessing.commands import CommandParser, WorkError, run
 from preprocessing.minhash import band_digests, jaccard, shingle_hashes
 from preprocessing.near_config import NearConfig
+from preprocessing.string_buffers import array_of, sizes_of
 
 SIMILARITIES = (0.5, 0.7, 0.8, 0.9)
 TOLERANCE = 0.02
@@ -53,8 +54,7 @@ def planted(
 
 def _texts(rows: np.ndarray) -> pa.LargeStringArray:
     ends = np.arange(len(rows) + 1, dtype=np.int64) * rows.shape[1]
-    edges, data = pa.py_buffer(ends), pa.py_buffer(np.ascontiguousarray(rows))
-    return pa.LargeStringArray.from_buffers(len(rows), edges, data)
+    return array_of(np.ascontiguousarray(rows), ends)
 
 
 def formula(similarity: float, config: NearConfig) -> float:
@@ -131,7 +131,7 @@ def _print_meetings(
     start = time.process_time()
     digests = band_digests(texts, config)
     seconds = time.process_time() - start
-    size = texts.buffers()[2].size / 1e6
+    size = sizes_of(texts).sum() / 1e6
     print(
         f"{len(texts):,} documents, {size:.0f} MB: {size / seconds:.0f} MB/s per core"
     )

@@ -2,19 +2,16 @@
 """White space and line ends in bytes are those of Python's strings."""
 
 import numpy as np
-import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.utf8_space import (
     LINE_END_BEGINS,
     SPACE_BEGINS,
-    array_of,
     line_end_at,
     skip_space,
     space_at,
     trim_space,
-    views,
 )
 
 POINTS = [p for p in range(0x110000) if not 0xD800 <= p < 0xE000]
@@ -47,11 +44,3 @@ def test_skipping_and_trimming_white_space_is_stripping_a_string(text):
     start = skip_space(data, 0, len(data))
     stop = trim_space(data, start, len(data))
     assert data[start:stop].tobytes().decode() == text.strip()
-
-
-@settings(deadline=None)
-@given(st.lists(st.text(max_size=5), max_size=5), st.integers(0, 3))
-def test_views_of_a_slice_give_its_texts_back(texts, skip):
-    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
-    array = pa.array(["skipped"] * skip + texts, pa.large_string())[skip:]
-    assert array_of(*views(array)).to_pylist() == texts
