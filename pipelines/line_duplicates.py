@@ -23,14 +23,14 @@ from pipelines.shuffle import send
 from pipelines.steps import read_record, write_record
 from pipelines.task_work import TaskWork
 from preprocessing.documents import Documents
-from preprocessing.fingerprints import order_hash, seed_word
+from preprocessing.fingerprints import key_hash
+from preprocessing.seed_purposes import Purpose
 
 FOUND = "lines"  # records of tasks whose lines were hashed
 JUDGED = "line_duplicates"  # records of buckets
 Elements = list[tuple[int, bytes]]
 # A line's row has as many bytes as a short line of text.
 _CHUNK_BYTES = 32 << 20
-_OWNER = 3  # a domain of the seed: owners follow neither the shards' order nor splits
 _RANK = ("ranks", "files", "offsets", "lines")
 
 
@@ -88,11 +88,11 @@ def _rows(job: Job, task: Task, documents: Documents) -> Arrays:
     from preprocessing.line_hashes import line_hashes
 
     lines = line_hashes(documents.texts, job.config.line_words)
-    seed = int(seed_word(job.config.seed, _OWNER))
+    ranks = key_hash(job.config.seed, Purpose.LINE_OWNERS, documents.keys)
     count = len(lines.document)
     rows = {
         "hashes": lines.hashes,
-        "ranks": order_hash(seed, documents.keys)[lines.document],
+        "ranks": ranks[lines.document],
         "offsets": documents.offsets[lines.document],
         "files": np.full(count, documents.file, np.int32),
         "lines": lines.line.astype(np.int32, copy=False),

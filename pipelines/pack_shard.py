@@ -29,7 +29,7 @@ from pipelines.source_groups import source_groups
 from pipelines.steps import Clock, Record, finished, read_record, write_record
 from preprocessing import storage
 from preprocessing.commands import WorkError
-from preprocessing.fingerprints import seed_word
+from preprocessing.fingerprints import word_of
 from preprocessing.packing import PackedRows, pack
 from preprocessing.shards import shard_name, write_shard
 
@@ -155,7 +155,7 @@ def _packed(
     job: Job, split: str, index: int, number: int, part: Arrays
 ) -> Iterator[tuple[int, PackedRows]]:
     """Yields blocks of rows and their source, 0 where there is no mixture."""
-    seed = seed_word(job.config.seed, index, SPLITS.index(split))
+    seed = word_of(job.config.seed, index, SPLITS.index(split))
     for source, places in _of_one_source(job, part):
         documents = part if places is None else take(part, places)
         for block in pack_blocks(job, documents, int(seed) + number, source):

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocessing.fingerprints import mix, order_hash, seed_word
-
-_EXAMPLES = 3  # a domain beside those of order and split
+from preprocessing.fingerprints import mix, order_hash, seed_word, word_of
+from preprocessing.seed_purposes import ExampleDraw, Purpose
 
 
 @dataclass(frozen=True)
@@ -93,13 +92,13 @@ def example_words(seed: int, keys: np.ndarray, start: np.ndarray) -> np.ndarray:
         keys: the key of each example's document, uint8 [n, 16].
         start: where its piece begins in the document, int64 [n].
     """
-    words = order_hash(int(seed_word(seed, _EXAMPLES)), keys)
+    words = order_hash(int(seed_word(seed, Purpose.EXAMPLES)), keys)
     return mix(words ^ mix(start.astype(np.uint64)))
 
 
-def draw(words: np.ndarray, number: int) -> np.ndarray:
-    """Returns the draw of that number from each word, uint64 [n]."""
-    return mix(words ^ seed_word(number))
+def draw(words: np.ndarray, what: ExampleDraw) -> np.ndarray:
+    """Returns what each word gives for one of its objective's draws, uint64 [n]."""
+    return mix(words ^ word_of(what))
 
 
 def uniform(drawn: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from preprocessing.examples import (
     share,
     uniform,
 )
+from preprocessing.seed_purposes import FillInMiddleDraw
 from preprocessing.string_buffers import array_of, views
 from preprocessing.tokenizer import Tokenizer
 
@@ -32,7 +33,6 @@ _LONGEST_CHARACTER = 4
 # Pieces are worked on so many ids at a time, that is 20 bytes for each; a huge document
 # of 80 million took 3.3 GB at once.
 _GROUP_IDS = 1 << 20
-_MOVE, _FORM, _ONE, _OTHER = 0, 1, 2, 3  # what each draw is for
 
 
 def fill_in_middle(
@@ -129,7 +129,7 @@ def _made(
     """Returns the ids of the pieces' examples, and of each how many, int64 [n]."""
     bos, length, words = int(tokenizer.bos_id is not None), pieces.length, pieces.words
     origin = np.cumsum(length) - length
-    chosen = np.flatnonzero(share(draw(words, _MOVE)) < rates[0])
+    chosen = np.flatnonzero(share(draw(words, FillInMiddleDraw.MOVE)) < rates[0])
     part_ids, parts = _parts(
         tokenizer,
         joined(ids, [(origin[chosen], length[chosen])]),
@@ -143,7 +143,7 @@ def _made(
     sizes[chosen[fits]] = parts[fits]
     begins[chosen] = (np.cumsum(parts) - parts.ravel()).reshape(-1, 3)
     runs = _runs(
-        (moved, moved & (share(draw(words, _FORM)) < rates[1])),
+        (moved, moved & (share(draw(words, FillInMiddleDraw.FORM)) < rates[1])),
         (pieces.begin, pieces.last),
         (5 + origin, np.where(moved, 0, length)),
         (5 + len(ids) + begins, sizes),
@@ -235,7 +235,8 @@ def _parts(
     characters = np.flatnonzero((data[: edges[-1]] & 0xC0) != 0x80)
     first = np.searchsorted(characters, edges)
     places = np.diff(first) + 1  # a cut may come before any character or after all
-    cuts = np.sort([uniform(draw(words, n), places) for n in (_ONE, _OTHER)], axis=0)
+    drawn = (FillInMiddleDraw.ONE_CUT, FillInMiddleDraw.OTHER_CUT)
+    cuts = np.sort([uniform(draw(words, each), places) for each in drawn], axis=0)
     at = np.append(characters, edges[-1])[first[:-1] + cuts]
     borders = np.append(np.stack([edges[:-1], *at], axis=1).ravel(), edges[-1])
     texts = array_of(data, borders)

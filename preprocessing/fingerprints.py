@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from preprocessing.seed_purposes import NearPurpose, Purpose
 from preprocessing.string_buffers import views
 
 KEY_BYTES = 16
-_ORDER, _SPLIT = 1, 2  # domains: the same key must not order and split alike
 # SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
 # generators"): an odd increment and two multipliers give a bijection of 64 bits.
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -62,20 +62,26 @@ def content_hash(texts: pa.LargeStringArray) -> np.ndarray:
 
 def order_hash(seed: int, keys: np.ndarray) -> np.ndarray:
     """Returns the place of each key in the seed's order, uint64 [n], for [n, 16]."""
-    return _keyed(seed, _ORDER, keys)
+    return key_hash(seed, Purpose.ORDER, keys)
 
 
 def split_hash(seed: int, keys: np.ndarray) -> np.ndarray:
     """Returns what decides each key's split, uint64 [n], for keys [n, 16]."""
-    return _keyed(seed, _SPLIT, keys)
+    return key_hash(seed, Purpose.SPLIT, keys)
 
 
-def _keyed(seed: int, domain: int, keys: np.ndarray) -> np.ndarray:
+def key_hash(seed: int, purpose: Purpose, keys: np.ndarray) -> np.ndarray:
+    """Returns what each key draws for a purpose, uint64 [n], for keys [n, 16]."""
     halves = np.ascontiguousarray(keys, np.uint8).view("<u8").astype(np.uint64)
-    return mix(mix(halves[:, 0] ^ seed_word(seed, domain)) ^ halves[:, 1])
+    return mix(mix(halves[:, 0] ^ seed_word(seed, purpose)) ^ halves[:, 1])
 
 
-def seed_word(*numbers: int) -> np.uint64:
+def seed_word(seed: int, purpose: Purpose | NearPurpose, *numbers: int) -> np.uint64:
+    """Returns 64 bits that a seed gives for a purpose, and for numbers within it."""
+    return word_of(seed, purpose, *numbers)
+
+
+def word_of(*numbers: int) -> np.uint64:
     """Returns 64 bits that depend on every one of `numbers` and on their order."""
     word = np.zeros(1, np.uint64)
     for number in numbers:

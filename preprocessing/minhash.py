@@ -13,6 +13,7 @@ import pyarrow as pa
 from preprocessing.compiled import compiled
 from preprocessing.fingerprints import mix, seed_word
 from preprocessing.near_config import NearConfig
+from preprocessing.seed_purposes import NearPurpose
 from preprocessing.shingles import (
     Scratch,
     is_unspaced,
@@ -27,7 +28,6 @@ DIGEST_BYTES = 16
 # Of a longer text only the smallest hashes are kept, a sample that is the same of any
 # text: 8 MB, and a similarity of 0.8 is found within 0.001.
 MOST_SHINGLES = 1 << 20
-_MULTIPLIERS, _SHIFTS = 1, 2  # domains of the numbers that a seed gives
 _LEFT, _RIGHT = np.uint64(0x082EFA98EC4E6C89), np.uint64(0x452821E638D01377)
 
 
@@ -40,8 +40,10 @@ def band_digests(texts: pa.LargeStringArray, config: NearConfig) -> np.ndarray:
     texts of just its bytes. Takes 1 MB besides, whatever the texts' size.
     """
     places = np.arange(config.bands * config.rows, dtype=np.uint64)
-    multipliers = mix(places ^ seed_word(config.seed, _MULTIPLIERS)) | np.uint64(1)
-    shifts = mix(places ^ seed_word(config.seed, _SHIFTS))
+    multipliers = mix(
+        places ^ seed_word(config.seed, NearPurpose.MULTIPLIERS)
+    ) | np.uint64(1)
+    shifts = mix(places ^ seed_word(config.seed, NearPurpose.SHIFTS))
     digests = np.empty((len(texts), config.bands, 2), np.uint64)
     _digest_all(
         *views(texts),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocessing.fingerprints import mix, seed_word
+from preprocessing.fingerprints import mix, word_of
 from preprocessing.records import RecordFormat
 
 WINDOW_DOCUMENTS = 8192
@@ -122,7 +122,7 @@ def best_fit(lengths: np.ndarray, layout: RecordFormat, seed: int) -> Iterator[R
                     start=start[order],
                     length=length[order],
                 ),
-                seed_word(seed, number),
+                word_of(seed, number),
             )
 
 
@@ -183,11 +183,11 @@ def concat(lengths: np.ndarray, layout: RecordFormat, seed: int) -> Iterator[Row
         if len(pieces) >= WINDOW_DOCUMENTS and row:
             # The window ends with its last closed row; the open one goes on.
             closed = sum(piece[0] < row for piece in pieces)
-            yield _permuted(_plan(pieces[:closed], row), seed_word(seed, number))
+            yield _permuted(_plan(pieces[:closed], row), word_of(seed, number))
             pieces = [(0, *piece[1:]) for piece in pieces[closed:]]
             row, number = 0, number + 1
     if pieces:
-        yield _permuted(_plan(pieces, row + 1), seed_word(seed, number))
+        yield _permuted(_plan(pieces, row + 1), word_of(seed, number))
 
 
 def _plan(pieces: list[tuple[int, int, int, int, int]], rows: int) -> RowPlan:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from preprocessing.compiled import compiled
-from preprocessing.fingerprints import mix, seed_word
+from preprocessing.fingerprints import mix, word_of
 from preprocessing.packing import (
     BLOCK_TOKENS,
     WINDOW_DOCUMENTS,
@@ -56,7 +56,7 @@ def pack_pairs(
         order = np.argsort(-fuller, kind="stable")
         row, segment = _first_fit(window[order], capacity, layout.max_segments)
         rows = int(row.max()) + 1
-        word = seed_word(seed, number)
+        word = word_of(seed, number)
         place = np.empty(rows, np.int64)
         place[
             np.argsort(mix(np.arange(rows, dtype=np.uint64) ^ word), kind="stable")

@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow as pa
 
 from preprocessing.examples import Examples, draw, example_words, pieces, uniform
+from preprocessing.seed_purposes import PrefixDraw
 from preprocessing.tokenizer import Tokenizer
 
 
@@ -29,6 +30,6 @@ def with_prefixes(
     """
     ids, lengths = tokenizer.encode_documents(texts)
     document, start, length = pieces(lengths, sequence_length + 1)
-    drawn = draw(example_words(seed, keys[document], start), 0)
+    drawn = draw(example_words(seed, keys[document], start), PrefixDraw.LENGTH)
     prefix = np.minimum(1 + uniform(drawn, np.maximum(length - 1, 1)), length)
     return Examples(ids, length, document, start, prefix)

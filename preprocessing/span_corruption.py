@@ -16,6 +16,7 @@ from preprocessing.compiled import compiled
 from preprocessing.examples import Examples, draw, example_words, pieces
 from preprocessing.noise_spans import NoiseConfig
 from preprocessing.pairs import PairRoom
+from preprocessing.seed_purposes import SpanCorruptionDraw
 from preprocessing.tokenizer import Tokenizer
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -56,7 +57,7 @@ def corrupt(
     out = np.full(int(made.sum()), tokenizer.eos_id, ids.dtype)
     if tokenizer.bos_id is not None:
         out[begins] = tokenizer.bos_id
-    words = draw(example_words(seed, keys[document], start), 0)
+    words = draw(example_words(seed, keys[document], start), SpanCorruptionDraw.BORDERS)
     # Pieces follow one another as their ids do.
     origins = np.cumsum(length) - length
     _write(

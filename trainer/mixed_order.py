@@ -20,9 +20,8 @@ import numpy as np
 
 from preprocessing.commands import UsageError
 from preprocessing.fingerprints import seed_word
+from preprocessing.seed_purposes import Purpose
 from trainer.row_order import BLOCK_ROWS, RowOrder, scattered
-
-_DATASET = 5  # a domain of seeds beside those of documents' orders and draws
 
 
 class MixedOrder:
@@ -50,7 +49,10 @@ class MixedOrder:
         self._seed = seed
         seeds = [
             seed,
-            *(int(seed_word(seed, _DATASET, k)) for k in range(1, len(sizes))),
+            *(
+                int(seed_word(seed, Purpose.MIXED_DATASETS, k))
+                for k in range(1, len(sizes))
+            ),
         ]
         self._orders = [
             RowOrder(size, own) for size, own in zip(sizes, seeds, strict=True)

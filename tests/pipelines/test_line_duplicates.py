@@ -20,7 +20,8 @@ from pipelines.shuffle import blob_bytes, send
 from pipelines.steps import read_records
 from pipelines.task_work import TaskWork
 from preprocessing.documents import Documents
-from preprocessing.fingerprints import order_hash, seed_word
+from preprocessing.fingerprints import key_hash
+from preprocessing.seed_purposes import Purpose
 from tests.pipelines.test_duplicates import grouped, job, spread
 
 LINES = ("one two three", "ONE two  three".lower(), " Four five SIX seven ", "a b", "")
@@ -87,7 +88,7 @@ def without_repeats(made: plan.Job, batches: Batches) -> list[str]:
 
 def expected(batches: Batches) -> list[str]:
     documents = [
-        (order_hash(int(seed_word(0, 3)), key[None])[0], text.split("\n"))
+        (key_hash(0, Purpose.LINE_OWNERS, key[None])[0], text.split("\n"))
         for task in batches
         for batch in task
         for key, text in zip(batch.keys, batch.texts.to_pylist(), strict=True)
