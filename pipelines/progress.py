@@ -36,21 +36,27 @@ class Progress:
 
 @contextmanager
 def watch(
-    poll: Callable[[], Progress], unit: str = "B", stream: TextIO | None = None
+    poll: Callable[[], Progress],
+    unit: str = "B",
+    stream: TextIO | None = None,
+    poll_seconds: float = POLL_SECONDS,
+    line_seconds: float = LINE_SECONDS,
 ) -> Iterator[None]:
     """Reports what `poll` returns until the block ends.
 
     Args:
-        poll: returns the progress now; called twice a second from another thread.
+        poll: returns the progress now; called from another thread.
         unit: "B" for bytes, shown as MB; any other word is shown as it is.
         stream: where to write; standard error if None.
+        poll_seconds: between two calls of `poll`.
+        line_seconds: between two lines, where no terminal shows a bar.
     """
     out = stream or sys.stderr
-    reporter = _Bar(unit, out) if out.isatty() else _Lines(unit, out)
+    reporter = _Bar(unit, out) if out.isatty() else _Lines(unit, out, line_seconds)
     stopped = threading.Event()
 
     def loop() -> None:
-        while not stopped.wait(POLL_SECONDS):
+        while not stopped.wait(poll_seconds):
             reporter.show(poll())
 
     thread = threading.Thread(target=loop, daemon=True)
@@ -102,8 +108,8 @@ class _Bar:
 class _Lines:
     """A line every few seconds, and one when a stage ends."""
 
-    def __init__(self, unit: str, out: TextIO) -> None:
-        self._unit, self._out = unit, out
+    def __init__(self, unit: str, out: TextIO, seconds: float) -> None:
+        self._unit, self._out, self._seconds = unit, out, seconds
         self._stage, self._stage_start, self._first = "", 0.0, 0
         self._written = time.monotonic()
         self._latest: Progress | None = None  # what the last line said
@@ -115,7 +121,7 @@ class _Lines:
             self._stage, self._stage_start = progress.stage, now
             self._first = progress.done
             last = True
-        due = last or now - self._written >= LINE_SECONDS
+        due = last or now - self._written >= self._seconds
         if due and progress != self._latest:
             self._written, self._latest = now, progress
             print(self._line(progress, now), file=self._out, flush=True)

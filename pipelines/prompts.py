@@ -174,12 +174,14 @@ def _lines(files: Sequence[InputFile]) -> Iterator[tuple[str, bytes]]:
                 yield f"{file.relative} line {number}", line
 
 
-def split_lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+def split_lines(
+    parts: Iterable[bytes], limit: int = LARGEST_LINE_BYTES
+) -> Iterator[bytes]:
     """Yields the lines of a stream; one above the limit ends a byte or more past it."""
     held = bytearray()
     for part in parts:
         first, *others = part.split(b"\n")
-        held += first[: max(0, LARGEST_LINE_BYTES + 1 - len(held))]
+        held += first[: max(0, limit + 1 - len(held))]
         if others:
             yield bytes(held)
             yield from others[:-1]

@@ -36,13 +36,23 @@ def compression_of(path: str) -> str:
     return "zstd" if path.endswith(".zst") else "none"
 
 
-def decompress(file: BinaryIO, compression: str) -> Iterator[bytes]:
+def decompress(
+    file: BinaryIO, compression: str, step: int | None = None
+) -> Iterator[bytes]:
     """Yields the decompressed bytes of a "gzip" or "zstd" file, a few MB at most each.
+
+    Args:
+        file: the compressed bytes.
+        compression: "gzip" or "zstd".
+        step: compressed bytes read at once; what suits the format if None.
 
     Raises:
         DamagedInput: after the last byte that could be decompressed.
     """
-    parts = _gzip(file) if compression == "gzip" else _zstd(file)
+    if compression == "gzip":
+        parts = _gzip(file, step or _GZIP_INPUT)
+    else:
+        parts = _zstd(file, step or _ZSTD_INPUT)
     try:
         yield from parts
     except (zlib.error, zstandard.ZstdError) as error:
@@ -55,9 +65,9 @@ def _truncated(compression: str) -> DamagedInput:
     )
 
 
-def _gzip(file: BinaryIO) -> Iterator[bytes]:
+def _gzip(file: BinaryIO, step: int) -> Iterator[bytes]:
     stream, started = zlib.decompressobj(_GZIP_WINDOW), False
-    while data := file.read(_GZIP_INPUT):
+    while data := file.read(step):
         while data:
             if not started:
                 data = data.lstrip(b"\0")  # padding between members is legal
@@ -72,10 +82,10 @@ def _gzip(file: BinaryIO) -> Iterator[bytes]:
         raise _truncated("gzip")
 
 
-def _zstd(file: BinaryIO) -> Iterator[bytes]:
+def _zstd(file: BinaryIO, step: int) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor()
     stream, started = decompressor.decompressobj(write_size=_ZSTD_OUTPUT), False
-    while data := file.read(_ZSTD_INPUT):
+    while data := file.read(step):
         while data:
             started = True
             if out := stream.decompress(data):

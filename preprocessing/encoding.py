@@ -16,6 +16,7 @@ goes to `tokenizers`, the reference, and a line in the log says so.
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 # One process per core is Quern's way; read by `tokenizers` at each call. A thread pool
@@ -33,7 +34,7 @@ from preprocessing import contested, contested_ranges
 from preprocessing.byte_level import ByteLevelBPE
 from preprocessing.commands import UsageError
 from preprocessing.gigatoken_engine import GigatokenEngine
-from preprocessing.long_texts import has_long, in_pieces
+from preprocessing.long_texts import LONG_BYTES, has_long, in_pieces
 from preprocessing.string_buffers import views
 
 _log = logging.getLogger(__name__)
@@ -108,14 +109,25 @@ class Encoder:
       fallback_reason: why `tokenizers` encodes everything; None where gigatoken does.
     """
 
-    def __init__(self, bpe: ByteLevelBPE, name: str) -> None:
-        """Loads both engines; `name` is what errors and the log call the file.
+    def __init__(
+        self,
+        bpe: ByteLevelBPE,
+        name: str,
+        long_bytes: int = LONG_BYTES,
+    ) -> None:
+        """Loads both engines.
+
+        Args:
+          bpe: the file taken apart.
+          name: what errors and the log call the file.
+          long_bytes: a longer text is encoded in pieces of this.
 
         Raises:
           UsageError: `tokenizers` does not accept the file.
         """
         plain = bpe.plain_json()
         self._reference = _reference(plain, name)
+        self._long_bytes = long_bytes
         self._compose = normalizers.NFC().normalize_str
         self._nfc = _nfc_set() if bpe.normalizer == "NFC" else None
         self._contested = contested.CodePointSet(())
@@ -123,7 +135,7 @@ class Encoder:
         self.fallback_reason = _unproven(bpe)
         self._divides = self.fallback_reason is None  # where a text can be cut is known
         if self.fallback_reason is None:
-            self._contested = _contested_set(bpe)
+            self._contested = contested_set(str(bpe.pattern))
             self.fallback_reason = self._load_fast(plain, list(bpe.added))
         if self.fallback_reason is not None:
             self._fast = None
@@ -147,7 +159,7 @@ class Encoder:
           ids of all documents one after the other, [tokens], and how many each document
           has, int64 [documents].
         """
-        if self._divides and has_long(texts):
+        if self._divides and has_long(texts, self._long_bytes):
             return self._encode_in_pieces(texts, frame)
         every = np.ones(len(texts), bool)
         return frame.around(*self._encode_whole(texts), every, every)
@@ -162,7 +174,7 @@ class Encoder:
         ids = np.empty(most, frame.dtype)
         lengths = np.zeros(len(texts), np.int64)
         written = 0
-        for part in in_pieces(texts):
+        for part in in_pieces(texts, self._long_bytes):
             plain = self._encode_whole(part.texts)
             found, counts = frame.around(*plain, part.opens, part.closes)
             np.add.at(lengths, part.owners, counts)
@@ -238,16 +250,27 @@ def _unproven(bpe: ByteLevelBPE) -> str | None:
     return None
 
 
-def _contested_set(bpe: ByteLevelBPE) -> contested.CodePointSet:
-    if contested.versions() == contested_ranges.VERSIONS:
+def contested_set(
+    pattern: str,
+    measured: tuple[str, str] = contested_ranges.VERSIONS,
+    probe: Callable[[str], contested.Ranges] = contested.probe,
+) -> contested.CodePointSet:
+    """Returns the code points that the engines class differently.
+
+    Args:
+      pattern: of words, one of `contested.PATTERNS`.
+      measured: the versions for which they are known.
+      probe: measures them for other versions.
+    """
+    if contested.versions() == measured:
         return contested.CodePointSet(contested_ranges.CONTESTED)
     _log.warning(
         "measuring the code points on which gigatoken %s and tokenizers %s differ "
         "(half a minute): the shipped table holds for gigatoken %s and tokenizers %s",
         *contested.versions(),
-        *contested_ranges.VERSIONS,
+        *measured,
     )
-    return contested.CodePointSet(contested.probe(str(bpe.pattern)))
+    return contested.CodePointSet(probe(pattern))
 
 
 def _nfc_set() -> contested.CodePointSet:

@@ -32,7 +32,7 @@ SLACK = 8
 _LONGEST_CHARACTER = 4
 # Pieces are worked on so many ids at a time, that is 20 bytes for each; a huge document
 # of 80 million took 3.3 GB at once.
-_GROUP_IDS = 1 << 20
+GROUP_IDS = 1 << 20
 
 
 def fill_in_middle(
@@ -43,6 +43,7 @@ def fill_in_middle(
     rates: tuple[float, float],
     sequence_length: int,
     seed: int,
+    group_ids: int = GROUP_IDS,
 ) -> Examples:
     """Turns texts into examples; those not chosen stay [BOS] text EOS.
 
@@ -58,6 +59,7 @@ def fill_in_middle(
         rates: share of pieces chosen, and of those that have the suffix first.
         sequence_length: S, 16 or more; a row holds S + 1 ids.
         seed: of the draws.
+        group_ids: ids of the pieces that are worked on at once.
     """
     ids, lengths = tokenizer.encode_batch(texts, tokenizer.id_dtype)
     bos = int(tokenizer.bos_id is not None)
@@ -72,7 +74,7 @@ def fill_in_middle(
         words=example_words(seed, keys[document], start),
     )
     made = []
-    for group in _groups(length):
+    for group in _groups(length, group_ids):
         first = int(origin[group.start]) if len(origin) else 0
         of_group = ids[first : first + int(length[group].sum())]
         made.append(
@@ -111,9 +113,9 @@ class _Pieces:
         )
 
 
-def _groups(lengths: np.ndarray) -> list[slice]:
-    """Cuts pieces into groups of about `_GROUP_IDS` ids; of none there is one group."""
-    numbers = np.cumsum(lengths) // _GROUP_IDS
+def _groups(lengths: np.ndarray, most: int) -> list[slice]:
+    """Cuts pieces into groups of about `most` ids; of none there is one group."""
+    numbers = np.cumsum(lengths) // most
     edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(lengths)]
     return [slice(*pair) for pair in itertools.pairwise(edges)]
 

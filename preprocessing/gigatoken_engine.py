@@ -23,13 +23,13 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class GigatokenEngine:
     """Encodes UTF-8 buffers on the calling thread."""
 
-    def __init__(self, json_bytes: bytes) -> None:
-        """Loads a `tokenizer.json`.
+    def __init__(self, json_bytes: bytes, cache_bytes: int = CACHE_BYTES) -> None:
+        """Loads a `tokenizer.json`; it is loaded anew after growing by `cache_bytes`.
 
         Raises:
           RuntimeError: gigatoken does not know its parts.
         """
-        self._json = json_bytes
+        self._json, self._most = json_bytes, cache_bytes
         self._engine = gigatoken.Tokenizer.from_json(json_bytes)
         self._grown = 0
 
@@ -45,7 +45,7 @@ class GigatokenEngine:
         Returns:
           uint32 ids of all texts one after the other, and int64 [texts] lengths.
         """
-        if self._grown > CACHE_BYTES:
+        if self._grown > self._most:
             del self._engine  # before the next one is there
             _give_memory_back()
             self._engine = gigatoken.Tokenizer.from_json(self._json)

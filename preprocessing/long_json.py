@@ -33,16 +33,16 @@ class LongStrings:
       line: the line with a filler for each of its long strings.
     """
 
-    def __init__(self, line: np.ndarray) -> None:
-        """Takes a line, uint8 [bytes]; it is looked into until the strings are out."""
-        spans = np.zeros((len(line) // LONG_BYTES + 1, 2), np.int64)
-        spans = spans[: _long_strings(line, LONG_BYTES, spans)]
+    def __init__(self, line: np.ndarray, least: int = LONG_BYTES) -> None:
+        """Takes a line, uint8 [bytes]; strings of `least` bytes or more are cut out."""
+        spans = np.zeros((len(line) // least + 1, 2), np.int64)
+        spans = spans[: _long_strings(line, least, spans)]
         parts, done = [], 0
         for number, (start, end) in enumerate(spans.tolist()):
-            parts += [line[done:start].tobytes(), _FILLER * (LONG_BYTES + number)]
+            parts += [line[done:start].tobytes(), _FILLER * (least + number)]
             done = end
         self.line = b"".join([*parts, line[done:].tobytes()])
-        self._long, self._spans = line, spans
+        self._long, self._spans, self._least = line, spans, least
 
     def valid(self) -> bool:
         """Tells whether each long string is one in JSON, without lone surrogates."""
@@ -57,9 +57,9 @@ class LongStrings:
         Returns:
           uint8 [bytes]; None where it stands for itself. (A number may be as long.)
         """
-        if len(value) < LONG_BYTES or value[:1] != _FILLER:
+        if len(value) < self._least or value[:1] != _FILLER:
             return None
-        start, end = self._spans[len(value) - LONG_BYTES].tolist()
+        start, end = self._spans[len(value) - self._least].tolist()
         # Never more bytes than escaped; memory that is not written to costs nothing.
         text = np.empty(end - start, np.uint8)
         return text[: _unescape(self._long[start:end], text)]

@@ -42,9 +42,9 @@ _DOUBTFUL_HEADS = ((0xE1, 0x9A), (0xE1, 0xA0), (0xE2, 0x80), (0xE2, 0x81), (0xEF
 _IDEOGRAPHIC_SPACE = (0xE3, 0x80, 0x80)
 
 
-def has_long(texts: pa.LargeStringArray) -> bool:
-    """Tells whether a text is longer than a piece."""
-    return bool(sizes_of(texts).max(initial=0) > LONG_BYTES)
+def has_long(texts: pa.LargeStringArray, most: int = LONG_BYTES) -> bool:
+    """Tells whether a text is longer than a piece of `most` bytes."""
+    return bool(sizes_of(texts).max(initial=0) > most)
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Pieces:
     closes: np.ndarray
 
 
-def in_pieces(texts: pa.LargeStringArray) -> Iterator[Pieces]:
-    """Yields all pieces of texts, about `LONG_BYTES` of them at a time."""
+def in_pieces(texts: pa.LargeStringArray, most: int = LONG_BYTES) -> Iterator[Pieces]:
+    """Yields all pieces of texts, of `most` bytes or so, as many at a time."""
     data, offsets = views(texts)
     cuts = [
-        pretoken_cuts(data[start:end], LONG_BYTES) + start
+        pretoken_cuts(data[start:end], most) + start
         for start, end in itertools.pairwise(offsets.tolist())
     ]
     edges = np.sort(np.concatenate([offsets, *cuts]))
@@ -76,7 +76,7 @@ def in_pieces(texts: pa.LargeStringArray) -> Iterator[Pieces]:
     borders = np.diff(owners, prepend=-1, append=len(texts)) > 0
     first = 0
     while first < len(owners):
-        fits = np.searchsorted(edges, edges[first] + LONG_BYTES, side="right") - 1
+        fits = np.searchsorted(edges, edges[first] + most, side="right") - 1
         last = max(first + 1, int(fits))
         yield Pieces(
             array_of(data, edges[first : last + 1]),

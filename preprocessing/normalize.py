@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from tokenizers import normalizers
 
 from preprocessing.commands import UsageError
-from preprocessing.long_texts import has_long, in_pieces
+from preprocessing.long_texts import LONG_BYTES, has_long, in_pieces
 from preprocessing.string_buffers import array_of, views
 
 _TAB, _NEWLINE, _SPACE, _DELETE = 9, 10, 32, 127
@@ -54,7 +54,12 @@ class CleaningConfig:
             )
 
 
-def clean(texts: pa.LargeStringArray, config: CleaningConfig) -> pa.LargeStringArray:
+def clean(
+    texts: pa.LargeStringArray,
+    config: CleaningConfig,
+    long_bytes: int = LONG_BYTES,
+    stretch: int = _STRETCH,
+) -> pa.LargeStringArray:
     """Returns the texts cleaned, [n] as given; clean ones cost a look at their bytes.
 
     A huge text is cleaned in pieces that encoding could cut it into as well: before a
@@ -65,12 +70,14 @@ def clean(texts: pa.LargeStringArray, config: CleaningConfig) -> pa.LargeStringA
     Args:
         texts: valid UTF-8, no nulls, [n].
         config: what is cleaned.
+        long_bytes: a longer text is cleaned in pieces of this.
+        stretch: bytes looked at at once.
     """
-    if not has_long(texts):
-        return _clean_whole(texts, config)
+    if not has_long(texts, long_bytes):
+        return _clean_whole(texts, config, stretch)
     cleaned, lengths = bytearray(), np.zeros(len(texts), np.int64)
-    for part in in_pieces(texts):
-        pieces = _clean_whole(part.texts, config)
+    for part in in_pieces(texts, long_bytes):
+        pieces = _clean_whole(part.texts, config, stretch)
         data, edges = views(pieces)
         cleaned += data[edges[0] : edges[-1]].data
         np.add.at(lengths, part.owners, np.diff(edges))
@@ -79,9 +86,9 @@ def clean(texts: pa.LargeStringArray, config: CleaningConfig) -> pa.LargeStringA
 
 
 def _clean_whole(
-    texts: pa.LargeStringArray, config: CleaningConfig
+    texts: pa.LargeStringArray, config: CleaningConfig, stretch: int
 ) -> pa.LargeStringArray:
-    odd, loose = _suspects(texts, config)
+    odd, loose = _suspects(texts, config, stretch)
     dirty = odd | loose
     if not dirty.any():
         return texts
@@ -133,7 +140,7 @@ def _compose() -> Callable[[str], str]:
 
 
 def _suspects(
-    texts: pa.LargeStringArray, config: CleaningConfig
+    texts: pa.LargeStringArray, config: CleaningConfig, stretch: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tells which texts cleaning may change, and never misses one.
 
@@ -147,8 +154,8 @@ def _suspects(
     data, edges = views(texts)
     data, edges = data[edges[0] : edges[-1]], edges - edges[0]
     overlap = config.max_blank_lines + 2
-    starts = range(0, len(data), _STRETCH)
-    stretches = [data[start : start + _STRETCH + overlap] for start in starts]
+    starts = range(0, len(data), stretch)
+    stretches = [data[start : start + stretch + overlap] for start in starts]
     odd = [
         _odd_places(part) + start for part, start in zip(stretches, starts, strict=True)
     ]

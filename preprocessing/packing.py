@@ -19,6 +19,7 @@ import numpy as np
 from preprocessing.fingerprints import mix, word_of
 from preprocessing.records import RecordFormat
 
+# Documents that are planned together.
 WINDOW_DOCUMENTS = 8192
 # Rows are gathered in blocks of about this many ids, whose index fits a core's cache.
 BLOCK_TOKENS = 1 << 18
@@ -98,16 +99,19 @@ def split_documents(
     return document, start, np.minimum(lengths[document] - start, sequence_length + 1)
 
 
-def best_fit(lengths: np.ndarray, layout: RecordFormat, seed: int) -> Iterator[RowPlan]:
-    """Plans best-fit-decreasing in windows of 8,192 documents; rows are permuted.
+def best_fit(
+    lengths: np.ndarray, layout: RecordFormat, seed: int, window: int = WINDOW_DOCUMENTS
+) -> Iterator[RowPlan]:
+    """Plans best-fit-decreasing in windows of documents; rows are permuted.
 
     The permutation, by the seed, keeps the order of lengths from leaking into the
     order of training.
     """
     lengths = np.asarray(lengths, np.int64)
-    for number, begin in enumerate(range(0, len(lengths), WINDOW_DOCUMENTS)):
-        window = lengths[begin : begin + WINDOW_DOCUMENTS]
-        document, start, length = split_documents(window, layout.sequence_length)
+    for number, begin in enumerate(range(0, len(lengths), window)):
+        document, start, length = split_documents(
+            lengths[begin : begin + window], layout.sequence_length
+        )
         order = np.argsort(-length, kind="stable")
         row, segment, rows = _fit_decreasing(
             length[order].tolist(), layout.row_tokens, layout.max_segments
@@ -162,7 +166,9 @@ def _fit_decreasing(
     return np.array(row_of, np.int64), np.array(place_of, np.int64), len(taken)
 
 
-def concat(lengths: np.ndarray, layout: RecordFormat, seed: int) -> Iterator[RowPlan]:
+def concat(
+    lengths: np.ndarray, layout: RecordFormat, seed: int, window: int = WINDOW_DOCUMENTS
+) -> Iterator[RowPlan]:
     """Plans documents one after another, each row full, cut where the row ends.
 
     The piece after a cut repeats one id, as everywhere, so a room of one id before a
@@ -180,7 +186,7 @@ def concat(lengths: np.ndarray, layout: RecordFormat, seed: int) -> Iterator[Row
             pieces.append((row, segment, document, start, taken))
             room, segment = room - taken, segment + 1
             start += taken if taken == left else taken - 1
-        if len(pieces) >= WINDOW_DOCUMENTS and row:
+        if len(pieces) >= window and row:
             # The window ends with its last closed row; the open one goes on.
             closed = sum(piece[0] < row for piece in pieces)
             yield _permuted(_plan(pieces[:closed], row), word_of(seed, number))
@@ -221,8 +227,9 @@ def pack(
     pad_id: int,
     prefix: np.ndarray | None = None,
     source: int = 0,
+    block_tokens: int = BLOCK_TOKENS,
 ) -> Iterator[PackedRows]:
-    """Packs documents into blocks of rows, some 260,000 ids at a time.
+    """Packs documents into blocks of rows.
 
     Args:
         ids: the ids of all documents one after another, [sum of lengths].
@@ -235,6 +242,7 @@ def pack(
             for layouts with `prefix_lengths` or `loss_mask`; every document must fit
             a row then.
         source: the documents' place in the mixture, where the layout has `sources`.
+        block_tokens: ids of a block, more only where one row has more.
     """
     lengths = np.asarray(lengths, np.int64)
     if int(lengths.sum()) != len(ids):
@@ -243,7 +251,7 @@ def pack(
         )
     ids = np.asarray(ids).astype(layout.token_dtype, copy=False)
     firsts = np.cumsum(lengths) - lengths
-    step = max(1, BLOCK_TOKENS // layout.row_tokens)
+    step = max(1, block_tokens // layout.row_tokens)
     for plan in planner(lengths, layout, seed):
         origin = firsts[plan.document] + plan.start
         for begin in range(0, plan.rows, step):

@@ -31,11 +31,13 @@ def pack_pairs(
     seed: int,
     pad_id: int,
     source: int = 0,
+    window: int = WINDOW_DOCUMENTS,
+    block_tokens: int = BLOCK_TOKENS,
 ) -> Iterator[PackedRows]:
-    """Packs examples into blocks of rows, some 260,000 ids at a time.
+    """Packs examples into blocks of rows.
 
-    First-fit-decreasing by the fuller of both sides, in windows of 8,192 examples;
-    the rows of a window are then permuted by the seed.
+    First-fit-decreasing by the fuller of both sides, in windows of examples; the rows
+    of a window are then permuted by the seed.
 
     Args:
         ids: the ids of all examples one after another, inputs before targets.
@@ -45,16 +47,18 @@ def pack_pairs(
         seed: permutes the rows of each window.
         pad_id: fills what no segment covers.
         source: the examples' place in the mixture, where the layout has `sources`.
+        window: examples that are planned together.
+        block_tokens: ids of a block, more only where one row has more.
     """
     capacity = np.array([layout.sequence_length, layout.target_length or 0])
     sizes = np.stack([prefix, lengths - prefix], axis=1)
     origins = np.cumsum(lengths) - lengths
-    step = max(1, BLOCK_TOKENS // int(capacity.sum()))
-    for number, begin in enumerate(range(0, len(lengths), WINDOW_DOCUMENTS)):
-        window = sizes[begin : begin + WINDOW_DOCUMENTS]
-        fuller = (window / capacity).max(axis=1)
+    step = max(1, block_tokens // int(capacity.sum()))
+    for number, begin in enumerate(range(0, len(lengths), window)):
+        mine = sizes[begin : begin + window]
+        fuller = (mine / capacity).max(axis=1)
         order = np.argsort(-fuller, kind="stable")
-        row, segment = _first_fit(window[order], capacity, layout.max_segments)
+        row, segment = _first_fit(mine[order], capacity, layout.max_segments)
         rows = int(row.max()) + 1
         word = word_of(seed, number)
         place = np.empty(rows, np.int64)
@@ -66,14 +70,14 @@ def pack_pairs(
         row, segment, example = row[sort], segment[sort], order[sort] + begin
         for first in range(0, rows, step):
             last = min(first + step, rows)
-            mine = slice(*np.searchsorted(row, (first, last)).tolist())
+            pieces = slice(*np.searchsorted(row, (first, last)).tolist())
             block = PackedRows(
                 features={},
-                row=row[mine] - first,
-                segment=segment[mine],
-                document=example[mine],
-                start=np.zeros(mine.stop - mine.start, np.int64),
-                length=lengths[example[mine]],
+                row=row[pieces] - first,
+                segment=segment[pieces],
+                document=example[pieces],
+                start=np.zeros(pieces.stop - pieces.start, np.int64),
+                length=lengths[example[pieces]],
             )
             _fill(block, last - first, ids, origins, sizes, layout, pad_id)
             if layout.sources:

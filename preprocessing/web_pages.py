@@ -41,18 +41,19 @@ class UnreadablePage(Exception):
         self.detail = detail
 
 
-def page_text(page: bytes, charset: str | None) -> str:
+def page_text(page: bytes, charset: str | None, most: int = MAX_PAGE_BYTES) -> str:
     """Returns the main text of an HTML page, paragraphs on lines of their own.
 
     Args:
         page: the page as it was sent, without any compression.
         charset: the character set that the HTTP header declares, if it does.
+        most: bytes of a page that is parsed at all.
 
     Raises:
         UnreadablePage: too large, nested too deep, or of no character set that fits.
     """
-    if len(page) > MAX_PAGE_BYTES:
-        detail = f"a page of {len(page)} bytes, limit {MAX_PAGE_BYTES}"
+    if len(page) > most:
+        detail = f"a page of {len(page)} bytes, limit {most}"
         raise UnreadablePage("too_large", detail)
     html = _decoded(page, charset)
     if html.count("<") > 2 * _MAX_DEPTH and _depth(html) > _MAX_DEPTH:

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from pipelines import progress
 from pipelines.progress import Progress, watch
 
 
@@ -22,15 +21,11 @@ def test_the_last_state_is_told_even_of_a_job_too_quick_to_be_polled() -> None:
     assert out.getvalue() == "packing: 2.0 MB of 2.0 MB (100%)\n"
 
 
-def test_lines_name_the_stage_the_share_and_the_time_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+def test_lines_name_the_stage_the_share_and_the_time_left() -> None:
     states = iter([Progress("a", 0, 100), Progress("a", 50, 100)])
     seen = [Progress("b", 1, 0)]
     out = io.StringIO()
-    with watch(lambda: next(states, seen[0]), unit="prompts", stream=out):
+    with watch(lambda: next(states, seen[0]), "prompts", out, 0.01, 0.0):
         while len(out.getvalue().splitlines()) < 3:
             time.sleep(0.01)
     lines = out.getvalue().splitlines()

@@ -9,7 +9,6 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import prompts as prompts_module
 from pipelines.prompts import (
     LARGEST_CHUNK,
     LARGEST_LINE_BYTES,
@@ -109,9 +108,7 @@ def test_a_line_above_the_limit_is_an_error_of_its_own_wherever_it_stands(tmp_pa
 def test_lines_and_their_bound_do_not_depend_on_how_a_stream_is_cut(data, size, limit):
     data = data.replace(b"\x01", b"\n").replace(b"\x02", b"\n")
     parts = [data[at : at + size] for at in range(0, len(data), size)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prompts_module, "LARGEST_LINE_BYTES", limit)
-        found = list(split_lines(parts))
+    found = list(split_lines(parts, limit))
     assert [line[: limit + 1] for line in found] == [
         line[: limit + 1] for line in data.split(b"\n")
     ]

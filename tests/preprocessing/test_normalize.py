@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import long_texts, normalize
 from preprocessing.commands import UsageError
 from preprocessing.normalize import CleaningConfig, clean, clean_text, is_empty
 
@@ -33,9 +32,7 @@ def test_cleaning_a_batch_is_cleaning_each_text_and_is_idempotent(
 ):
     texts = [text.encode("utf-8", "ignore").decode() for text in texts]
     array = pa.array(["x "] * skip + texts, pa.large_string())[skip:]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(normalize, "_STRETCH", stretch)
-        cleaned = clean(array, config)
+    cleaned = clean(array, config, stretch=stretch)
     assert cleaned.to_pylist() == [clean_text(text, config) for text in texts]
     assert clean(cleaned, config).to_pylist() == cleaned.to_pylist()
 
@@ -51,9 +48,7 @@ def test_pieces_of_a_huge_text_are_cleaned_to_what_the_whole_is(
     texts, config, most, skip
 ):
     array = pa.array(["x\ny "] * skip + texts, pa.large_string())[skip:]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(long_texts, "LONG_BYTES", most)
-        cleaned = clean(array, config)
+    cleaned = clean(array, config, long_bytes=most)
     assert cleaned.to_pylist() == [clean_text(text, config) for text in texts]
 
 

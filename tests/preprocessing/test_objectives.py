@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import fill_in_middle, tokenizer
+from preprocessing import tokenizer
 from preprocessing.commands import UsageError
 from preprocessing.examples import pieces
+from preprocessing.fill_in_middle import fill_in_middle
 from preprocessing.fingerprints import keys_of_offsets
 from preprocessing.objectives import (
     LAYOUTS,
@@ -196,12 +197,16 @@ def test_holes_are_numbered_in_order_and_fall_everywhere_alike():
     assert middle.std() < 0.03
 
 
-def test_pieces_are_moved_alike_however_many_are_worked_on_at_once(monkeypatch):
+def test_pieces_are_moved_alike_however_many_are_worked_on_at_once():
     config = ObjectiveConfig("fill_in_middle", None)
+    special, rates = special_ids(config, own_tokenizer()), (0.5, 0.5)
+    texts = pa.array(some_texts(60, 3), pa.large_string())
+    keys = keys_of_offsets("a.txt", range(len(texts)))
     made = []
     for group in (1 << 20, 100, 1):
-        monkeypatch.setattr(fill_in_middle, "_GROUP_IDS", group)
-        made.append(examples_of(config, some_texts(60, 3), [], 64))
+        made.append(
+            fill_in_middle(own_tokenizer(), texts, keys, special, rates, 64, 0, group)
+        )
     for other in made[1:]:
         for name in ("ids", "lengths", "document", "start"):
             np.testing.assert_array_equal(getattr(made[0], name), getattr(other, name))

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packing loses nothing: every id but a document's first is a target exactly once."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import packing
 from preprocessing.packing import best_fit, concat, pack, split_documents
 from preprocessing.records import RecordFormat
 
@@ -18,9 +19,12 @@ def corpus(lengths):
     return np.arange(sum(lengths))
 
 
-def packed(lengths, layout, planner, seed=0, pad_id=7):
+def packed(lengths, layout, planner, seed=0, block_tokens=1 << 18):
     """Packs and returns (tokens, segment_lengths, pieces as tuples) of all rows."""
-    blocks = list(pack(corpus(lengths), lengths, layout, planner, seed, pad_id))
+    ids = corpus(lengths)
+    blocks = list(
+        pack(ids, lengths, layout, planner, seed, 7, block_tokens=block_tokens)
+    )
     tokens = [block.features["tokens"] for block in blocks]
     segments = [block.features["segment_lengths"] for block in blocks]
     first = np.cumsum([0, *map(len, tokens)])
@@ -62,10 +66,8 @@ def test_every_id_is_written_and_is_a_target_exactly_once(
 ):
     sequence_length, lengths = case
     layout = RecordFormat(sequence_length, 1 << 20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "WINDOW_DOCUMENTS", window)
-        patch.setattr(packing, "BLOCK_TOKENS", block % 1000)
-        tokens, segments, pieces = packed(lengths, layout, planner, seed)
+    windowed = functools.partial(planner, window=window)
+    tokens, segments, pieces = packed(lengths, layout, windowed, seed, block % 1000)
     firsts = np.cumsum([0, *lengths])
     written = np.zeros(sum(lengths), int)
     targets = np.zeros(sum(lengths), int)

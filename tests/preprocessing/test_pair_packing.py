@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of two sides hold every example whole, the same segment on both."""
 
+import functools
+
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import packing, pair_packing
 from preprocessing.packing import best_fit, pack
 from preprocessing.pair_packing import pack_pairs
 from preprocessing.records import RecordFormat
@@ -42,10 +42,18 @@ def test_every_pair_is_in_exactly_one_row_and_whole(sizes, window, seed):
     prefix = np.array([size[0] for size in sizes], np.int64)
     lengths = prefix + np.array([size[1] for size in sizes], np.int64)
     ids = np.arange(lengths.sum())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pair_packing, "WINDOW_DOCUMENTS", window)
-        patch.setattr(pair_packing, "BLOCK_TOKENS", 100)
-        blocks = list(pack_pairs(ids, lengths, prefix, layout, seed, pad_id=3))
+    blocks = list(
+        pack_pairs(
+            ids,
+            lengths,
+            prefix,
+            layout,
+            seed,
+            pad_id=3,
+            window=window,
+            block_tokens=100,
+        )
+    )
     begins = np.cumsum(lengths) - lengths
     seen = []
     for example, inputs, targets in every_segment(blocks):
@@ -85,9 +93,8 @@ def test_a_row_of_one_sequence_says_which_ids_are_targets(sizes, kind, window):
     lengths = prefix + np.array([size[1] for size in sizes], np.int64)
     ids = np.arange(lengths.sum())
     begins = np.cumsum(lengths) - lengths
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "WINDOW_DOCUMENTS", window)
-        blocks = list(pack(ids, lengths, layout, best_fit, 0, 0, prefix))
+    planner = functools.partial(best_fit, window=window)
+    blocks = list(pack(ids, lengths, layout, planner, 0, 0, prefix))
     seen = []
     for example, inputs, targets in every_segment(blocks):
         begin = begins[example]

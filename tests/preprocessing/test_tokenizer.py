@@ -11,10 +11,12 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import contested, gigatoken_engine
+from preprocessing import byte_level, contested, gigatoken_engine
 from preprocessing.byte_level import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
 from preprocessing.commands import UsageError
+from preprocessing.encoding import contested_set
 from preprocessing.special_tokens import SpecialIds
+from preprocessing.string_buffers import views
 from preprocessing.tokenizer import Tokenizer, train
 from tests.scripts_corpus import (
     changed,
@@ -94,22 +96,25 @@ def test_contested_documents_keep_their_place_in_a_batch(place: int) -> None:
     assert found == reference_ids(gpt2_style_tokenizer(), texts)
 
 
-def test_made_up_words_without_end_do_not_fill_the_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(gigatoken_engine, "CACHE_BYTES", 16 << 20)
-    tokenizer = Tokenizer(gpt2_style_tokenizer(), "own", SpecialIds(0, 1, 2))
+def test_made_up_words_without_end_do_not_fill_the_memory() -> None:
+    plain = byte_level.parse(gpt2_style_tokenizer(), "own").plain_json()
+    engine = gigatoken_engine.GigatokenEngine(plain, cache_bytes=16 << 20)
+
+    def encode(text: bytes) -> list[int]:
+        data = np.frombuffer(text, np.uint8)
+        return engine.encode(data, np.array([0, len(data)]))[0].tolist()
+
     rng = np.random.default_rng(0)
-    known = ["some words that were seen before all others"]
-    wanted = parts(*tokenizer.encode_batch(known))
+    known = b"some words that were seen before all others"
+    wanted = encode(known)
     start = gigatoken_engine._resident_bytes()
     for _ in range(12):
         letters = rng.integers(ord("a"), ord("z") + 1, (200_000, 9), dtype=np.uint8)
         letters[:, 0] = ord(" ")
-        tokenizer.encode_batch([letters.tobytes().decode()])
+        encode(letters.tobytes())
     # 2.4 million words; without a limit they take 310 MB.
     assert gigatoken_engine._resident_bytes() - start < 120 << 20
-    assert parts(*tokenizer.encode_batch(known)) == wanted
+    assert encode(known) == wanted
 
 
 def test_arrow_arrays_are_encoded_like_lists() -> None:
@@ -169,7 +174,7 @@ def test_what_gigatoken_is_not_proven_for_goes_to_the_reference_aloud(
 
 
 def test_other_versions_than_the_measured_ones_are_measured_anew(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     asked = []
 
@@ -177,14 +182,15 @@ def test_other_versions_than_the_measured_ones_are_measured_anew(
         asked.append(pattern)
         return ((0x88F, 0x88F),)
 
-    monkeypatch.setattr(contested, "versions", lambda: ("0.11.0", "0.23.3"))
-    monkeypatch.setattr(contested, "probe", probe)
-    tokenizer = Tokenizer(gpt2_style_tokenizer(), "own", SpecialIds(0, 1, 2))
-    text = "a\u088fb"
-    found = parts(*tokenizer.encode_batch([text]))
-    assert found == reference_ids(gpt2_style_tokenizer(), [text])
+    found = contested_set(GPT2_PATTERN, measured=("0.1.0", "0.23.3"), probe=probe)
+    texts = pa.array(["a\u0890b", "a\u088fb"], pa.large_string())
+    assert found.holders(*views(texts)).tolist() == [1]
     assert asked == [GPT2_PATTERN]
-    assert "gigatoken 0.11.0" in caplog.text
+    installed, _ = contested.versions()
+    assert f"gigatoken {installed} and" in caplog.text
+    assert "holds for gigatoken 0.1.0" in caplog.text
+    contested_set(GPT2_PATTERN, measured=contested.versions(), probe=probe)
+    assert asked == [GPT2_PATTERN]  # not once more
 
 
 def test_special_strings_stay_text_even_where_whole_words_skip_the_merges() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from preprocessing import storage, web_pages
+from preprocessing import storage
 from preprocessing.fingerprints import keys_of_ids
 from preprocessing.pieces import ReaderConfig, plan_pieces
 from preprocessing.readers import read_piece
@@ -157,14 +157,13 @@ def test_a_page_cut_inside_a_character_loses_that_character_alone():
         page_text(b"<p>\xff\xfe\xfa\x81\x8d\x8f\x90\x9d", "utf-8")
 
 
-def test_pages_too_large_or_too_deep_are_not_parsed(monkeypatch):
+def test_pages_too_large_or_too_deep_are_not_parsed():
     with pytest.raises(UnreadablePage, match="deeper than 1000"):
         page_text(b"<div>" * 300_000 + b"x" + b"</div>" * 300_000, None)
     flat = b"<p>one <br> two <img> <b>three</b>" * 3000
     assert page_text(flat, None).count("three") == 3000
-    monkeypatch.setattr(web_pages, "MAX_PAGE_BYTES", 10)
     with pytest.raises(UnreadablePage, match="limit 10"):
-        page_text(b"<p>" + b"x" * 8, None)
+        page_text(b"<p>" + b"x" * 8, None, most=10)
 
 
 _READ_HUGE = """
