@@ -14,15 +14,15 @@ def by_bucket(job: Job, rows: Arrays, column: str) -> list[tuple[int, bytes]]:
 
     Rows of a bucket keep their order.
     """
-    return by_key(rows, job.buckets(rows[column]))
+    return by_key(job, rows, job.buckets(rows[column]))
 
 
-def by_key(rows: Arrays, keys: np.ndarray) -> list[tuple[int, bytes]]:
+def by_key(job: Job, rows: Arrays, keys: np.ndarray) -> list[tuple[int, bytes]]:
     """Returns blobs of rows, each row under its key, int64 [n]; their order stays."""
     order = np.argsort(keys, kind="stable")
     rows = take(rows, order)
     sizes = np.full(len(order), row_bytes(rows), np.int64)
     return [
         (key, to_bytes({name: column[at] for name, column in rows.items()}))
-        for key, at in runs(keys[order], sizes)
+        for key, at in runs(keys[order], sizes, job.limits.blob_bytes)
     ]

@@ -139,7 +139,7 @@ def send_losers(job: Job, name: str, rows: Arrays) -> Elements:
     """Returns the elements that carry rows' keys and offsets to their shards."""
     if not len(rows["keys"]):
         return []
-    blobs = by_key(rows_of(LOSER, rows), shards_of(job, rows["keys"]))
+    blobs = by_key(job, rows_of(LOSER, rows), shards_of(job, rows["keys"]))
     return send(job.transport, job.work, name, blobs)
 
 

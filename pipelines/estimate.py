@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pipelines import prepare_flags, workspace
 from pipelines.document_walk import encoded
 from pipelines.pack_shard import pack_blocks
-from pipelines.plan import Job, Plan, Task, count_shards
+from pipelines.plan import SIZES, Job, Plan, PlanSizes, Task, count_shards
 from pipelines.prepare_input import asked_for
 from pipelines.progress import amount
 from pipelines.rejects import RejectBooks
@@ -22,7 +22,7 @@ from pipelines.runners import available_workers, parse_with_beam_flags
 from pipelines.task_work import TaskWork
 
 SAMPLE_SHARE = 1 / 1000
-_LEAST_BYTES = 4 << 20
+LEAST_BYTES = 4 << 20
 _MOST_TASKS = 64
 # Start of workers and driver, seen for one job on two cores.
 _START_SECONDS = 5.0
@@ -41,26 +41,33 @@ class _Sample:
     shuffled_bytes: int = 0
 
 
-def estimate(argv: Sequence[str]) -> str:
+def estimate(
+    argv: Sequence[str], sizes: PlanSizes = SIZES, least_bytes: int = LEAST_BYTES
+) -> str:
     """Returns the estimate for a preparation with these flags, as a table.
+
+    Args:
+        argv: flags.
+        sizes: how the input is cut.
+        least_bytes: input to read, where there is as much.
 
     Raises:
         UsageError: as quern-prepare would.
     """
     flags, _ = parse_with_beam_flags(prepare_flags.parser(), [*argv, "--dry_run"])
-    asked = asked_for(flags)
+    asked = asked_for(flags, sizes)
     with tempfile.TemporaryDirectory(prefix="quern-estimate-") as place:
-        shards = count_shards(asked.plan)
+        shards = count_shards(asked.plan, sizes)
         job = Job(f"{place}/sample", asked.config, shards, "files")
         tokenizer = asked.tokenizer.json_bytes
         workspace.begin(job, asked.plan, asked.files, tokenizer, asked.rule_files)
-        sample = _sample(job, asked.plan)
+        sample = _sample(job, asked.plan, least_bytes)
     return _table(job, asked.plan, sample, flags.workers or available_workers())
 
 
-def _sample(job: Job, plan: Plan) -> _Sample:
+def _sample(job: Job, plan: Plan, least: int) -> _Sample:
     total = sum(task.size for task in plan.tasks)
-    wanted = min(total, max(_LEAST_BYTES, int(total * SAMPLE_SHARE)))
+    wanted = min(total, max(least, int(total * SAMPLE_SHARE)))
     count = min(len(plan.tasks), _MOST_TASKS, max(1, wanted // (1 << 20)))
     chosen = [plan.tasks[len(plan.tasks) * at // count] for at in range(count)]
     # Compilers and tables are warm before the clock starts.

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines import plan
 from pipelines.blobs import Arrays, drained, from_bytes, take
 from pipelines.columns import row_bytes
 from pipelines.gather import Within, count_parts, gather
-from pipelines.plan import Job
+from pipelines.plan import Job, ranges
 from pipelines.shuffle import receive
 from preprocessing.fingerprints import mix
 
@@ -48,10 +47,11 @@ def judge(
             smallest row stays. Hashes compare as bytes do; other columns are integers
             of 0 or more, and the largest is first where the name follows a minus.
     """
-    parts = count_parts(values, plan.BUCKET_PART_BYTES)
+    part_bytes = job.limits.bucket_part_bytes
+    parts = count_parts(values, part_bytes)
     counts = _bytes_of_parts(job, values, group, parts)
     for part in np.flatnonzero(counts).tolist():
-        pieces = max(1, round(counts[part] / plan.BUCKET_PART_BYTES))
+        pieces = max(1, round(counts[part] / part_bytes))
         in_part = functools.partial(_in_part, job, group, parts, part)
         winners = None
         if pieces > 1:
@@ -74,7 +74,7 @@ def _in_piece(
     place = np.zeros(len(rows[rank[-1]]), np.uint64)
     for word in _words_of(rows, rank):
         place = mix(place ^ word)
-    return (plan.ranges(place, pieces) == piece) & in_part(rows)
+    return (ranges(place, pieces) == piece) & in_part(rows)
 
 
 def _bytes_of_parts(
@@ -101,7 +101,7 @@ def _winners(
             continue
         held.append(rows)
         size += len(rows[group]) * row_bytes(rows)
-        if size > plan.BUCKET_PART_BYTES:
+        if size > job.limits.bucket_part_bytes:
             held, size = [_firsts(drained(held), group, rank)], 0
     return _firsts(drained(held), group, rank)
 

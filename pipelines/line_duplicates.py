@@ -111,7 +111,7 @@ def drop_repeated_lines(job: Job, bucket: int, values: list[bytes]) -> Elements:
         if len(lost["lines"]):
             rows = rows_of(LOST_LINE, lost)
             name = f"shuffle/line-losers-{bucket:05d}-{number:05d}"
-            blobs = by_key(rows, lost["tasks"].astype(np.int64))
+            blobs = by_key(job, rows, lost["tasks"].astype(np.int64))
             elements += send(job.transport, job.work, name, blobs)
     write_record(job, JUDGED, bucket, {"lines": lines, "dropped": dropped})
     return elements

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipelines import plan
 from pipelines.blobs import Arrays, from_bytes
 from pipelines.columns import LOST_LINE, empty
 from pipelines.gather import count_parts, gather
@@ -26,9 +25,16 @@ class LineLosers:
     read their documents in that order.
     """
 
-    def __init__(self, job: Job, values: Sequence[bytes]) -> None:
-        """Takes what was gathered for the task, from `drop_repeated_lines`."""
+    def __init__(self, job: Job, values: Sequence[bytes], every: int = _SAMPLE) -> None:
+        """Takes what was gathered for the task, from `drop_repeated_lines`.
+
+        Args:
+            job: the job.
+            values: what was gathered.
+            every: of so many lines one is looked at to find where parts begin.
+        """
         self._work, self._values = job.work, values
+        self._part_bytes, self._every = job.limits.bucket_part_bytes, every
         self._bounds = self._parts()
         self._number: int | None = None
         self._rows: Arrays = _NONE
@@ -99,13 +105,15 @@ class LineLosers:
 
     def _parts(self) -> list[tuple[int, int]]:
         """Returns where each part but the first begins, as (file, offset)."""
-        parts = count_parts(self._values, plan.BUCKET_PART_BYTES)
+        parts = count_parts(self._values, self._part_bytes)
         if parts == 1:
             return []
         sample: list[tuple[int, int]] = []
         for value in self._values:
             rows = from_bytes(receive(self._work, [value])[0])
-            files, offsets = rows["files"][::_SAMPLE], rows["offsets"][::_SAMPLE]
+            files, offsets = (
+                rows[name][:: self._every] for name in ("files", "offsets")
+            )
             sample += zip(files.tolist(), offsets.tolist(), strict=True)
         sample.sort()
         return [sample[len(sample) * part // parts] for part in range(1, parts)]

@@ -88,7 +88,7 @@ def distinct_pairs(job: Job, bucket: int, values: list[bytes]) -> Elements:
                 if name.removeprefix("owner_") in _PLACE
             }
             name = f"shuffle/pairs-{bucket:05d}-{number:05d}"
-            blobs = by_key(edges, np.zeros(len(rows["keys"]), np.int64))
+            blobs = by_key(job, edges, np.zeros(len(rows["keys"]), np.int64))
             elements += send(job.transport, job.work, name, blobs)
     write_record(job, PAIRED, bucket, {"pairs": pairs, "dissimilar": dissimilar})
     return elements

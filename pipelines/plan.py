@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.shuffle import Transport
+from pipelines.shuffle import BLOB_BYTES, Transport
 from preprocessing import packing, storage
 from preprocessing.commands import UsageError
 from preprocessing.manifest import config_hash
@@ -28,19 +28,10 @@ from preprocessing.rules.named import RuleConfig
 from preprocessing.storage import InputFile
 from preprocessing.tokenizer import Tokenizer
 
-# A plain file is cut into pieces of this size; smaller files share a task up to it.
-TASK_BYTES = 64 << 20
-# Input behind one shard of the training split: its ids fit a worker's memory.
-SHARD_INPUT_BYTES = 128 << 20
 # How much text a compressed byte stands for when shards are counted. Text shrinks 3 to
 # 4 times under gzip and zstd, markup and logs 8 to 20 times. Counting too much only
 # makes shards smaller; what still comes out too large is packed in parts.
 COMPRESSED_WEIGHT = 8
-# Gathered bytes of one part of a shard. The shortest documents cost a worker 5 bytes
-# of memory for each of them, usual ones 3.
-SHARD_PART_BYTES = 96 << 20
-# The same where documents are judged by their fingerprints, 7 bytes for each.
-BUCKET_PART_BYTES = 48 << 20
 PLANNERS = {"best_fit": packing.best_fit, "concat": packing.concat}
 DUPLICATES = ("exact", "lines", "near")
 WORK_NAME = "_work"
@@ -66,6 +57,41 @@ class ListFile:
 
 
 @dataclass(frozen=True)
+class PlanSizes:
+    """How input is cut into tasks, shards and their parts; rows depend on it.
+
+    Attributes:
+        task_bytes: a plain file is cut into pieces of this; smaller files share a task
+            up to it.
+        shard_input_bytes: input behind one shard of the training split: its ids fit a
+            worker's memory.
+        shard_part_bytes: gathered bytes of one part of a shard. The shortest documents
+            cost a worker 5 bytes of memory for each of them, usual ones 3.
+    """
+
+    task_bytes: int = 64 << 20
+    shard_input_bytes: int = 128 << 20
+    shard_part_bytes: int = 96 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker holds at once where no row depends on it.
+
+    Attributes:
+        bucket_part_bytes: gathered bytes of documents that are judged together by
+            their fingerprints, 7 bytes of memory for each of them.
+        blob_bytes: bytes of rows that travel together.
+    """
+
+    bucket_part_bytes: int = 48 << 20
+    blob_bytes: int = BLOB_BYTES
+
+
+SIZES, LIMITS = PlanSizes(), Limits()
+
+
+@dataclass(frozen=True)
 class PrepareConfig:
     """All that the bytes of a dataset depend on, besides the input itself.
 
@@ -87,6 +113,7 @@ class PrepareConfig:
         packing: one of `PLANNERS`.
         validation_fraction: share of documents of the validation split.
         seed: decides order, split and what objectives draw.
+        sizes: how the input is cut.
     """
 
     tokenizer: TokenizerConfig
@@ -106,6 +133,7 @@ class PrepareConfig:
     packing: str = "best_fit"
     validation_fraction: float = 0.01
     seed: int = 0
+    sizes: PlanSizes = SIZES
 
     def __post_init__(self) -> None:
         if not 8 <= self.sequence_length <= 1 << 20:
@@ -140,14 +168,10 @@ class PrepareConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the manifest's `config`, sizes of the plan included."""
+        """Returns the manifest's `config`; sizes stand beside the other fields."""
         fields = dataclasses.asdict(self)
-        return {
-            **fields,
-            "task_bytes": TASK_BYTES,
-            "shard_input_bytes": SHARD_INPUT_BYTES,
-            "shard_part_bytes": SHARD_PART_BYTES,
-        }
+        sizes = fields.pop("sizes")
+        return {**fields, **sizes}
 
     @property
     def hash(self) -> str:
@@ -195,6 +219,7 @@ class Job:
     shards: int
     transport: Transport
     judge_only: bool = False  # a dry run: nothing is encoded or packed
+    limits: Limits = LIMITS
 
     @property
     def work(self) -> str:
@@ -272,8 +297,10 @@ def write_plan(job: Job, plan: Plan) -> None:
     storage.write_atomically(job.path("plan.json"), json.dumps(fields).encode())
 
 
-def make_plan(files: Sequence[InputFile], reader: ReaderConfig) -> Plan:
-    """Cuts the input into tasks of about 64 MB, in file order."""
+def make_plan(
+    files: Sequence[InputFile], reader: ReaderConfig, sizes: PlanSizes = SIZES
+) -> Plan:
+    """Cuts the input into tasks of about `sizes.task_bytes`, in file order."""
     tasks: list[Task] = []
     pieces: list[Piece] = []
     size = 0
@@ -284,8 +311,8 @@ def make_plan(files: Sequence[InputFile], reader: ReaderConfig) -> Plan:
             tasks.append(Task(len(tasks), tuple(pieces), size))
         pieces, size = [], 0
 
-    for piece in plan_pieces(files, reader, TASK_BYTES):
-        if size + piece.size > TASK_BYTES:
+    for piece in plan_pieces(files, reader, sizes.task_bytes):
+        if size + piece.size > sizes.task_bytes:
             close()
         pieces.append(piece)
         size += piece.size
@@ -298,13 +325,13 @@ def make_plan(files: Sequence[InputFile], reader: ReaderConfig) -> Plan:
     )
 
 
-def count_shards(plan: Plan) -> int:
-    """Returns the number of shards: one per 128 MB of input, compressed input x 8."""
+def count_shards(plan: Plan, sizes: PlanSizes = SIZES) -> int:
+    """Returns the number of shards, from the input's bytes, compressed input x 8."""
     pieces = [piece for task in plan.tasks for piece in task.pieces]
     weight = sum(
         piece.size * (1 if _is_plain(piece) else COMPRESSED_WEIGHT) for piece in pieces
     )
-    return max(1, -(-weight // SHARD_INPUT_BYTES))
+    return max(1, -(-weight // sizes.shard_input_bytes))
 
 
 def _is_plain(piece: Piece) -> bool:

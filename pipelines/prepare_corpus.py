@@ -25,7 +25,7 @@ from pipelines import (
 from pipelines.checksums import check_sizes, write_sums
 from pipelines.dry_run import contamination_lines, dry_run_table
 from pipelines.execution import stopping_on_request
-from pipelines.plan import Job, Plan, count_shards
+from pipelines.plan import SIZES, Job, Plan, PlanSizes, count_shards
 from pipelines.prepare_input import Asked, asked_for
 from pipelines.progress import Progress, amount, watch
 from pipelines.report import write_report
@@ -58,17 +58,22 @@ def cli() -> NoReturn:
     run(main)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Prepares a dataset; SIGTERM stops it at any moment as `Interrupted`."""
+def main(argv: Sequence[str], sizes: PlanSizes = SIZES) -> None:
+    """Prepares a dataset; SIGTERM stops it at any moment as `Interrupted`.
+
+    Args:
+        argv: flags.
+        sizes: how the input is cut.
+    """
     with stopping_on_request():
-        _prepare(argv)
+        _prepare(argv, sizes)
 
 
-def _prepare(argv: Sequence[str]) -> None:
+def _prepare(argv: Sequence[str], sizes: PlanSizes) -> None:
     start = time.monotonic()
     flags, beam_args = parse_with_beam_flags(prepare_flags.parser(), argv)
-    asked = asked_for(flags)
-    plan, shards = asked.plan, count_shards(asked.plan)
+    asked = asked_for(flags, sizes)
+    plan, shards = asked.plan, count_shards(asked.plan, sizes)
     workers = flags.workers or available_workers()
     if flags.dry_run:
         with tempfile.TemporaryDirectory(prefix="quern-dry-run-") as place:

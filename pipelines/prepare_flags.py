@@ -9,6 +9,7 @@ from pipelines.plan import (
     DUPLICATES,
     PLANNERS,
     ListFile,
+    PlanSizes,
     PrepareConfig,
     TokenizerConfig,
 )
@@ -298,6 +299,7 @@ def config(
     tokenizer: Tokenizer,
     mixture: MixtureConfig | None,
     lists: dict[str, tuple[ListFile, ...]],
+    sizes: PlanSizes,
 ) -> PrepareConfig:
     """Returns the configuration of a job.
 
@@ -306,6 +308,7 @@ def config(
         tokenizer: the tokenizer they name.
         mixture: what `--mixture` holds.
         lists: the files of "block", "allow" and "decontaminate".
+        sizes: how the input is cut.
     """
     objective = ObjectiveConfig(
         name=flags.objective,
@@ -347,4 +350,5 @@ def config(
         packing=flags.packing,
         validation_fraction=flags.validation_fraction,
         seed=flags.seed,
+        sizes=sizes,
     )

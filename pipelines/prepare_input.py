@@ -5,7 +5,14 @@ import argparse
 from dataclasses import dataclass
 
 from pipelines import prepare_flags
-from pipelines.plan import PLANNERS, Plan, PrepareConfig, make_plan
+from pipelines.plan import (
+    PLANNERS,
+    SIZES,
+    Plan,
+    PlanSizes,
+    PrepareConfig,
+    make_plan,
+)
 from pipelines.rule_files import RuleFiles
 from preprocessing import storage
 from preprocessing.commands import UsageError
@@ -34,8 +41,8 @@ class Asked:
     rule_files: dict[str, bytes]
 
 
-def asked_for(flags: argparse.Namespace) -> Asked:
-    """Returns what the flags ask for.
+def asked_for(flags: argparse.Namespace, sizes: PlanSizes = SIZES) -> Asked:
+    """Returns what the flags ask for, the input cut by `sizes`.
 
     Raises:
         UsageError: it cannot be done.
@@ -44,10 +51,10 @@ def asked_for(flags: argparse.Namespace) -> Asked:
     mixture, files = _input_files(flags)
     tokenizer = _tokenizer(flags)
     lists = RuleFiles.read(flags)
-    config = prepare_flags.config(flags, tokenizer, mixture, lists.names())
+    config = prepare_flags.config(flags, tokenizer, mixture, lists.names(), sizes)
     planner = PLANNERS[config.packing]
     check_objective(config.objective, tokenizer, config.sequence_length, planner)
-    plan = make_plan(files, config.reader)
+    plan = make_plan(files, config.reader, sizes)
     return Asked(config, plan, files, tokenizer, lists.contents())
 
 

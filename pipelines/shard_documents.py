@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipelines import plan
 from pipelines.blobs import Arrays, from_bytes, take
 from pipelines.columns import document_columns, empty
 from pipelines.duplicates import validates
@@ -38,7 +37,7 @@ class ShardDocuments:
     def __init__(self, job: Job, index: int, gathered: ShardInput) -> None:
         self._job, self._index, self._gathered = job, index, gathered
         values = gathered.documents + gathered.losers
-        self.parts = count_parts(values, plan.SHARD_PART_BYTES)
+        self.parts = count_parts(values, job.config.sizes.shard_part_bytes)
         self._number: int | None = None
         self._rows: Arrays = {}
         self._order = np.zeros(0, np.int64)

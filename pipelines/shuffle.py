@@ -22,7 +22,7 @@ from preprocessing import storage
 from preprocessing.commands import WorkError
 
 Transport = Literal["files", "groupbykey"]
-INLINE_BYTES = 4 << 20
+BLOB_BYTES = 4 << 20
 _INLINE, _REFERENCE = b"\0", b"\1"
 _PLACE = struct.Struct("<QQI")  # where it starts and ends, and its CRC32C
 
@@ -93,12 +93,15 @@ def _damaged(path: str, start: int, end: int, found: str) -> WorkError:
     )
 
 
-def runs(keys: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, slice]]:
-    """Cuts sorted rows into blobs: by key, and every 4 MB within a key.
+def runs(
+    keys: np.ndarray, sizes: np.ndarray, most: int = BLOB_BYTES
+) -> Iterator[tuple[int, slice]]:
+    """Cuts sorted rows into blobs: by key, and every so many bytes within a key.
 
     Args:
         keys: int64 [n], ascending.
         sizes: int64 [n], bytes that each row adds to a blob.
+        most: bytes of a blob; one row may have more.
 
     Yields:
         (key, rows of one blob).
@@ -107,7 +110,7 @@ def runs(keys: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, slice]]:
     start = 0
     while start < len(keys):
         before = filled[start] - sizes[start]
-        full = int(np.searchsorted(filled, before + INLINE_BYTES, side="right"))
+        full = int(np.searchsorted(filled, before + most, side="right"))
         same = int(np.searchsorted(keys, keys[start], side="right"))
         end = min(max(full, start + 1), same)
         yield int(keys[start]), slice(start, end)

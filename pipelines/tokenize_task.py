@@ -144,7 +144,7 @@ def by_shard(job: Job, chunk: Arrays) -> Elements:
     blobs = []
     fixed = document_columns(job.config).itemsize
     sizes = columns["lengths"] * ids.itemsize + fixed
-    for shard, rows in runs(job.ranges(hashes[order]), sizes):
+    for shard, rows in runs(job.ranges(hashes[order]), sizes, job.limits.blob_bytes):
         arrays = {name: column[rows] for name, column in columns.items()}
         arrays["ids"] = ids[starts[rows.start] : ends[rows.stop - 1]]
         blobs.append((shard, to_bytes(arrays)))

@@ -2,22 +2,28 @@
 """A small corpus with every kind of trouble, and ways to prepare it in tests.
 
 Tasks and shards are cut for hundreds of megabytes; here the sizes are made small, so
-that a few hundred documents fill several of each. Only the driver reads those sizes:
-workers follow the plan.
+that a few hundred documents fill several of each.
 """
 
-import contextlib
 import gzip
 import hashlib
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines import plan, prepare_corpus
+from pipelines import prepare_corpus
+from pipelines.plan import PlanSizes
 from preprocessing import tokenizer
 
-SMALL_TASK, SMALL_SHARD = 40_000, 60_000
+SMALL = PlanSizes(task_bytes=40_000, shard_input_bytes=60_000)
+# The command for a process of its own, with tasks small enough to be killed among.
+COMMAND = (
+    "from functools import partial;"
+    "from pipelines import prepare_corpus;"
+    "from preprocessing.commands import run;"
+    "from tests.pipelines.prepared import SMALL;"
+    "run(partial(prepare_corpus.main, sizes=SMALL))"
+)
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "été", "Ωmega", "日本", "код")
 
 
@@ -84,17 +90,6 @@ def write_tokenizer(path: Path) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def small_sizes() -> Iterator[None]:
-    """Makes tasks and shards small for jobs planned in this process."""
-    before = plan.TASK_BYTES, plan.SHARD_INPUT_BYTES
-    plan.TASK_BYTES, plan.SHARD_INPUT_BYTES = SMALL_TASK, SMALL_SHARD
-    try:
-        yield
-    finally:
-        plan.TASK_BYTES, plan.SHARD_INPUT_BYTES = before
-
-
 def arguments(
     corpus: Path, tokenizer_file: Path, output: Path, *more: str
 ) -> list[str]:
@@ -110,8 +105,7 @@ def arguments(
 
 def prepare(corpus: Path, tokenizer_file: Path, output: Path, *more: str) -> Path:
     """Prepares a corpus with small tasks and shards; `more` are flags."""
-    with small_sizes():
-        prepare_corpus.main(arguments(corpus, tokenizer_file, output, *more))
+    prepare_corpus.main(arguments(corpus, tokenizer_file, output, *more), SMALL)
     return output
 
 

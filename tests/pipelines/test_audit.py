@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Damage to a dataset or to unfinished work is found and named, never built upon."""
 
+import functools
 import hashlib
 import json
 import os
@@ -13,13 +14,13 @@ import pytest
 
 from pipelines import inspect_dataset, line_duplicates, prepare_corpus
 from pipelines.results import Results
-from preprocessing.commands import UsageError, WorkError
+from preprocessing.commands import UsageError, WorkError, run
 from tests.pipelines.prepared import (
     CURATED,
+    SMALL,
     arguments,
     fingerprint,
     prepare,
-    small_sizes,
 )
 
 pytestmark = pytest.mark.slow
@@ -61,14 +62,14 @@ def mixed(corpus: Path, tokenizer_file: Path, tmp_path_factory) -> Path:
         f'[sources.deep]\ninput = "{corpus}/deep/*"\nweight = 1\nepochs = 2\n'
         f'[sources.top]\ninput = "{corpus}/*.jsonl"\nweight = 1\n'
     )
-    with small_sizes():
-        prepare_corpus.main(
-            [
-                *("--mixture", str(directory / "mixture.toml"), "--workers", "1"),
-                *("--tokenizer", str(tokenizer_file), "--sequence_length", "64"),
-                *("--output", str(directory / "out"), "--max_reject_fraction", "0.5"),
-            ]
-        )
+    prepare_corpus.main(
+        [
+            *("--mixture", str(directory / "mixture.toml"), "--workers", "1"),
+            *("--tokenizer", str(tokenizer_file), "--sequence_length", "64"),
+            *("--output", str(directory / "out"), "--max_reject_fraction", "0.5"),
+        ],
+        SMALL,
+    )
     return directory / "out"
 
 
@@ -341,8 +342,8 @@ def test_the_error_of_a_damaged_rerun_is_one_line_and_its_status_1(
 
     monkeypatch.setattr("sys.argv", ["quern-prepare", *flags])
     monkeypatch.setattr(os, "_exit", end)
-    with small_sizes(), pytest.raises(SystemExit):
-        prepare_corpus.cli()
+    with pytest.raises(SystemExit):
+        run(functools.partial(prepare_corpus.main, sizes=SMALL))
     assert statuses == [1]
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith(f"error: wanted {shard} as it was written")

@@ -74,6 +74,6 @@ def test_blobs_of_documents_are_cut_where_their_bytes_fill_them(
     rows["ids"] = np.zeros(600_000, made.config.layout.token_dtype)
     sizes = [len(blob) for _, blob in by_shard(made, rows)]
     header = len(to_bytes(some_rows(kind, 0)))
-    full = [size for size in sizes if size > shuffle.INLINE_BYTES - 100]
-    assert max(sizes) <= shuffle.INLINE_BYTES + header + 100
+    full = [size for size in sizes if size > shuffle.BLOB_BYTES - 100]
+    assert max(sizes) <= shuffle.BLOB_BYTES + header + 100
     assert len(sizes) - len(full) == made.shards  # all but each shard's last

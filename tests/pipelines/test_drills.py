@@ -17,9 +17,8 @@ import pytest
 
 from pipelines.plan import WORK_NAME
 from tests.pipelines.prepared import (
+    COMMAND,
     CURATED,
-    SMALL_SHARD,
-    SMALL_TASK,
     arguments,
     fingerprint,
 )
@@ -28,12 +27,6 @@ pytestmark = pytest.mark.slow
 
 LENIENT = ("--max_reject_fraction", "0.5")
 ROOT = Path(__file__).parents[2]
-# The command in a process of its own, with tasks small enough to be killed among.
-COMMAND = (
-    "from pipelines import plan, prepare_corpus;"
-    f"plan.TASK_BYTES, plan.SHARD_INPUT_BYTES = {SMALL_TASK}, {SMALL_SHARD};"
-    "prepare_corpus.cli()"
-)
 
 
 def start(

@@ -24,12 +24,18 @@ def job(
     fraction: float = 0.01,
     deduplicate: tuple[str, ...] = ("exact",),
     near: NearConfig = NEAR,
+    limits: plan.Limits = plan.LIMITS,
+    sizes: plan.PlanSizes = plan.SIZES,
 ) -> plan.Job:
     tokenizer = plan.TokenizerConfig("", 300, None, 0, 0)
     config = plan.PrepareConfig(
-        tokenizer, validation_fraction=fraction, deduplicate=deduplicate, near=near
+        tokenizer,
+        validation_fraction=fraction,
+        deduplicate=deduplicate,
+        near=near,
+        sizes=sizes,
     )
-    made = plan.Job(str(output), config, 3, "files")
+    made = plan.Job(str(output), config, 3, "files", limits=limits)
     workspace.begin(made, plan.Plan(("a",), (), (0,), ("",)), [], b"", {})
     return made
 

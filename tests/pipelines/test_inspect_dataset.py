@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import estimate, inspect_dataset, prepare_corpus
+from pipelines import inspect_dataset, prepare_corpus
+from pipelines.estimate import estimate
 from preprocessing.commands import UsageError, WorkError
 from preprocessing.manifest import read_manifest
-from tests.pipelines.prepared import arguments, prepare, small_sizes, some_text
+from tests.pipelines.prepared import SMALL, arguments, prepare, some_text
 
 pytestmark = pytest.mark.slow
 
@@ -176,21 +177,16 @@ def test_other_input_changes_sources_counts_and_documents(
 
 
 def test_an_estimate_from_a_part_is_within_a_few_percent_of_the_real_run(
-    tokenizer_file: Path,
-    tmp_path: Path,
-    capsys: Capture,
-    monkeypatch: pytest.MonkeyPatch,
+    tokenizer_file: Path, tmp_path: Path
 ) -> None:
     rng = random.Random(1)
     lines = [json.dumps({"text": some_text(rng, 60)}) + "\n" for _ in range(2000)]
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text("".join(lines))
     flags = arguments(tmp_path / "in", tokenizer_file, tmp_path / "out", *LENIENT)
-    monkeypatch.setattr(estimate, "_LEAST_BYTES", 30_000)
-    with small_sizes():
-        table = found(capsys, "estimate", *flags)
-        assert not (tmp_path / "out").exists()
-        prepare_corpus.main(flags)
+    table = estimate(flags, SMALL, least_bytes=30_000).splitlines()
+    assert not (tmp_path / "out").exists()
+    prepare_corpus.main(flags, SMALL)
     told = {line[:22].strip(): line[22:] for line in table[:-1]}
     assert list(told) == [
         *("input", "sample", "documents", "kept by the rules", "tokens", "rows"),

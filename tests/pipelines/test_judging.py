@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import plan
 from pipelines.blobs import Arrays
 from pipelines.buckets import by_bucket
 from pipelines.judging import judge
+from pipelines.plan import Limits
 from tests.pipelines.test_duplicates import FIELDS, fingerprints, job
 
 RANKS = {"keys": ("offsets",), "hashes": ("-sizes", "keys")}
@@ -23,12 +23,12 @@ def table_of(rows: list[tuple[int, int]]) -> Arrays:
 
 
 def verdicts(
-    rows: list[tuple[int, int]], group: str, rank: tuple[str, ...]
+    rows: list[tuple[int, int]], group: str, rank: tuple[str, ...], limit: int
 ) -> dict[int, int | None]:
     """Maps each row to the row it lost to, or None; rows are known by offset."""
     owner_of: dict[int, int | None] = {}
     with tempfile.TemporaryDirectory() as directory:
-        made = job(Path(directory))
+        made = job(Path(directory), limits=Limits(bucket_part_bytes=limit))
         sent: list[tuple[int, bytes]] = []
         table = table_of(rows)
         for row in range(len(rows)):  # a blob each: parts choose among blobs too
@@ -56,9 +56,7 @@ def test_every_row_is_kept_or_loses_to_the_first_of_its_group(
     if group == "hashes":  # repeated keys are gone when contents are judged
         rows = [(number, content) for number, (_, content) in enumerate(rows)]
     table = table_of(rows)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "BUCKET_PART_BYTES", limit)
-        found = verdicts(rows, group, RANKS[group])
+    found = verdicts(rows, group, RANKS[group], limit)
     first: dict[bytes, tuple[tuple[int, bytes], int]] = {}
     for place, offset in enumerate(table["offsets"].tolist()):
         better = -int(table["sizes"][place]), table["keys"][place].tobytes()
@@ -74,10 +72,9 @@ def test_every_row_is_kept_or_loses_to_the_first_of_its_group(
 
 @pytest.mark.parametrize("rank", [("keys",), ("-files", "keys")])
 def test_many_equal_rows_are_judged_in_several_pieces(
-    rank: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rank: tuple[str, ...], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plan, "BUCKET_PART_BYTES", 1000)
-    made = job(tmp_path)
+    made = job(tmp_path, limits=Limits(bucket_part_bytes=1000))
     table = fingerprints([(number, 1) for number in range(500)])
     ((_, blob),) = by_bucket(made, table, "hashes")
     found = list(judge(made, [b"\0" + blob], "hashes", rank))

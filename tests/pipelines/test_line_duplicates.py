@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import line_duplicates, line_losers, plan
+from pipelines import line_duplicates, plan
 from pipelines.line_duplicates import drop_repeated_lines, find_lines
 from pipelines.line_losers import LineLosers
 from pipelines.shuffle import blob_bytes, send
@@ -78,7 +78,7 @@ def without_repeats(made: plan.Job, batches: Batches) -> list[str]:
         lost += drop_repeated_lines(made, bucket, values)
     losers, left = grouped(lost), []
     for task in tasks:
-        drop = LineLosers(made, losers.get(task.index, []))
+        drop = LineLosers(made, losers.get(task.index, []), every=1)
         for documents in batches[task.index]:
             texts, counts = drop.drop(documents)
             assert len(counts) == len(texts)
@@ -116,13 +116,9 @@ def test_each_line_of_three_words_stays_once_where_the_seeds_order_puts_it(
     limit: int, corpus: list[list[list[list[str]]]]
 ) -> None:
     batches = batches_of(corpus)
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(plan, "BUCKET_PART_BYTES", limit)
-        patch.setattr(line_losers, "_SAMPLE", 1)
-        made = job(Path(directory), deduplicate=("lines",))
+    limits = plan.Limits(bucket_part_bytes=limit)
+    with tempfile.TemporaryDirectory() as directory:
+        made = job(Path(directory), deduplicate=("lines",), limits=limits)
         left = without_repeats(made, batches)
         records = read_records(made, line_duplicates.JUDGED)
     assert left == expected(batches)
@@ -151,12 +147,11 @@ def test_a_task_whose_lines_are_known_is_not_read_again(
         find_lines(inline, task)
 
 
-def test_any_number_of_lines_to_drop_is_held_in_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_number_of_lines_to_drop_is_held_in_parts(tmp_path: Path) -> None:
     part, count = 1 << 18, 200_000
-    monkeypatch.setattr(plan, "BUCKET_PART_BYTES", part)
-    made, rng = job(tmp_path, deduplicate=("lines",)), np.random.default_rng(0)
+    limits = plan.Limits(bucket_part_bytes=part)
+    made = job(tmp_path, deduplicate=("lines",), limits=limits)
+    rng = np.random.default_rng(0)
     values: list[bytes] = []
     for number in range(50):
         rows = {
@@ -164,7 +159,7 @@ def test_any_number_of_lines_to_drop_is_held_in_parts(
             "offsets": rng.integers(0, 1000, count // 50) * 10,
             "lines": rng.integers(0, 1 << 30, count // 50, np.int32),
         }
-        blob = line_duplicates.by_key(rows, np.zeros(count // 50, np.int64))
+        blob = line_duplicates.by_key(made, rows, np.zeros(count // 50, np.int64))
         sent = send("files", made.work, f"shuffle/x-{number}", blob)
         values += [value for _, value in sent]
     assert blob_bytes(values) > 10 * part

@@ -23,10 +23,9 @@ from preprocessing.commands import UsageError, WorkError
 from preprocessing.manifest import Manifest, read_manifest
 from preprocessing.shards import Shards
 from tests.pipelines.prepared import (
-    SMALL_SHARD,
-    SMALL_TASK,
+    COMMAND,
+    SMALL,
     fingerprint,
-    small_sizes,
     some_text,
 )
 
@@ -70,8 +69,7 @@ def arguments(mixture: Path, tokenizer_file: Path, output: Path) -> list[str]:
 
 
 def prepare(mixture: Path, tokenizer_file: Path, output: Path, *more: str) -> Path:
-    with small_sizes():
-        prepare_corpus.main([*arguments(mixture, tokenizer_file, output), *more])
+    prepare_corpus.main([*arguments(mixture, tokenizer_file, output), *more], SMALL)
     return output
 
 
@@ -296,14 +294,6 @@ def test_a_packed_row_that_is_damaged_is_named(
     monkeypatch.setattr(pack_shard, "_pack", pack_and_damage)
     with pytest.raises(WorkError, match=r"wanted rows 0 to .* as they were packed"):
         prepare(weighed, tokenizer_file, tmp_path / "out", "--workers", "1")
-
-
-# The command in a process of its own, with tasks small enough to be killed among.
-COMMAND = (
-    "from pipelines import plan, prepare_corpus;"
-    f"plan.TASK_BYTES, plan.SHARD_INPUT_BYTES = {SMALL_TASK}, {SMALL_SHARD};"
-    "prepare_corpus.cli()"
-)
 
 
 def test_a_job_killed_while_it_mixes_and_run_again_writes_the_same_bytes(

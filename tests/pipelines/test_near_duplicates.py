@@ -4,6 +4,7 @@
 import json
 import tempfile
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import duplicates, near_duplicates, plan, shuffle
+from pipelines import duplicates, near_duplicates, plan
 from pipelines.blobs import Arrays, from_bytes
 from pipelines.buckets import by_bucket
 from pipelines.rejects import NEAR_DUPLICATE
@@ -110,12 +111,9 @@ def test_the_longest_text_then_the_smallest_key_of_a_cluster_survives(
 ) -> None:
     clusters = clusters_of(documents)
     stay = {survivor(cluster, documents) for cluster in clusters}
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(plan, "BUCKET_PART_BYTES", limit)
-        made = job(Path(directory), 1e-9, ("exact", "near"), NEAR)
+    limits = plan.Limits(bucket_part_bytes=limit)
+    with tempfile.TemporaryDirectory() as directory:
+        made = job(Path(directory), 1e-9, ("exact", "near"), NEAR, limits)
         lost, forced = joined(made, rows_of(documents))
         record = read_record(made, NEAR_DUPLICATE, 0)
     assert lost == set(range(len(documents))) - stay
@@ -182,13 +180,12 @@ def test_pairs_below_the_exact_similarity_do_not_count(
 
 @pytest.mark.parametrize("equal", [True, False])
 def test_a_hot_bucket_of_any_size_is_paired_in_parts(
-    equal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    equal: bool, tmp_path: Path
 ) -> None:
     part, count = 1 << 18, 60_000
-    monkeypatch.setattr(plan, "BUCKET_PART_BYTES", part)
-    monkeypatch.setattr(shuffle, "INLINE_BYTES", part)
-    made = job(tmp_path, deduplicate=("near",), near=NEAR)
-    made = plan.Job(made.output, made.config, 1, "files")
+    limits = plan.Limits(bucket_part_bytes=part, blob_bytes=part)
+    made = job(tmp_path, deduplicate=("near",), near=NEAR, limits=limits)
+    made = replace(made, shards=1)
     rng = np.random.default_rng(0)
     digests = rng.integers(0, 256, (count, 16), np.uint8)
     rows = {

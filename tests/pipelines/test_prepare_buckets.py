@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 
 from pipelines import inspect_dataset, prepare_corpus
 from preprocessing import storage
-from tests.pipelines.prepared import arguments, fingerprint, small_sizes
+from tests.pipelines.prepared import SMALL, arguments, fingerprint
 
 pytestmark = pytest.mark.slow
 
@@ -42,8 +42,7 @@ def test_a_bucket_gives_and_takes_the_same_bytes(
     flags = arguments(corpus, tokenizer_file, Path("unused"), "--workers", "1")
     flags[flags.index("--input") + 1] = f"{bucket}/in/**/*"
     flags[flags.index("--output") + 1] = f"{bucket}/out"
-    with small_sizes():
-        prepare_corpus.main([*flags, "--max_reject_fraction", "0.5"])
+    prepare_corpus.main([*flags, "--max_reject_fraction", "0.5"], SMALL)
     inspect_dataset.main(["verify", f"{bucket}/out"])
     for name, digest in fingerprint(dataset).items():
         data = storage.read_bytes(f"{bucket}/out/{name}")

@@ -7,16 +7,16 @@ mood: eight bytes for each byte of a part, where all at once would be forty.
 
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines import plan
 from pipelines.blobs import to_bytes
 from pipelines.buckets import by_bucket
 from pipelines.judging import judge
-from pipelines.plan import Job
+from pipelines.plan import Job, Limits, PlanSizes
 from pipelines.shard_documents import ShardDocuments, ShardInput
 from pipelines.shuffle import blob_bytes, send
 from tests.pipelines.test_duplicates import job
@@ -30,8 +30,8 @@ MOST = 8 * PART
 
 
 def one_shard(output: Path) -> Job:
-    made = job(output)
-    return Job(made.output, made.config, 1, "files")
+    limits, sizes = Limits(bucket_part_bytes=PART), PlanSizes(shard_part_bytes=PART)
+    return replace(job(output, limits=limits, sizes=sizes), shards=1)
 
 
 def columns(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -52,10 +52,7 @@ def peak_of(work: Callable[[], int], rows: int) -> int:
         tracemalloc.stop()
 
 
-def test_a_shard_of_any_number_of_documents_is_held_in_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plan, "SHARD_PART_BYTES", PART)
+def test_a_shard_of_any_number_of_documents_is_held_in_parts(tmp_path: Path) -> None:
     made, rng, values = one_shard(tmp_path), np.random.default_rng(0), []
     for number in range(BLOBS):
         table = columns(rng)
@@ -79,9 +76,8 @@ def test_a_shard_of_any_number_of_documents_is_held_in_parts(
 
 @pytest.mark.parametrize("contents", [BLOBS * BLOB_DOCUMENTS, 1])
 def test_any_number_of_equal_documents_is_judged_in_parts(
-    contents: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    contents: int, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plan, "BUCKET_PART_BYTES", PART)
     made, rng, values = one_shard(tmp_path), np.random.default_rng(0), []
     for number in range(BLOBS):
         table = columns(rng)

@@ -11,7 +11,7 @@ from pipelines import inspect_dataset, prepare_corpus
 from preprocessing import tokenizer
 from preprocessing.manifest import read_manifest
 from preprocessing.special_tokens import OBJECTIVE_TOKENS
-from tests.pipelines.prepared import small_sizes, some_text
+from tests.pipelines.prepared import SMALL, some_text
 
 pytestmark = pytest.mark.slow
 
@@ -84,16 +84,16 @@ def test_a_preparation_with_these_flags_is_whole(
     if flags[0] == "--mixture":
         source, flags = ["--mixture", f"{pairs}/mixture.toml"], flags[1:]
     dataset = str(tmp_path / "out")
-    with small_sizes():
-        prepare_corpus.main(
-            [
-                *source,
-                *("--tokenizer", f"{pairs}/tokenizer.json", "--output", dataset),
-                *("--sequence_length", "128", "--validation_fraction", "0.1"),
-                *("--max_reject_fraction", "1", "--workers", "1"),
-                *flags,
-            ]
-        )
+    prepare_corpus.main(
+        [
+            *source,
+            *("--tokenizer", f"{pairs}/tokenizer.json", "--output", dataset),
+            *("--sequence_length", "128", "--validation_fraction", "0.1"),
+            *("--max_reject_fraction", "1", "--workers", "1"),
+            *flags,
+        ],
+        SMALL,
+    )
     inspect_dataset.main(["verify", dataset])
     counts = read_manifest(dataset).counts
     assert counts.read == 300 == counts.kept + sum(counts.rejected.values())

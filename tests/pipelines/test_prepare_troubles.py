@@ -18,10 +18,8 @@ from preprocessing.commands import Interrupted, UsageError, WorkError
 from preprocessing.manifest import read_manifest
 from tests.pipelines.prepared import (
     CURATED,
-    arguments,
     fingerprint,
     prepare,
-    small_sizes,
 )
 
 pytestmark = pytest.mark.slow
@@ -33,12 +31,8 @@ def refused(
     tmp_path: Path, tokenizer_file: Path, kind: type[Exception], *more: str
 ) -> str:
     """Runs the job over `tmp_path`/in and returns the complaint it must make."""
-    with small_sizes(), pytest.raises(kind) as caught:
-        prepare_corpus.main(
-            arguments(
-                tmp_path / "in", tokenizer_file, tmp_path / "out", "--workers=1", *more
-            )
-        )
+    with pytest.raises(kind) as caught:
+        prepare(tmp_path / "in", tokenizer_file, tmp_path / "out", "--workers=1", *more)
     assert not (tmp_path / "out" / "manifest.json").exists()
     return str(caught.value)
 

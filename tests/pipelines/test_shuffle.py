@@ -57,7 +57,7 @@ def test_runs_cover_all_rows_one_key_each_and_stay_small(
     assert covered == list(range(len(rows)))
     for key, at in cuts:
         assert (keys[at] == key).all()
-        assert sizes[at].sum() <= shuffle.INLINE_BYTES or at.stop - at.start == 1
+        assert sizes[at].sum() <= shuffle.BLOB_BYTES or at.stop - at.start == 1
 
 
 def test_both_transports_carry_the_same_blobs(tmp_path: Path) -> None:
