@@ -24,6 +24,7 @@ from preprocessing.decompression import DamagedInput
 from preprocessing.documents import Documents, Gathered, no_documents
 from preprocessing.line_blocks import read_chunks
 from preprocessing.pieces import Piece, ReaderConfig
+from preprocessing.read_sizes import ReadSizes
 
 # The longest quoted beginning of a field, and what follows it.
 _PARTS = re.compile(rb'"((?:[^"]++|"")*+)"?(.*)', re.DOTALL)
@@ -90,7 +91,7 @@ class _Records:
 
 
 def read_delimited(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields a CSV or TSV file's documents; an offset is the record's number.
 
@@ -98,7 +99,7 @@ def read_delimited(
     header is a reject, and an empty id is none.
     """
     rows = _Rows(piece, reader)
-    chunks = read_chunks(file, piece)
+    chunks = read_chunks(file, piece, sizes)
     try:
         for records in _records(chunks, _DELIMITERS[piece.format], reader):
             yield rows.documents(records)

@@ -25,14 +25,13 @@ from preprocessing.documents import (
 )
 from preprocessing.line_blocks import Spans
 from preprocessing.pieces import Piece, ReaderConfig
+from preprocessing.read_sizes import READ_SIZES, ReadSizes
 from preprocessing.string_buffers import array_of
 
 if TYPE_CHECKING:
     from preprocessing.long_json import LongStrings
 
 _SPACE = b" \t\r\n"
-# Below this, Arrow's fixed cost of 150 us a call exceeds json's 5 us a line.
-_FEW_LINES = 32
 # A line that is larger comes alone, and is looked into for long strings first.
 _HUGE_LINE = 8 << 20
 _OPEN, _CLOSE = ord("{"), ord("}")
@@ -54,8 +53,10 @@ class JsonLines:
     are tried, first the kind that fitted last.
     """
 
-    def __init__(self, piece: Piece, reader: ReaderConfig) -> None:
-        self._piece, self._reader = piece, reader
+    def __init__(
+        self, piece: Piece, reader: ReaderConfig, sizes: ReadSizes = READ_SIZES
+    ) -> None:
+        self._piece, self._reader, self._sizes = piece, reader, sizes
         string = pa.large_string()
         texts = [name for name in (reader.text_field, reader.target_field) if name]
         self._texts = texts
@@ -98,7 +99,7 @@ class JsonLines:
         line = np.frombuffer(spans.data, np.uint8)[start:end]
         if not is_utf8(pa.py_buffer(line)):
             return None
-        strings = LongStrings(line)
+        strings = LongStrings(line, self._sizes.long_bytes)
         if len(strings.line) > _HUGE_LINE or not strings.valid():
             return None
         first, last = np.array([0]), np.array([len(strings.line)])
@@ -119,7 +120,7 @@ class JsonLines:
         # as lines means one row on each.
         if table is not None and table.num_rows == last - first:
             self._keep(table, first)
-        elif last - first <= _FEW_LINES:
+        elif last - first <= self._sizes.few_lines:
             for line in range(first, last):
                 self._judge(line)
         else:

@@ -22,12 +22,10 @@ import numpy as np
 from preprocessing.decompression import DamagedInput, decompress
 from preprocessing.documents import Trouble
 from preprocessing.pieces import TO_THE_END, Piece
+from preprocessing.read_sizes import ReadSizes
 
-# Larger blocks read no faster, and their arrays cost fresh pages from the system.
-BLOCK_BYTES = 4 << 20
 # What is read at once past a piece's end, where only one line or paragraph is wanted.
 _OVERRUN_BYTES = 256 << 10
-_LOOK_BACK_BYTES = 4096
 _STRETCH = 1 << 18  # bytes compared at once; the mask stays in a core's cache
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NEWLINE, _RETURN = 10, 13
@@ -69,24 +67,25 @@ class _Block:
         return []
 
 
-def read_chunks(file: BinaryIO, piece: Piece) -> Iterator[bytes]:
+def read_chunks(file: BinaryIO, piece: Piece, sizes: ReadSizes) -> Iterator[bytes]:
     """Yields the (uncompressed) bytes of a piece and beyond, in blocks.
 
     A piece that starts inside a file is read from one byte earlier, which tells
     whether it starts at a line.
     """
     if piece.compression != "none":
-        yield from _joined(decompress(file, piece.compression))
+        yield from _joined(decompress(file, piece.compression), sizes.block_bytes)
         return
-    at, overrun = max(0, piece.start - 1), min(_OVERRUN_BYTES, BLOCK_BYTES)
+    at, most = max(0, piece.start - 1), sizes.block_bytes
+    overrun = min(_OVERRUN_BYTES, most)
     while True:
         if piece.end == TO_THE_END:
-            size = BLOCK_BYTES
+            size = most
         elif at < piece.end:
             # Never less than the mark that may open the file.
-            size = min(BLOCK_BYTES, max(piece.end - at, len(_BYTE_ORDER_MARK)))
+            size = min(most, max(piece.end - at, len(_BYTE_ORDER_MARK)))
         else:
-            size, overrun = overrun, min(2 * overrun, BLOCK_BYTES)
+            size, overrun = overrun, min(2 * overrun, most)
         file.seek(at)  # a look back may have moved it
         chunk = file.read(size)
         if not chunk:
@@ -95,7 +94,7 @@ def read_chunks(file: BinaryIO, piece: Piece) -> Iterator[bytes]:
         yield chunk
 
 
-def _joined(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _joined(chunks: Iterator[bytes], least: int) -> Iterator[bytes]:
     """Yields chunks joined to blocks; what came before damage is yielded first."""
     held: list[bytes] = []
     size = 0
@@ -103,7 +102,7 @@ def _joined(chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
             held.append(chunk)
             size += len(chunk)
-            if size >= BLOCK_BYTES:
+            if size >= least:
                 yield b"".join(held)
                 held, size = [], 0
     except DamagedInput:
@@ -112,11 +111,11 @@ def _joined(chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(held)
 
 
-def whole_file(file: BinaryIO, piece: Piece, limit: int) -> Spans:
+def whole_file(file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes) -> Spans:
     """Returns a whole file as one span, or why it is not one."""
     data = bytearray()
     try:
-        for chunk in read_chunks(file, piece):
+        for chunk in read_chunks(file, piece, sizes):
             data += chunk
             if len(data) > limit + len(_BYTE_ORDER_MARK):
                 break
@@ -126,9 +125,12 @@ def whole_file(file: BinaryIO, piece: Piece, limit: int) -> Spans:
     return _within(Spans(0, data, np.array([start]), np.array([len(data)])), limit)
 
 
-def lines(file: BinaryIO, piece: Piece, limit: int) -> Iterator[Spans]:
+def lines(
+    file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes
+) -> Iterator[Spans]:
     """Yields the lines that start in the piece, without their ends; blank ones go."""
-    offset, chunks = _from_line_start(read_chunks(file, piece), piece)
+    offset, chunks = _from_line_start(read_chunks(file, piece, sizes), piece)
+    chunks = _large_lines_apart(chunks, sizes.block_bytes)
     blocks = _whole_lines(chunks, offset, _end(piece, offset), limit)
     # A loop's variable would hold on to the block while others work with it.
     yield from map(functools.partial(_spans_of, limit=limit), blocks)
@@ -143,16 +145,19 @@ def _spans_of(block: _Block, limit: int) -> Spans:
     return _within(spans, limit)
 
 
-def paragraphs(file: BinaryIO, piece: Piece, limit: int) -> Iterator[Spans]:
+def paragraphs(
+    file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes
+) -> Iterator[Spans]:
     """Yields the runs of lines that are not blank and start in the piece.
 
     A line of nothing but ASCII white space is blank. The paragraph that is open at a
     block's end is carried into the next block.
     """
-    offset, chunks = _from_line_start(read_chunks(file, piece), piece)
+    offset, chunks = _from_line_start(read_chunks(file, piece, sizes), piece)
     end = _end(piece, offset)
-    skipping = piece.start > 0 and not _blank_before(file, offset)
+    skipping = piece.start > 0 and not _blank_before(file, offset, sizes)
     held, held_at = b"", 0
+    chunks = _large_lines_apart(chunks, sizes.block_bytes)
     for block in _whole_lines(chunks, offset, TO_THE_END, limit):
         at = held_at if held else block.offset
         if not _starts_inside(at, end):
@@ -188,7 +193,7 @@ def _whole_lines(
     """Yields blocks of whole lines that start before `end`; `offset` starts a line."""
     held, at, skipped = bytearray(), offset, 0  # a line's beginning, where it is, or 0
     try:
-        for chunk in _large_lines_apart(chunks):
+        for chunk in chunks:
             if skipped:
                 cut = chunk.find(b"\n") + 1
                 skipped += cut or len(chunk)
@@ -224,11 +229,11 @@ def _whole_lines(
         yield _Block(at, filled.pop())
 
 
-def _large_lines_apart(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _large_lines_apart(chunks: Iterator[bytes], block_bytes: int) -> Iterator[bytes]:
     """Cuts chunks behind each line that is larger than a block."""
     size = 0  # of the line that is open
     for chunk in chunks:
-        cut = chunk.find(b"\n") + 1 if size > BLOCK_BYTES else 0
+        cut = chunk.find(b"\n") + 1 if size > block_bytes else 0
         if cut:
             yield chunk[:cut]
             chunk, size = chunk[cut:], 0
@@ -254,11 +259,11 @@ def _from_line_start(
     return at, iter(())
 
 
-def _blank_before(file: BinaryIO, at: int) -> bool:
+def _blank_before(file: BinaryIO, at: int, sizes: ReadSizes) -> bool:
     """Tells whether the line that ends right before `at` is blank."""
     at -= 1
     while at > 0:
-        start = at - _LOOK_BACK_BYTES
+        start = at - sizes.look_back_bytes
         start = start if start > len(_BYTE_ORDER_MARK) else 0  # the mark in one look
         file.seek(start)
         text = file.read(at - start).rstrip(_BLANKS)

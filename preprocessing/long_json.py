@@ -12,9 +12,6 @@ import numpy as np
 
 from preprocessing.compiled import compiled
 
-# Strings from here on are cut out. What stands for one is as long or longer, and no
-# other string is, so that nothing can be taken for it.
-LONG_BYTES = 1 << 20
 _FILLER = b"x"
 _QUOTE, _BACKSLASH, _SPACE, _U = ord('"'), ord("\\"), 32, ord("u")
 _HIGH, _LOW, _SURROGATES_END = 0xD800, 0xDC00, 0xE000
@@ -33,7 +30,7 @@ class LongStrings:
       line: the line with a filler for each of its long strings.
     """
 
-    def __init__(self, line: np.ndarray, least: int = LONG_BYTES) -> None:
+    def __init__(self, line: np.ndarray, least: int) -> None:
         """Takes a line, uint8 [bytes]; strings of `least` bytes or more are cut out."""
         spans = np.zeros((len(line) // least + 1, 2), np.int64)
         spans = spans[: _long_strings(line, least, spans)]

@@ -14,14 +14,17 @@ from preprocessing.documents import Documents, documents_of, no_documents
 from preprocessing.jsonl import JsonLines, is_utf8
 from preprocessing.line_blocks import Spans
 from preprocessing.pieces import Piece, ReaderConfig
+from preprocessing.read_sizes import READ_SIZES, ReadSizes
 from preprocessing.string_buffers import array_of
 from preprocessing.tables import read_arrow, read_parquet
 from preprocessing.user_code import is_import_path
 
-Read = Callable[[BinaryIO, Piece, ReaderConfig], Iterator[Documents]]
+Read = Callable[[BinaryIO, Piece, ReaderConfig, ReadSizes], Iterator[Documents]]
 
 
-def read_piece(piece: Piece, reader: ReaderConfig) -> Iterator[Documents]:
+def read_piece(
+    piece: Piece, reader: ReaderConfig, sizes: ReadSizes = READ_SIZES
+) -> Iterator[Documents]:
     """Yields the piece's documents in batches of about 4 MB of input.
 
     What cannot be read becomes rejects; a batch may hold nothing else.
@@ -41,7 +44,7 @@ def read_piece(piece: Piece, reader: ReaderConfig) -> Iterator[Documents]:
     read_documents = _reader_of(piece.format)
     with storage.open_input(piece.path) as file:
         # No loop, whose variable would hold on to texts while others work with them.
-        yield from map(counted, read_documents(file, piece, reader))
+        yield from map(counted, read_documents(file, piece, reader, sizes))
     if read < piece.size:
         rest = no_documents(piece, reader)
         yield dataclasses.replace(rest, bytes_read=piece.size - read)
@@ -72,26 +75,26 @@ def _reader_of(kind: str) -> Read:
 
 
 def _read_text(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """One document per file."""
     limit = reader.max_document_bytes
-    yield _texts(piece, line_blocks.whole_file(file, piece, limit))
+    yield _texts(piece, line_blocks.whole_file(file, piece, limit, sizes))
 
 
 def _read_lines(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """One document per line that is not blank."""
-    spans = line_blocks.lines(file, piece, reader.max_document_bytes)
+    spans = line_blocks.lines(file, piece, reader.max_document_bytes, sizes)
     yield from map(functools.partial(_texts, piece), spans)
 
 
 def _read_paragraphs(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """One document per run of lines between blank ones."""
-    spans = line_blocks.paragraphs(file, piece, reader.max_document_bytes)
+    spans = line_blocks.paragraphs(file, piece, reader.max_document_bytes, sizes)
     yield from map(functools.partial(_texts, piece), spans)
 
 
@@ -126,11 +129,11 @@ def _texts(piece: Piece, spans: Spans) -> Documents:
 
 
 def _read_jsonl(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """One document per line: an object with a text, and perhaps an id and the like."""
-    spans = line_blocks.lines(file, piece, reader.max_document_bytes)
-    yield from map(JsonLines(piece, reader).parse, spans)
+    spans = line_blocks.lines(file, piece, reader.max_document_bytes, sizes)
+    yield from map(JsonLines(piece, reader, sizes).parse, spans)
 
 
 _READERS: dict[str, Read] = {

@@ -21,18 +21,8 @@ import pyarrow.parquet as pq
 from preprocessing import storage
 from preprocessing.documents import Documents, documents_of, no_documents
 from preprocessing.pieces import TO_THE_END, Piece, ReaderConfig
+from preprocessing.read_sizes import ReadSizes
 
-# The texts of one batch; rows are counted by their mean size.
-_BATCH_BYTES = 4 << 20
-# Rows of this mean size are read one by one (20 us each), for one text may be most of
-# them: rows read behind it would make Arrow move it to a buffer of twice its size.
-_LARGE_ROW_BYTES = 64 << 10
-# While a text larger than this is worked with, no Parquet reader is open: one holds the
-# text twice more, as a page and as a dictionary. Up to as much of what follows is read
-# before the reader is closed. Where more follows, the row group is decoded again up to
-# there, at 0.3 to 1 GB/s; all later work does 10 MB/s. Only with a larger
-# --max_document_bytes than the default are there such texts.
-_HUGE_BYTES = 64 << 20
 _ARROW_FILE_MAGIC = b"ARROW1"
 
 # Documents and rejects, and the number of the row behind them.
@@ -40,18 +30,18 @@ _Read = tuple[Documents, int]
 
 
 def read_parquet(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields the rows of the piece's row groups; damage is a reject."""
     row = 0
     try:
         metadata = pq.ParquetFile(file).metadata
         row = _rows_of(metadata, range(piece.start))
-        behind = functools.partial(_read_behind, file, metadata, piece, reader)
+        behind = functools.partial(_read_behind, file, metadata, piece, reader, sizes)
         batches = behind(row)
         while held := [*itertools.islice(batches, 1)]:
-            if held[0][0].texts.nbytes > _HUGE_BYTES:
-                held += _ahead(batches)
+            if held[0][0].texts.nbytes > sizes.huge_bytes:
+                held += _ahead(batches, sizes.huge_bytes)
                 batches.close()
                 pa.default_memory_pool().release_unused()
                 batches = behind(held[-1][1])
@@ -62,10 +52,9 @@ def read_parquet(
         yield _damage(error, row, piece, reader)
 
 
-def _ahead(batches: Iterator[_Read]) -> list[_Read]:
-    """Returns the next batches, at most `_HUGE_BYTES` of text, up to any damage."""
+def _ahead(batches: Iterator[_Read], left: int) -> list[_Read]:
+    """Returns the next batches, at most `left` bytes of text, up to any damage."""
     held: list[_Read] = []
-    left = _HUGE_BYTES
     with contextlib.suppress(pa.ArrowInvalid, OSError):  # met again when reopened
         for documents, row in batches:
             left -= documents.texts.nbytes
@@ -80,6 +69,7 @@ def _read_behind(
     metadata: pq.FileMetaData,
     piece: Piece,
     reader: ReaderConfig,
+    sizes: ReadSizes,
     row: int,
 ) -> Generator[_Read, None, None]:
     """Yields the piece's documents from a row on at which a batch of them begins."""
@@ -91,17 +81,19 @@ def _read_behind(
         return
     total = sum(metadata.row_group(at).total_byte_size for at in mine)
     size = max(1, total // rows)
-    one_by_one = size >= _LARGE_ROW_BYTES
+    one_by_one = size >= sizes.large_row_bytes
     table = pq.ParquetFile(file, metadata=metadata, pre_buffer=True)
     present = set(table.schema_arrow.names)
     batches = table.iter_batches(
-        batch_size=1 if one_by_one else min(65_536, _BATCH_BYTES // size),
+        batch_size=1 if one_by_one else min(65_536, sizes.batch_bytes // size),
         row_groups=mine,
         columns=[name for name in _wanted(reader) if name in present],
     )
     while skipped > 0:
         skipped -= next(batches).num_rows
-    for batch in _gathered(batches) if one_by_one else batches:
+    if one_by_one:
+        batches = _gathered(batches, sizes.batch_bytes)
+    for batch in batches:
         held = [(_documents(batch, row, piece, reader), row + batch.num_rows)]
         row = held[0][1]
         del batch  # its texts go, however large, with what is made of them
@@ -112,14 +104,14 @@ def _rows_of(metadata: pq.FileMetaData, groups: range) -> int:
     return sum(metadata.row_group(at).num_rows for at in groups)
 
 
-def _gathered(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _gathered(rows: Iterator[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
     """Joins single rows to batches; those before any damage are not lost."""
     held: list[pa.RecordBatch] = []
     size = 0
     damage = None
     try:
         for row in rows:
-            if held and size + row.nbytes > _BATCH_BYTES:
+            if held and size + row.nbytes > most:
                 yield _joined(held)
                 held, size = [], 0
             held.append(row)
@@ -138,14 +130,14 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def read_arrow(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields the rows of an Arrow file or stream, told apart by how it begins."""
     row = 0
     try:
         for whole in _record_batches(file, piece, reader):
             size = max(1, whole.get_total_buffer_size() // max(1, whole.num_rows))
-            rows = max(1, min(65_536, _BATCH_BYTES // size))
+            rows = max(1, min(65_536, sizes.batch_bytes // size))
             for first in range(0, whole.num_rows, rows):
                 batch = whole.slice(first, rows)
                 yield _documents(batch, row, piece, reader)

@@ -17,14 +17,13 @@ from typing import Any, BinaryIO
 from preprocessing.commands import WorkError
 from preprocessing.documents import Documents, Gathered
 from preprocessing.pieces import Piece, ReaderConfig
+from preprocessing.read_sizes import ReadSizes
 from preprocessing.streams import damage_of, uncompressed
 from preprocessing.user_code import load
 
-_BATCH_CHARACTERS = 4 << 20
-
 
 def read_with_function(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields what the function that `piece.format` names finds; an offset counts them.
 
@@ -36,7 +35,7 @@ def read_with_function(
     found = _found(piece, stream)
     for number, record in enumerate(found):
         _add(gathered, number, record, reader)
-        if gathered.size >= _BATCH_CHARACTERS:
+        if gathered.size >= sizes.batch_bytes:
             yield gathered.drain()
     for offset, reason, detail in damage_of(stream, number):
         gathered.reject(offset, reason, detail)

@@ -15,17 +15,17 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from preprocessing.documents import Documents, Gathered
 from preprocessing.pieces import Piece, ReaderConfig
+from preprocessing.read_sizes import ReadSizes
 from preprocessing.streams import damage_of, uncompressed
 from preprocessing.web_pages import UnreadablePage, page_text
 
-_BATCH_CHARACTERS = 4 << 20
 _HELD = (WarcRecordType.response, WarcRecordType.conversion)
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
 _OK = 200
 
 
 def read_archive(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields the archive's documents; responses that are no pages are rejects."""
     gathered, at = Gathered(piece, reader), 0
@@ -34,7 +34,7 @@ def read_archive(
         for record in ArchiveIterator(stream, parse_http=False):
             at = record.stream_pos
             _add(gathered, record, reader)
-            if gathered.size >= _BATCH_CHARACTERS:
+            if gathered.size >= sizes.batch_bytes:
                 yield gathered.drain()
     except OSError as error:
         if error.errno:

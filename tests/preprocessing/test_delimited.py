@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import line_blocks
 from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.pieces import ReaderConfig
+from preprocessing.read_sizes import ReadSizes
 from tests.preprocessing.test_readers import read
 
 FIELD = st.text(st.sampled_from('ab",\t\n\r é'), max_size=6)
@@ -41,9 +41,8 @@ def test_what_a_writer_writes_is_read_whatever_the_blocks(
         writer = csv.writer(file, delimiter="," if kind == "csv" else "\t")
         writer.writerow(["id", "text"])
         writer.writerows(rows)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(line_blocks, "BLOCK_BYTES", block)
-        documents, rejects = read(path, ReaderConfig())
+    sizes = ReadSizes(block_bytes=block)
+    documents, rejects = read(path, ReaderConfig(), sizes=sizes)
     assert rejects == []
     assert texts_of(documents) == [text for _, text in rows]
     assert [at for at, _, _ in documents] == list(range(len(rows)))
@@ -91,11 +90,11 @@ def test_each_bad_record_is_a_reject_with_its_number(tmp_path):
 
 
 @pytest.mark.parametrize("block", [7, 4 << 20])
-def test_a_record_too_large_to_hold_streams_past(block, tmp_path, monkeypatch):
-    monkeypatch.setattr(line_blocks, "BLOCK_BYTES", block)
+def test_a_record_too_large_to_hold_streams_past(block, tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b'text\na\n"' + b'x""\n' * 100 + b'"\nb\n')
-    documents, rejects = read(path, ReaderConfig(max_document_bytes=50))
+    reader, sizes = ReaderConfig(max_document_bytes=50), ReadSizes(block_bytes=block)
+    documents, rejects = read(path, reader, sizes=sizes)
     assert texts_of(documents) == ["a", "b"]
     assert rejects == [(1, "too_large")]
 

@@ -4,16 +4,16 @@
 import json
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import jsonl, long_json
+from preprocessing import jsonl
 from preprocessing.documents import Documents
 from preprocessing.fingerprints import keys_of_ids
 from preprocessing.jsonl import JsonLines
 from preprocessing.line_blocks import Spans
 from preprocessing.pieces import TO_THE_END, Piece, ReaderConfig
+from preprocessing.read_sizes import ReadSizes
 
 ESCAPES = [r"\n", r"\t", r"\"", r"\\", r"\/", r"\b", r"\f", r"\r"]
 UNITS = [r"\u0041", r"\u00e9", r"\u4e2d", r"\uD83D\uDE00", r"\u0000", r"\uFFFF"]
@@ -62,12 +62,11 @@ def plain(found: Documents) -> list[object]:
 def test_a_line_is_the_same_whether_its_strings_are_cut_out_or_not(
     line: str, target: str | None, least: int
 ) -> None:
-    parser = JsonLines(PIECE, ReaderConfig(target_field=target))
+    reader, sizes = ReaderConfig(target_field=target), ReadSizes(long_bytes=least)
+    parser = JsonLines(PIECE, reader, sizes)
     block = block_of(line.encode())
     wanted = plain(parser.parse(block))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(long_json, "LONG_BYTES", least)
-        found = parser._parse_huge(block)
+    found = parser._parse_huge(block)
     if found is None:  # left to the usual way, and only where something is wrong
         assert wanted[-1] or not is_sound(line)
     else:

@@ -15,22 +15,23 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import jsonl, line_blocks, storage
+from preprocessing import storage
 from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.pieces import TO_THE_END, Piece, ReaderConfig, plan_pieces
+from preprocessing.read_sizes import READ_SIZES, ReadSizes
 from preprocessing.readers import read_piece
 
 LINE_FORMATS = ("lines", "paragraphs", "jsonl")
 
 
-def read(path, reader, pieces=None):
+def read(path, reader, pieces=None, sizes=READ_SIZES):
     """Returns (documents, rejects): [(offset, key, text)], [(offset, reason)]."""
     if pieces is None:
         pieces = plan_pieces(storage.expand([str(path)]), reader)
     documents, rejects = [], []
     for piece in pieces:
         left = piece.size
-        for batch in read_piece(piece, reader):
+        for batch in read_piece(piece, reader, sizes):
             keys = [bytes(key) for key in batch.keys]
             documents += zip(
                 batch.offsets.tolist(), keys, batch.texts.to_pylist(), strict=True
@@ -111,12 +112,12 @@ def test_any_cut_of_a_file_gives_the_documents_of_the_whole(
     reader = ReaderConfig(format=kind, max_document_bytes=limit)
     documents, rejects = read(path, reader, whole(path, kind))
     cuts = data.draw(st.lists(st.integers(0, len(content)), max_size=5))
-    block, back = data.draw(st.integers(3, 500)), data.draw(st.integers(1, 9))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(line_blocks, "BLOCK_BYTES", block)
-        patch.setattr(jsonl, "_FEW_LINES", data.draw(st.integers(1, 12)))
-        patch.setattr(line_blocks, "_LOOK_BACK_BYTES", back)
-        assert read(path, reader, cut(path, kind, cuts)) == (documents, rejects)
+    sizes = ReadSizes(
+        block_bytes=data.draw(st.integers(3, 500)),
+        look_back_bytes=data.draw(st.integers(1, 9)),
+        few_lines=data.draw(st.integers(1, 12)),
+    )
+    assert read(path, reader, cut(path, kind, cuts), sizes) == (documents, rejects)
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing import jsonl, storage, tables
+from preprocessing import storage
 from preprocessing.pieces import ReaderConfig, plan_pieces
+from preprocessing.read_sizes import READ_SIZES, ReadSizes
 from preprocessing.readers import read_piece
 from tests.preprocessing.test_readers import read
 
@@ -27,11 +28,11 @@ def write_stream(path, table, rows=None):
         writer.write_table(table, rows)
 
 
-def columns(path, reader):
+def columns(path, reader, sizes=READ_SIZES):
     """Returns (texts, urls, targets) of a file."""
     rows = []
     for piece in plan_pieces(storage.expand([str(path)]), reader):
-        for batch in read_piece(piece, reader):
+        for batch in read_piece(piece, reader, sizes):
             none = [None] * len(batch.texts)
             urls = none if batch.urls is None else batch.urls.to_pylist()
             targets = none if batch.targets is None else batch.targets.to_pylist()
@@ -87,17 +88,14 @@ def test_large_rows_of_parquet_come_in_batches_by_their_own_sizes(tmp_path):
 
 
 @pytest.mark.parametrize("dictionary", [False, True])
-def test_a_huge_text_of_parquet_is_held_once_while_others_work(
-    dictionary, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(tables, "_HUGE_BYTES", 1 << 20)
+def test_a_huge_text_of_parquet_is_held_once_while_others_work(dictionary, tmp_path):
     texts = ["x" * (16 << 20)] + [f"{n}" + "y" * 100_000 for n in range(30)]
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": texts}), path, use_dictionary=dictionary)
     pieces = plan_pieces(storage.expand([str(path)]), ReaderConfig())
     del texts
     before = pa.total_allocated_bytes()
-    batches = read_piece(pieces[0], ReaderConfig())
+    batches = read_piece(pieces[0], ReaderConfig(), ReadSizes(huge_bytes=1 << 20))
     huge = next(batches).texts
     assert len(huge) == 1
     held = pa.total_allocated_bytes() - before - huge.nbytes
@@ -120,20 +118,16 @@ def test_parquet_is_the_same_however_often_its_reader_is_reopened(
     table = pa.table({"text": pa.array(texts, pa.string())})
     pq.write_table(table, path, row_group_size=group, use_dictionary=dictionary)
     wanted = read(path, ReaderConfig())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "_HUGE_BYTES", huge)
-        patch.setattr(tables, "_BATCH_BYTES", 1000)
-        patch.setattr(tables, "_LARGE_ROW_BYTES", 0 if by_one else 1 << 20)
-        assert read(path, ReaderConfig()) == wanted
+    large_row = 0 if by_one else 1 << 20
+    sizes = ReadSizes(batch_bytes=1000, large_row_bytes=large_row, huge_bytes=huge)
+    assert read(path, ReaderConfig(), sizes=sizes) == wanted
 
 
 @pytest.mark.parametrize("huge", [1, 64 << 20])
 def test_damage_behind_a_huge_text_of_parquet_costs_only_what_is_behind_it(
-    huge, tmp_path, monkeypatch
+    huge, tmp_path
 ):
-    monkeypatch.setattr(tables, "_HUGE_BYTES", huge)
-    monkeypatch.setattr(tables, "_BATCH_BYTES", 1)
-    monkeypatch.setattr(tables, "_LARGE_ROW_BYTES", 0)
+    sizes = ReadSizes(batch_bytes=1, large_row_bytes=0, huge_bytes=huge)
     path = tmp_path / "a.parquet"
     texts = [f"text number {n}" for n in range(10)]
     table = pa.table({"text": texts})
@@ -142,7 +136,7 @@ def test_damage_behind_a_huge_text_of_parquet_costs_only_what_is_behind_it(
     second = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
     data[second : second + 20] = b"\xff" * 20
     path.write_bytes(data)
-    documents, rejects = read(path, ReaderConfig())
+    documents, rejects = read(path, ReaderConfig(), sizes=sizes)
     assert [text for _, _, text in documents] == texts[:5]
     assert rejects == [(5, "damaged_input")]
 
@@ -223,12 +217,11 @@ def test_a_field_may_be_the_id_and_the_url(tmp_path):
 
 
 @pytest.mark.parametrize("few", [1, 32])
-def test_a_url_that_is_none_costs_no_document(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "_FEW_LINES", few)
+def test_a_url_that_is_none_costs_no_document(few, tmp_path):
     urls = ['"http://a.de"', "7", "{}", "null", '"\\ud800"', '["x"]', "true"]
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(f'{{"text": "t", "url": {url}}}' for url in urls))
-    found = columns(path, ReaderConfig())
+    found = columns(path, ReaderConfig(), ReadSizes(few_lines=few))
     assert [url for _, url, _ in found] == ["http://a.de"] + [None] * 6
 
 

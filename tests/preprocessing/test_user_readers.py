@@ -8,10 +8,11 @@ import sys
 import pytest
 
 from pipelines.input_flags import add_input_flags, reader_config
-from preprocessing import storage, user_readers
+from preprocessing import storage
 from preprocessing.commands import CommandParser, UsageError, WorkError
 from preprocessing.fingerprints import keys_of_ids
 from preprocessing.pieces import ReaderConfig, plan_pieces
+from preprocessing.read_sizes import ReadSizes
 from preprocessing.readers import read_piece
 from preprocessing.user_code import load
 from tests.preprocessing.test_readers import read
@@ -71,12 +72,12 @@ def test_a_file_that_breaks_off_keeps_what_the_function_found(package, tmp_path)
     assert [reason for _, reason in rejects] == ["truncated_input"]
 
 
-def test_records_that_are_no_documents_are_rejects(package, tmp_path, monkeypatch):
-    monkeypatch.setattr(user_readers, "_BATCH_CHARACTERS", 1)
+def test_records_that_are_no_documents_are_rejects(package, tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"")
     reader = ReaderConfig(format=f"{package}:odd", max_document_bytes=20)
-    documents, rejects = read(path, reader)
+    one = ReadSizes(batch_bytes=1)
+    documents, rejects = read(path, reader, sizes=one)
     assert [(at, text) for at, _, text in documents] == [(0, "a"), (8, "c")]
     assert rejects == [
         (1, "missing_field"),
@@ -88,7 +89,7 @@ def test_records_that_are_no_documents_are_rejects(package, tmp_path, monkeypatc
         (7, "wrong_type"),
     ]
     pieces = plan_pieces(storage.expand([str(path)]), reader)
-    urls = [batch.urls for batch in read_piece(pieces[0], reader) if batch.urls]
+    urls = [batch.urls for batch in read_piece(pieces[0], reader, one) if batch.urls]
     assert [column.to_pylist() for column in urls] == [["http://c.de"]]
 
 
