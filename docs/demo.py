@@ -31,6 +31,20 @@ MIN_CORPUS_BYTES = 10_000_000
 # and others leave out.
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 STEPS = 1000
+# The console commands and their flags, in order.
+COMMANDS = {
+    "quern-tokenizer": f"--input={CORPUS} --output={TOKENIZER} --vocab_size=4096",
+    "quern-prepare": f"--input={CORPUS} --tokenizer={TOKENIZER} --output={DATASET} "
+    "--sequence_length=256 --validation_fraction=0.02",
+    "quern-train": f"--data={DATASET} --run={RUN} --preset=laptop "
+    f"--strategy=one_device --set loop.total_steps={STEPS} "
+    f"loop.evaluate_every={STEPS} loop.save_every={STEPS // 2} loop.log_every=50 "
+    "data.global_batch_size=4 model.dropout=0 optimizer.peak_learning_rate=3e-3",
+    "quern-evaluate": f"--run={RUN} --data={DATASET} --split=validation",
+    "quern-export": f"--run={RUN} --output={RELEASE} --check",
+    "quern-generate": f"--model={RELEASE} --input={PROMPTS} --output={GENERATED} "
+    "--max_new_tokens=48 --temperature=0.5",
+}
 STARTS = (
     "def __init__(self,",
     "import os\nimport sys\n",
@@ -93,36 +107,22 @@ def write_prompts() -> None:
 
 def train_tokenizer() -> float:
     """Trains the byte-level BPE; returns seconds, as all stages do."""
-    return call(
-        "quern-tokenizer", f"--input={CORPUS} --output={TOKENIZER} --vocab_size=4096"
-    )
+    return call("quern-tokenizer")
 
 
 def prepare() -> float:
     """Cleans, deduplicates, encodes, shuffles and packs the corpus, in Beam."""
-    return call(
-        "quern-prepare",
-        f"--input={CORPUS} --tokenizer={TOKENIZER} --output={DATASET} "
-        "--sequence_length=256 --validation_fraction=0.02",
-    )
+    return call("quern-prepare")
 
 
 def train() -> float:
     """Trains a small decoder under tf.distribute."""
-    return call(
-        "quern-train",
-        f"--data={DATASET} --run={RUN} --preset=laptop --strategy=one_device "
-        f"--set loop.total_steps={STEPS} loop.evaluate_every={STEPS} "
-        f"loop.save_every={STEPS // 2} loop.log_every=50 data.global_batch_size=4 "
-        "model.dropout=0 optimizer.peak_learning_rate=3e-3",
-    )
+    return call("quern-train")
 
 
 def evaluate() -> dict[str, float]:
     """Returns the validation loss, perplexity, bits per byte and tokens."""
-    arguments = f"--run={RUN} --data={DATASET} --split=validation"
-    command = [str(Path(sys.executable).parent / "quern-evaluate"), *arguments.split()]
-    print(f"\n$ quern-evaluate {arguments}", flush=True)
+    command = announced("quern-evaluate")
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="", flush=True)
     if done.returncode:
@@ -132,23 +132,24 @@ def evaluate() -> dict[str, float]:
 
 def export() -> float:
     """Writes a release for TensorFlow Serving and checks it as one would load it."""
-    return call("quern-export", f"--run={RUN} --output={RELEASE} --check")
+    return call("quern-export")
 
 
 def generate() -> float:
     """Continues the prompts with the release, in Beam."""
-    return call(
-        "quern-generate",
-        f"--model={RELEASE} --input={PROMPTS} --output={GENERATED} "
-        "--max_new_tokens=48 --temperature=0.5",
-    )
+    return call("quern-generate")
 
 
-def call(name: str, arguments: str) -> float:
+def announced(name: str) -> list[str]:
+    """Prints one of `COMMANDS` as a user would type it; returns what to run."""
+    print(f"\n$ {name} {COMMANDS[name]}", flush=True)
+    return [str(Path(sys.executable).parent / name), *shlex.split(COMMANDS[name])]
+
+
+def call(name: str) -> float:
     """Runs a console command and returns its seconds; its failure ends the demo."""
-    print(f"\n$ {name} {arguments}", flush=True)
+    command = announced(name)
     begin = time.monotonic()
-    command = [str(Path(sys.executable).parent / name), *shlex.split(arguments)]
     status = subprocess.run(command).returncode
     if status:
         sys.exit(status)

@@ -10,6 +10,8 @@ later (repeated ids, duplicates, rules judged anew) still own their lines, as in
 Lines are compared stripped and in lower case; shorter ones than `line_words` stay.
 """
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 from pipelines.blobs import Arrays, drained
@@ -34,10 +36,17 @@ _CHUNK_BYTES = 32 << 20
 _RANK = ("ranks", "files", "offsets", "lines")
 
 
-def find_lines(job: Job, task: Task) -> Elements:
+def find_lines(
+    job: Job, task: Task, walk: Callable[[TaskWork], Iterator[Documents]] = curated
+) -> Elements:
     """Reads a task and sends a row for each of its lines to the line's bucket.
 
     A task whose record and rows lie in the work directory is not read again.
+
+    Args:
+        job: the job.
+        task: the pieces to read.
+        walk: gives the task's documents.
     """
     done = read_record(job, FOUND, task.index)
     if done is not None and job.transport == done["transport"] == "files":
@@ -56,7 +65,7 @@ def find_lines(job: Job, task: Task) -> Elements:
         rows.clear()
         size, number = 0, number + 1
 
-    for documents in curated(work):
+    for documents in walk(work):
         with work.clock.part("lines"):
             found = _rows(job, task, documents)
         del documents  # a huge one is not held beside the rows of its lines

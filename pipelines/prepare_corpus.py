@@ -66,10 +66,17 @@ def main(argv: Sequence[str], sizes: PlanSizes = SIZES) -> None:
         sizes: how the input is cut.
     """
     with stopping_on_request():
-        _prepare(argv, sizes)
+        job = prepare(argv, sizes)
+        if job is not None:
+            workspace.end(job)
 
 
-def _prepare(argv: Sequence[str], sizes: PlanSizes) -> None:
+def prepare(argv: Sequence[str], sizes: PlanSizes) -> Job | None:
+    """Prepares as `main` does, but leaves the work directory beside the dataset.
+
+    Returns:
+        The job; None where nothing is written (`--dry_run`).
+    """
     start = time.monotonic()
     flags, beam_args = parse_with_beam_flags(prepare_flags.parser(), argv)
     asked = asked_for(flags, sizes)
@@ -81,12 +88,12 @@ def _prepare(argv: Sequence[str], sizes: PlanSizes) -> None:
             _begin(job, asked)
             _run(job, plan, flags.runner, workers, beam_args)
             print(dry_run_table(collect(job)))
-        return
+        return None
     job = Job(flags.output, asked.config, shards, _transport(flags))
     state = workspace.claim(job, asked.files)
     if state == "finished":
         _say_finished(job)
-        return
+        return job
     if state == "unfinished":
         done = len(read_records(job, tokenize_task.KIND))
         print(f"going on in {job.output}: {done} of {len(plan.tasks)} tasks are done")
@@ -100,6 +107,7 @@ def _prepare(argv: Sequence[str], sizes: PlanSizes) -> None:
     results = collect(job)
     check_reject_fraction(job, results, flags.max_reject_fraction)
     _publish(job, asked, results, time.monotonic() - start, workers)
+    return job
 
 
 def _begin(job: Job, asked: Asked) -> None:
@@ -192,7 +200,6 @@ def _publish(
     sums[TOKENIZER_NAME] = manifest.tokenizer_sha256
     write_sums(job.output, {**sums, MANIFEST_NAME: manifest.dataset_hash})
     write_manifest(job.output, manifest)
-    workspace.end(job)
     print(_summary(manifest, results, seconds))
     print(f"report: {report}")
 
@@ -227,7 +234,6 @@ def _summary(manifest: Manifest, results: Results, seconds: float) -> str:
 
 def _say_finished(job: Job) -> None:
     manifest = read_manifest(job.output)
-    workspace.end(job)
     print(
         f"{job.output} is already the finished dataset of this input and "
         f"configuration: {manifest.counts.kept:,} documents, nothing to do"

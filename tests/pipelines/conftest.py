@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import workspace
-from pipelines.plan import Job
+from pipelines import prepare_corpus
 from tests.pipelines import prepared
 
 
@@ -56,11 +55,10 @@ def curated(
 ) -> Path:
     """A dataset of rules and every kind of deduplication; its work stays beside it."""
     output = tmp_path_factory.mktemp("prepared") / "curated"
-    flags = (*prepared.CURATED, "--workers", "1")
-
-    def end(job: Job) -> None:
-        Path(job.work).rename(output.parent / "work")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workspace, "end", end)
-        return prepared.prepare(curated_corpus, tokenizer_file, output, *flags)
+    flags = prepared.arguments(
+        curated_corpus, tokenizer_file, output, *prepared.CURATED
+    )
+    job = prepare_corpus.prepare(flags, prepared.SMALL)
+    assert job is not None
+    Path(job.work).rename(output.parent / "work")
+    return output

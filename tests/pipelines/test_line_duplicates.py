@@ -34,7 +34,7 @@ CORPUS = st.lists(
     max_size=3,
 )
 Batches = list[list[Documents]]  # by task
-Fake = Callable[[TaskWork], Iterator[Documents]]
+Walk = Callable[[TaskWork], Iterator[Documents]]
 
 
 def batches_of(corpus: list[list[list[list[str]]]]) -> Batches:
@@ -60,7 +60,7 @@ def batches_of(corpus: list[list[list[list[str]]]]) -> Batches:
     return made
 
 
-def curated(batches: Batches) -> Fake:
+def walk_of(batches: Batches) -> Walk:
     def give(work: TaskWork) -> Iterator[Documents]:
         return iter(batches[work.task.index])
 
@@ -70,9 +70,8 @@ def curated(batches: Batches) -> Fake:
 def without_repeats(made: plan.Job, batches: Batches) -> list[str]:
     """Runs the steps as the graph does; returns what is left of each document."""
     tasks = [plan.Task(number, (), 0) for number in range(len(batches))]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(line_duplicates, "curated", curated(batches))
-        found = [element for task in tasks for element in find_lines(made, task)]
+    walk = walk_of(batches)
+    found = [element for task in tasks for element in find_lines(made, task, walk)]
     lost = []
     for bucket, values in grouped(found).items():
         lost += drop_repeated_lines(made, bucket, values)
@@ -132,19 +131,15 @@ def test_each_line_of_three_words_stays_once_where_the_seeds_order_puts_it(
     assert sum(record["lines"] - record["dropped"] for record in records) == len(kept)
 
 
-def test_a_task_whose_lines_are_known_is_not_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_task_whose_lines_are_known_is_not_read_again(tmp_path: Path) -> None:
     made, task = job(tmp_path, deduplicate=("lines",)), plan.Task(0, (), 0)
     batches = batches_of([[[["a line of words", "and a line more"]]]])
-    monkeypatch.setattr(line_duplicates, "curated", curated(batches))
-    found = find_lines(made, task)
-    monkeypatch.setattr(line_duplicates, "curated", curated([]))
-    assert find_lines(made, task) == found != []
+    found, nothing = find_lines(made, task, walk_of(batches)), walk_of([])
+    assert find_lines(made, task, nothing) == found != []
     # Where Beam itself carries the rows, they went with the job that was stopped.
     inline = plan.Job(made.output, made.config, made.shards, "groupbykey")
     with pytest.raises(IndexError):
-        find_lines(inline, task)
+        find_lines(inline, task, nothing)
 
 
 def test_any_number_of_lines_to_drop_is_held_in_parts(tmp_path: Path) -> None:
