@@ -3,7 +3,10 @@
 
 Two purposes of one number would draw the same, so that, say, the documents that own
 repeated lines were those whose pieces are rearranged. A number in use never changes:
-the bytes of datasets follow from it. A new purpose takes the next.
+the bytes of datasets follow from it. A new purpose takes the next. Numbers begin anew
+under `--near_seed`, a seed of its own, and for each objective, which draws from words
+of its own. (With both seeds equal, MinHash permutes by the words that order and split
+documents: hashes of shingles by the one, keys by the other, which never meet.)
 
 What `fingerprints.word_of` mixes without a purpose: the rows of a window are shuffled
 by (seed, shard, split), then the part and the window. There the shard stands where a
