@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import pack_shard, prepare_corpus
+from pipelines import mix_shards, pack_shard, prepare_corpus
+from pipelines.steps import record_path
 from pipelines.verify import verify
 from preprocessing.commands import UsageError, WorkError
 from preprocessing.manifest import Manifest, read_manifest
@@ -279,21 +280,19 @@ def test_another_mixture_does_not_go_on_with_the_output(
 
 
 def test_a_packed_row_that_is_damaged_is_named(
-    weighed: Path, tokenizer_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weighed: Path, tokenizer_file: Path, tmp_path: Path
 ) -> None:
-    pack = pack_shard._pack
-
-    def pack_and_damage(job, index, gathered):
-        record = pack(job, index, gathered)
+    flags = [*arguments(weighed, tokenizer_file, tmp_path / "out"), "--workers", "1"]
+    job = prepare_corpus.prepare(flags, SMALL)
+    assert job is not None
+    for index in range(job.shards):
         path = Path(pack_shard.packed_path(job, "train", index))
         data = bytearray(path.read_bytes())
         data[200] ^= 1
         path.write_bytes(data)
-        return record
-
-    monkeypatch.setattr(pack_shard, "_pack", pack_and_damage)
+    Path(record_path(job, mix_shards.KIND, 0)).unlink()
     with pytest.raises(WorkError, match=r"wanted rows 0 to .* as they were packed"):
-        prepare(weighed, tokenizer_file, tmp_path / "out", "--workers", "1")
+        mix_shards.mix_shard(job, 0)
 
 
 def test_a_job_killed_while_it_mixes_and_run_again_writes_the_same_bytes(
