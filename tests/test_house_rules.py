@@ -261,18 +261,6 @@ def test_every_package_that_is_imported_is_asked_for_in_setup():
     assert not missing
 
 
-def test_arrows_buffers_are_met_in_one_module():
-    broken = [
-        f"{name(path)}:{node.lineno}"
-        for path in SOURCES
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Attribute) and node.attr in ("buffers", "from_buffers")
-    ]
-    assert {line.split(":")[0] for line in broken} == {
-        "preprocessing/string_buffers.py"
-    }, broken
-
-
 def test_init_files_are_empty():
     found = [
         path for path in python_files(*ROOMS, "tests") if path.name == "__init__.py"

@@ -73,7 +73,7 @@ def test_no_test_sets_a_constant_of_our_modules():
         for path in python_files("tests")
         for constant in patched(path.read_text(encoding="utf-8"))
     }
-    assert found == KNOWN
+    assert found <= KNOWN
 
 
 IMPORTS = "from pipelines import plan\nfrom preprocessing.jsonl import JsonLines\n"

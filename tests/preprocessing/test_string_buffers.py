@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrow's strings taken apart and put together are the same strings, uncopied."""
 
+import ast
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing.string_buffers import array_of, sizes_of, views
+from tests.test_house_rules import SOURCES, name, tree
 
 KINDS = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]
 
@@ -95,3 +98,13 @@ def test_a_null_is_refused_but_not_one_outside_of_a_slice(kind):
 def test_other_types_are_refused_by_name(array):
     with pytest.raises(ValueError, match=r"wanted strings .* found \w+"):
         views(array)
+
+
+def test_arrows_buffers_are_met_in_one_module():
+    found = {
+        name(path)
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and node.attr in ("buffers", "from_buffers")
+    }
+    assert found == {"preprocessing/string_buffers.py"}
