@@ -2,10 +2,10 @@
 """Continues prompts inside the graph: one prefill, then one token per loop turn.
 
     prompts (ragged)   [a b c d e]  [f g]
-    left-padded        . . . a b c d e      padded to a power of two, so the cache
-                       . . . . . . f g      index is one scalar for the whole batch
-    prefill            hidden of the last column gives every row's first new id
-    while any alive    decode one column, sample, write, stop rows at EOS or limit
+    right-padded       a b c d e . . .      to a power of two: few shapes, each row
+                       f g . . . . . .      at its own position
+    prefill            hidden of a row's last id gives its first new one
+    while any alive    decode one id a row, sample, write, stop rows at EOS or limit
 
 Nothing here needs XLA: a stock TensorFlow Serving switches it off.
 """
@@ -83,8 +83,8 @@ def generate(
     if decoding.context is not None:
         lengths = tf.minimum(lengths, prompt_room(limit, decoding.context))
         limit = tf.minimum(limit, decoding.context - lengths)
-    ids, padding = left_pad(prompts, lengths, decoding)
-    return _decode(model, ids, padding, limit, sampling, decoding)
+    ids = right_pad(prompts, lengths, decoding)
+    return _decode(model, ids, lengths, limit, sampling, decoding)
 
 
 def prompt_room(max_new_tokens: tf.Tensor, context: int) -> tf.Tensor:
@@ -101,24 +101,22 @@ def open_prompts(prompts: tf.RaggedTensor, decoding: Decoding) -> tf.RaggedTenso
     return tf.concat([first, prompts], axis=1)
 
 
-def left_pad(
+def right_pad(
     prompts: tf.RaggedTensor, lengths: tf.Tensor, decoding: Decoding
 ) -> tf.Tensor:
-    """Returns the last `lengths` ids of each row, left-padded, and the padding.
+    """Returns the last `lengths` ids of each row, right-padded: int32 `[batch, width]`.
 
     The width is the smallest bucket that holds every row: a power of two, at most
-    the context. Shapes: `[batch, width]` and `[batch]`, both int32.
+    the context.
     """
     longest = tf.reduce_max(tf.concat([lengths, [1]], axis=0))
     sizes = tf.constant(buckets(decoding.context))
     width = tf.reduce_min(tf.where(sizes >= longest, sizes, sizes[-1]))
-    padding = width - lengths
     column = tf.range(width)
-    ends = tf.cast(prompts.row_splits[1:], tf.int32)
-    source = ends[:, None] - width + column
-    real = column >= padding[:, None]
-    ids = tf.gather(prompts.flat_values, tf.where(real, source, 0))
-    return tf.where(real, ids, decoding.pad_id), padding
+    first = tf.cast(prompts.row_splits[1:], tf.int32) - lengths
+    real = column < lengths[:, None]
+    source = tf.where(real, first[:, None] + column, 0)
+    return tf.where(real, tf.gather(prompts.flat_values, source), decoding.pad_id)
 
 
 def buckets(context: int | None) -> list[int]:
@@ -144,16 +142,18 @@ class _Progress(NamedTuple):
 def _decode(
     model: LanguageModel,
     ids: tf.Tensor,
-    padding: tf.Tensor,
+    lengths: tf.Tensor,
     limit: tf.Tensor,
     sampling: Sampling,
     decoding: Decoding,
 ) -> Generation:
-    """Runs the prefill and the loop; shapes as in `left_pad`."""
-    batch, width = tf.shape(ids)[0], tf.shape(ids)[1]
+    """Runs the prefill of `lengths` ids a row, and the loop; shapes as `right_pad`."""
+    batch = tf.shape(ids)[0]
     most = tf.reduce_max(tf.concat([limit, [0]], axis=0))
-    state = model.initial_state(batch, width + most)
-    hidden, state = model.decode(ids, state, tf.constant(0), padding)
+    capacity = tf.reduce_max(tf.concat([lengths + limit, [0]], axis=0))
+    state = model.initial_state(batch, capacity)
+    hidden, state = model.decode(ids, state, tf.zeros_like(lengths), lengths)
+    last = tf.gather(hidden, lengths - 1, batch_dims=1)
     progress = _Progress(
         step=tf.constant(0),
         token=tf.fill([batch], decoding.pad_id),
@@ -165,17 +165,19 @@ def _decode(
     # A batch that asks for nothing has no row to write to.
     progress = tf.cond(
         most > 0,
-        lambda: _advance(model, hidden[:, -1], progress, limit, sampling, decoding),
+        lambda: _advance(model, last, progress, limit, sampling, decoding),
         lambda: progress,
     )
 
     def body(progress: _Progress, state: object) -> tuple[_Progress, object]:
-        index = width + progress.step - 1
-        hidden, new = model.decode(progress.token[:, None], state, index, padding)
+        # A row's newest id is not in its state yet; a row that has ended reads none.
+        positions = lengths + progress.count - 1
+        reads = tf.cast(progress.alive, tf.int32)
+        hidden, new = model.decode(progress.token[:, None], state, positions, reads)
         new = tf.nest.map_structure(
             lambda value, old: tf.ensure_shape(value, old.shape), new, state
         )
-        step = _advance(model, hidden[:, -1], progress, limit, sampling, decoding)
+        step = _advance(model, hidden[:, 0], progress, limit, sampling, decoding)
         return step, new
 
     progress, _ = tf.while_loop(

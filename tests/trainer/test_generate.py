@@ -13,8 +13,8 @@ from trainer.generate import (
     Decoding,
     buckets,
     generate,
-    left_pad,
     prompt_room,
+    right_pad,
 )
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model, with_family
@@ -186,19 +186,14 @@ def test_an_empty_prompt_without_bos_starts_where_documents_start(model):
     rows=st.lists(st.lists(st.integers(3, 99), min_size=1, max_size=40), min_size=1),
     keep=st.integers(1, 50),
 )
-def test_left_padding_ends_every_row_in_the_last_column(rows, keep):
+def test_right_padding_begins_every_row_in_the_first_column(rows, keep):
     lengths = [min(len(row), keep) for row in rows]
-    ids, padding = left_pad(
-        ragged(rows), tf.constant(lengths), Decoding(None, EOS, PAD, 64)
-    )
+    ids = right_pad(ragged(rows), tf.constant(lengths), Decoding(None, EOS, PAD, 64))
     width = ids.shape[1]
     assert width in (16, 32, 64)
     assert width == 16 or width < 2 * max(lengths)
-    for row, length, found, pad in zip(
-        rows, lengths, ids.numpy(), padding.numpy(), strict=True
-    ):
-        assert pad == width - length
-        assert found.tolist() == [PAD] * pad + row[len(row) - length :]
+    for row, length, found in zip(rows, lengths, ids.numpy(), strict=True):
+        assert found.tolist() == row[len(row) - length :] + [PAD] * (width - length)
 
 
 @pytest.mark.parametrize(

@@ -96,24 +96,23 @@ class Attention(tf.Module):
         rotation: tuple[tf.Tensor, tf.Tensor],
         mask_B11TS: tf.Tensor,
         cache: tuple[tf.Tensor, tf.Tensor],
-        index: tf.Tensor,
+        places_BKT3: tf.Tensor,
     ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
-        """Writes keys and values at column `index` of the cache, then attends to it.
+        """Writes keys and values at their places in the cache, then attends to it.
 
-        The cache is time-major, `[S, B, K, H]` twice: a scatter of whole slices then
-        runs in place (serving measurements: 1.3 times a one-hot blend).
+        The cache is `[B, K, S, H]` twice, as the products read it: turning a cache
+        kept by time costs more than scattering H numbers at a time. On 2 cores whole
+        answers came 1.29 (8 rows) and 1.45 (32 rows) times as fast as with slices
+        scattered by time; `[S, B, K, H]` and `[B, S, K, H]` with a place for each row,
+        0.99 and 0.90, 0.97 and 0.99 times.
         """
         q_BATH, k_BKTH, v_BKTH = self._project(x_ND, rotation, heads_first=True)
-        columns = (index + tf.range(dimensions(q_BATH)[2]))[:, None]
-        fresh = (tf.transpose(new, [2, 0, 1, 3]) for new in (k_BKTH, v_BKTH))
-        k_SBKH, v_SBKH = (
-            tf.tensor_scatter_nd_update(old, columns, new)
-            for old, new in zip(cache, fresh, strict=True)
+        k_BKSH, v_BKSH = (
+            tf.tensor_scatter_nd_update(old, places_BKT3, new)
+            for old, new in zip(cache, (k_BKTH, v_BKTH), strict=True)
         )
-        k_BKSH = tf.transpose(k_SBKH, [1, 2, 0, 3])
-        v_BKSH = tf.transpose(v_SBKH, [1, 2, 0, 3])
         mixed_BTAH = self._attend(q_BATH, k_BKSH, v_BKSH, mask_B11TS)
-        return self._finish(mixed_BTAH), (k_SBKH, v_SBKH)
+        return self._finish(mixed_BTAH), (k_BKSH, v_BKSH)
 
     def _project(
         self, x_ND: tf.Tensor, rotation: tuple[tf.Tensor, tf.Tensor], heads_first: bool
@@ -203,11 +202,19 @@ def segment_mask(
     return tf.where(same & seen, 0.0, HIDDEN)[:, None, None]
 
 
-def cache_mask(
-    index: tf.Tensor, length: tf.Tensor, capacity: tf.Tensor, pad_B: tf.Tensor
-) -> tf.Tensor:
-    """Returns `[B, 1, 1, T, S]`: 0 for columns from the padding up to the query."""
-    columns = tf.range(capacity)
-    past = columns[None, :] <= (index + tf.range(length))[:, None]
-    real = columns[None, :] >= pad_B[:, None]
-    return tf.where(past[None] & real[:, None], 0.0, HIDDEN)[:, None, None]
+def cache_mask(positions_BT: tf.Tensor, capacity: tf.Tensor) -> tf.Tensor:
+    """Returns `[B, 1, 1, T, S]`: 0 for the columns up to each query's own."""
+    past = tf.range(capacity) <= positions_BT[:, :, None]
+    return tf.where(past, 0.0, HIDDEN)[:, None, None]
+
+
+def cache_places(columns_BT: tf.Tensor, kv_heads: int) -> tf.Tensor:
+    """Returns (row, head, column) of each fresh key, int32 `[B, K, T, 3]`."""
+    batch, length = dimensions(columns_BT)
+    axes = (
+        tf.range(batch)[:, None, None],
+        tf.range(kv_heads)[None, :, None],
+        columns_BT[:, None, :],
+    )
+    shape = [batch, kv_heads, length]
+    return tf.stack([tf.broadcast_to(axis, shape) for axis in axes], axis=-1)

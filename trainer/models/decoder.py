@@ -16,7 +16,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
-from trainer.models.attention import HeadSizes, cache_mask, segment_mask
+from trainer.models.attention import HeadSizes, cache_mask, cache_places, segment_mask
 from trainer.models.block import (
     Block,
     BlockSizes,
@@ -214,9 +214,13 @@ class Decoder(tf.Module):
     def initial_state(
         self, batch: tf.Tensor, capacity: int | tf.Tensor
     ) -> tuple[Cache, ...]:
-        """Returns empty keys and values per layer, `[capacity, batch, kv_heads, H]`."""
+        """Returns empty keys and values per layer, `[batch, kv_heads, columns, H]`.
+
+        There is a column for each position, and a last one, which no query sees, for
+        what padding writes.
+        """
         heads = self.config.heads
-        shape = [capacity, batch, heads.kv_heads, heads.head_dim]
+        shape = [batch, heads.kv_heads, capacity + 1, heads.head_dim]
         empty = tf.zeros(shape, self.compute_dtype)
         return tuple((empty, empty) for _ in self.layers)
 
@@ -224,14 +228,17 @@ class Decoder(tf.Module):
         self,
         tokens: tf.Tensor,
         state: tuple[Cache, ...],
-        index: tf.Tensor,
-        pad: tf.Tensor,
+        positions: tf.Tensor,
+        lengths: tf.Tensor,
     ) -> tuple[tf.Tensor, tuple[Cache, ...]]:
         """Continues rows through the key/value cache."""
-        length, capacity = dimensions(tokens)[1], dimensions(state[0][0])[0]
-        mask = cache_mask(index, length, capacity, pad)
-        positions = index + tf.range(length)[None, :] - pad[:, None]
-        rotation = self._rotation(tf.maximum(positions, 0))
+        spare = dimensions(state[0][0])[2] - 1
+        step = tf.range(dimensions(tokens)[1])
+        positions_BT = positions[:, None] + step
+        columns_BT = tf.where(step < lengths[:, None], positions_BT, spare)
+        places = cache_places(columns_BT, self.config.heads.kv_heads)
+        mask = cache_mask(positions_BT, spare + 1)
+        rotation = self._rotation(positions_BT)
         stream: Stream = (self._embed(tokens), None)
         caches: list[Cache] = []
         for block, cache in zip(self.layers, state, strict=True):
@@ -239,7 +246,7 @@ class Decoder(tf.Module):
             def attend(
                 x: tf.Tensor, block: Block = block, cache: Cache = cache
             ) -> tf.Tensor:
-                mixed, new = block.attention.decode(x, rotation, mask, cache, index)
+                mixed, new = block.attention.decode(x, rotation, mask, cache, places)
                 caches.append(new)
                 return mixed
 

@@ -148,27 +148,34 @@ class LanguageModel(Protocol):
     def initial_state(self, batch: tf.Tensor, capacity: int | tf.Tensor) -> Any:
         """Returns an empty decoding state for `capacity` positions, a nest of tensors.
 
-        Treat the nest as opaque: its layout is the family's own.
+        Treat the nest as opaque: its layout is the family's own. The first axis of
+        each tensor is the rows'.
         """
 
     def decode(
-        self, tokens: tf.Tensor, state: Any, index: tf.Tensor, pad: tf.Tensor
+        self,
+        tokens: tf.Tensor,
+        state: Any,
+        positions: tf.Tensor,
+        lengths: tf.Tensor,
     ) -> tuple[tf.Tensor, Any]:
-        """Continues each row by `tokens`, reading and extending `state`.
+        """Continues each row by `lengths` tokens, reading and extending its state.
 
-        Called with a left-padded prompt at index 0 (prefill), then with one token a
-        row at a time. A row's position is `index + t - pad`; what stands left of
-        position 0 is padding and never seen.
+        A whole prompt, a piece of one and a single token are the same call, and each
+        row stands where it stands. A row at position 0 begins anew, whatever its state
+        held; a row of length 0 keeps its state.
 
         Args:
-            tokens: ids, int32 `[batch, length]`; any size may be dynamic.
+            tokens: ids, int32 `[batch, length]`, padded on the right with any id; any
+                size may be dynamic.
             state: what `initial_state` or the last call returned.
-            index: scalar int32, the column of the first of these tokens.
-            pad: int32 `[batch]`, number of padding columns left of each row.
+            positions: int32 `[batch]`, tokens of each row already in its state.
+            lengths: int32 `[batch]`, tokens of each row to read now; `positions +
+                lengths` may not pass the capacity.
 
         Returns:
-            Hidden states `[batch, length, d_model]` (meaningless at padding), and the
-            next state.
+            Hidden states `[batch, length, d_model]` (meaningless from `lengths` on),
+            and the next state.
         """
 
     def context(self, sequence_length: int) -> int | None:

@@ -75,7 +75,7 @@ class GRU(tf.Module):
 
     def __call__(
         self, x_BTD: tf.Tensor, reset_BT: tf.Tensor, state_BD: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tf.Tensor:
         """Runs over time.
 
         Args:
@@ -84,7 +84,7 @@ class GRU(tf.Module):
             state_BD: float32 state left by the token before the first.
 
         Returns:
-            The float32 states after each token `[B, T, D]`, and the last `[B, D]`.
+            The float32 states after each token `[B, T, D]`.
         """
         dtype = x_BTD.dtype
         batch, length, width = dimensions(x_BTD)
@@ -104,7 +104,7 @@ class GRU(tf.Module):
             return gru_cell(input_BG, recurrent_BG, state_BD)
 
         states_TBD = tf.scan(step, (inputs_TBG, keep_TB1), initializer=state_BD)
-        return tf.transpose(states_TBD, [1, 0, 2]), states_TBD[-1]
+        return tf.transpose(states_TBD, [1, 0, 2])
 
 
 def gru_cell(
@@ -173,12 +173,17 @@ class Recurrent(tf.Module):
         self,
         tokens: tf.Tensor,
         state: tuple[tf.Tensor, ...],
-        index: tf.Tensor,
-        pad: tf.Tensor,
+        positions: tf.Tensor,
+        lengths: tf.Tensor,
     ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-        """Continues rows from their states; padding leaves the state at zero."""
-        columns = index + tf.range(dimensions(tokens)[1])
-        return self._run(tokens, state, columns[None, :] <= pad[:, None], None, None)
+        """Continues rows from their states, and keeps those of the last real tokens."""
+        reset = positions[:, None] + tf.range(dimensions(tokens)[1]) <= 0
+        hidden, after = self._run(tokens, state, reset, None, None)
+        last, reads = tf.maximum(lengths - 1, 0), lengths[:, None] > 0
+        return hidden, tuple(
+            tf.where(reads, tf.gather(new_BTD, last, batch_dims=1), old_BD)
+            for new_BTD, old_BD in zip(after, state, strict=True)
+        )
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """Turns hidden states into float32 logits."""
@@ -215,15 +220,15 @@ class Recurrent(tf.Module):
         reset: tf.Tensor,
         dropout_seed: tf.Tensor | None,
         rows: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
-        """Returns the last layer's states `[B, T, D]` and every layer's last state."""
-        x_BTD, last = self.vocabulary.embed(tokens), []
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns the model's hidden states and each layer's, `[B, T, D]`."""
+        x_BTD, after = self.vocabulary.embed(tokens), []
         for number, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
             x_BTD = self._drop(x_BTD, dropout_seed, number, rows)
-            x_BTD, state = layer(tf.cast(x_BTD, self.compute_dtype), reset, state)
-            last.append(state)
+            x_BTD = layer(tf.cast(x_BTD, self.compute_dtype), reset, state)
+            after.append(x_BTD)
         x_BTD = self._drop(x_BTD, dropout_seed, len(self.layers), rows)
-        return tf.cast(x_BTD, self.compute_dtype), tuple(last)
+        return tf.cast(x_BTD, self.compute_dtype), after
 
     def _drop(
         self,

@@ -80,13 +80,14 @@ def test_greedy_decoding_through_the_cache_equals_llamas(llama: Decoder) -> None
     expected = np.load(LLAMA / "greedy.npz")["tokens"][0]
     prompt = int(np.argmin(np.append(golden, -1)[: len(expected)] == expected))
     assert 0 < prompt < len(expected)
-    pad, step = tf.constant([0]), tf.function(llama.decode)
+    step = tf.function(llama.decode)
     state = llama.initial_state(tf.constant(1), tf.constant(len(expected)))
     ids = tf.constant(expected[None, :prompt], tf.int32)
     found, index = list(expected[:prompt]), 0
     while len(found) < len(expected):
-        hidden, state = step(ids, state, tf.constant(index), pad)
-        index += ids.shape[1]
+        length = ids.shape[1]
+        hidden, state = step(ids, state, tf.constant([index]), tf.constant([length]))
+        index += length
         best = tf.argmax(llama.logits(hidden[:, -1]), axis=-1, output_type=tf.int32)
         ids = best[:, None]
         found.append(int(best[0]))

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What both families promise, asked of each in turn."""
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainer.batch import unpack_rows
 from trainer.compilation import Compilation
@@ -39,6 +44,13 @@ def build(name: str, compute: str = "float32", seed: int = 0) -> LanguageModel:
     for weight in model.trainable_variables:
         weight.assign(weight * 2.0)
     return model
+
+
+@cache
+def decoding_model(name: str) -> tuple[LanguageModel, Callable]:
+    """Returns a model and its compiled `decode`, traced once for each shape."""
+    model = build(name)
+    return model, tf.function(model.decode, autograph=False, reduce_retracing=True)
 
 
 def tokens(batch: int = 2, length: int = LENGTH) -> tf.Tensor:
@@ -79,27 +91,57 @@ def test_a_packed_document_reads_as_if_it_were_alone(name: str) -> None:
 
 
 @each_family
-def test_decoding_a_padded_prompt_equals_one_full_pass(name: str) -> None:
-    model, ids, prompt = build(name), tokens(), 6
-    whole = read(model, ids)
-    pad = tf.constant([0, 4])
-    columns = prompt + 4
-    rows = [
-        tf.concat([tf.zeros([4 - p], tf.int32), row], 0)
-        for p, row in zip([4, 0], [ids[0, :columns], ids[1, :prompt]], strict=True)
-    ]
-    state = model.initial_state(tf.constant(2), tf.constant(24))
-    hidden, state = model.decode(tf.stack(rows), state, tf.constant(0), pad)
+@settings(max_examples=15, deadline=None)
+@given(pieces=st.lists(st.tuples(*[st.integers(0, 5)] * 3), max_size=6))
+def test_rows_read_in_pieces_of_their_own_equal_one_full_pass(
+    name: str, pieces: list[tuple[int, ...]]
+) -> None:
+    """Rows stand at different positions, rest (0), and read what padding wrote over."""
+    model, decode = decoding_model(name)
+    ids = tokens(3).numpy()
+    whole = read(model, tf.constant(ids))
+    state, places = model.initial_state(tf.constant(3), LENGTH), np.zeros(3, np.int32)
+    for piece in [*pieces, (5, 5, 5)]:
+        lengths = np.minimum(piece, LENGTH - places).astype(np.int32)
+        fed = np.full([3, 5], VOCAB - 1, np.int32)
+        for row, (place, length) in enumerate(zip(places, lengths, strict=True)):
+            fed[row, :length] = ids[row, place : place + length]
+        hidden, state = decode(fed, state, places, lengths)
+        logits = model.logits(hidden).numpy()
+        for row, (place, length) in enumerate(zip(places, lengths, strict=True)):
+            wanted = whole[row, place : place + length]
+            np.testing.assert_allclose(logits[row, :length], wanted, atol=1e-5)
+        places = places + lengths
+
+
+@each_family
+def test_a_row_that_has_ended_is_filled_again_beside_one_that_goes_on(
+    name: str,
+) -> None:
+    model, decode = decoding_model(name)
+    ids = tokens(3).numpy()
+    whole = read(model, tf.constant(ids))
+    state = model.initial_state(tf.constant(2), LENGTH)
+    _, state = decode(ids[:2, :9], state, tf.constant([0, 0]), tf.constant([9, 4]))
+    both = np.stack([ids[2, :7], ids[1, 4:11]])
+    hidden, _ = decode(both, state, tf.constant([0, 4]), tf.constant([7, 7]))
     logits = model.logits(hidden).numpy()
-    np.testing.assert_allclose(logits[0], whole[0, :columns], atol=1e-5)
-    np.testing.assert_allclose(logits[1, 4:], whole[1, :prompt], atol=1e-5)
-    step = tf.function(model.decode)
-    for index in range(columns, LENGTH):
-        new = tf.stack([ids[0, index], ids[1, index - 4]])[:, None]
-        hidden, state = step(new, state, tf.constant(index), pad)
-        logits = model.logits(hidden).numpy()[:, 0]
-        np.testing.assert_allclose(logits[0], whole[0, index], atol=1e-5)
-        np.testing.assert_allclose(logits[1], whole[1, index - 4], atol=1e-5)
+    np.testing.assert_allclose(logits[0], whole[2, :7], atol=1e-5)
+    np.testing.assert_allclose(logits[1], whole[1, 4:11], atol=1e-5)
+
+
+@each_family
+def test_a_row_of_no_length_keeps_its_state(name: str) -> None:
+    model, decode = decoding_model(name)
+    ids = tokens(2).numpy()
+    state = model.initial_state(tf.constant(2), LENGTH)
+    _, before = decode(ids[:, :6], state, tf.constant([0, 0]), tf.constant([6, 6]))
+    _, after = decode(ids[:, :9], before, tf.constant([6, 6]), tf.constant([0, 9]))
+    for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after), strict=True):
+        # The spare column, where padding goes, is the last of a cache.
+        kept = [x[0, :, :LENGTH] if x.shape.rank == 4 else x[0] for x in (old, new)]
+        np.testing.assert_array_equal(*kept)
+        assert np.abs(old[1] - new[1]).max() > 1e-3
 
 
 @each_family
