@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from apache_beam.ml.inference.base import ModelHandler
 
 from pipelines.generation_config import GenerationConfig
 from pipelines.prompts import Prompt, row_seed
 from preprocessing import releases, storage
+from preprocessing.prompt_limits import prompt_room
+from preprocessing.signatures import SIGNATURES
 
 
 @dataclass(frozen=True)
@@ -64,27 +65,11 @@ class LoadedRelease:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Returns the number of ids of each text, without BOS and EOS."""
-        tokenize = self._module.signatures["tokenize"]
-        found = tokenize(text=self._tf.constant(texts, self._tf.string))
-        return found["num_tokens"].numpy().tolist()
+        return self._answer("tokenize", {"text": texts})["num_tokens"].numpy().tolist()
 
-    def generate(
-        self,
-        texts: Sequence[str],
-        limits: Sequence[int],
-        seeds: Sequence[int],
-        config: GenerationConfig,
-    ) -> list[dict[str, Any]]:
-        """Continues each text by up to its limit; the rest of `config` is shared."""
-        rows, tf = len(texts), self._tf
-        found = self._module.signatures["generate"](
-            prompt=tf.constant(texts, tf.string),
-            max_new_tokens=tf.constant(limits, tf.int32),
-            temperature=tf.fill([rows], float(config.temperature)),
-            top_k=tf.fill([rows], config.top_k),
-            top_p=tf.fill([rows], float(config.top_p)),
-            seed=tf.constant(seeds, tf.int64),
-        )
+    def generate(self, requests: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+        """Continues each prompt; `requests` are the inputs of the signature."""
+        found = self._answer("generate", requests)
         columns = [found[k].numpy() for k in ("text", "num_tokens", "finish_reason")]
         return [
             {
@@ -94,6 +79,16 @@ class LoadedRelease:
             }
             for text, count, reason in zip(*columns, strict=True)
         ]
+
+    def _answer(self, name: str, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Runs a signature on one value a row of each of its inputs."""
+        signature = SIGNATURES[name]
+        fed = signature.fed(values)
+        inputs = {
+            each.name: self._tf.constant(fed[each.name], each.dtype)
+            for each in signature.inputs
+        }
+        return self._module.signatures[name](**inputs)
 
 
 class ReleaseHandler(ModelHandler[Chunk, Answers, LoadedRelease]):
@@ -170,8 +165,7 @@ def answer(
             lines[i] = {"id": chunk.prompts[i].id, **result}
         done += len(batch)
         report(chunk.index, done)
-    room = _prompt_room(model.lineage, config.max_new_tokens)
-    truncated = sum(count > room for count in counts.values())
+    truncated = _truncated(counts.values(), model.lineage, config.max_new_tokens)
     return Answers(chunk.index, lines, truncated)
 
 
@@ -220,21 +214,27 @@ def _run_padded(
 ) -> list[dict[str, Any]]:
     """Runs a batch filled up to its fixed size with rows that ask for nothing."""
     empty = config.batch_size - len(rows)
-    answers = model.generate(
-        [texts[i] for i in rows] + [""] * empty,
-        [config.max_new_tokens] * len(rows) + [0] * empty,
-        [seeds[i] for i in rows] + [0] * empty,
-        config,
-    )
-    return answers[: len(rows)]
+    shared: dict[str, list[Any]] = {
+        name: [getattr(config, name)] * config.batch_size
+        for name in ("temperature", "top_k", "top_p")
+    }
+    own: dict[str, list[Any]] = {
+        "prompt": [texts[i] for i in rows] + [""] * empty,
+        "max_new_tokens": [config.max_new_tokens] * len(rows) + [0] * empty,
+        "seed": [seeds[i] for i in rows] + [0] * empty,
+    }
+    return model.generate({**shared, **own})[: len(rows)]
 
 
-def _prompt_room(lineage: releases.Lineage, max_new_tokens: int) -> float:
-    """Returns how many ids of a prompt the graph keeps, BOS not counted."""
+def _truncated(
+    counts: Iterable[int], lineage: releases.Lineage, max_new_tokens: int
+) -> int:
+    """Returns how many prompts, of so many ids without BOS, lose the first of them."""
     if lineage.context is None:
-        return np.inf
-    kept = lineage.context - min(max_new_tokens, lineage.context // 2)
-    return kept - (lineage.bos_id is not None)
+        return 0
+    opened = int(lineage.bos_id is not None)
+    room = prompt_room(max_new_tokens, lineage.context)
+    return sum(count + opened > room for count in counts)
 
 
 def _limit_threads(tf: Any, threads: int) -> None:

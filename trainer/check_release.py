@@ -26,19 +26,13 @@ import numpy as np
 
 from preprocessing import releases, storage
 from preprocessing.commands import CommandParser, WorkError, run
+from preprocessing.signatures import SIGNATURES
 from preprocessing.tokenizer import Tokenizer
 from trainer.c_api import Session, TensorFlowLibrary
 from trainer.id_law import difference
 from trainer.op_lint import lint, read_graph
 from trainer.warmup_requests import read_requests
 
-_DTYPES: Mapping[str, Any] = {
-    "max_new_tokens": np.int32,
-    "temperature": np.float32,
-    "top_k": np.int32,
-    "top_p": np.float32,
-    "seed": np.int64,
-}
 # One machine sums in another order than the next; ids and texts must be equal anyway.
 _RELATIVE_TOLERANCE = 1e-4
 
@@ -116,7 +110,7 @@ def _differences(
             f"wanted the signature {signature}, found {', '.join(session.signatures)}. "
             "Export again"
         )
-    answers = session.run(signature, {n: _fed(n, v) for n, v in inputs.items()})
+    answers = session.run(signature, SIGNATURES[signature].fed(inputs))
     found = {name: _plain(answers[name]) for name in outputs}
     sentences = []
     for row, request in enumerate(next(iter(inputs.values()))):
@@ -129,12 +123,6 @@ def _differences(
                 )
                 break
     return sentences
-
-
-def _fed(name: str, values: list[Any]) -> np.ndarray | list[bytes]:
-    if name in _DTYPES:
-        return np.array(values, _DTYPES[name])
-    return [text.encode() for text in values]
 
 
 def _plain(values: np.ndarray | list[bytes]) -> list[Any]:
@@ -163,7 +151,7 @@ def _check_ids(session: Session, release: str, lineage: releases.Lineage) -> Non
         )
 
     def encode(texts: list[str]) -> list[list[int]]:
-        found = session.run("tokenize", {"text": [text.encode() for text in texts]})
+        found = session.run("tokenize", SIGNATURES["tokenize"].fed({"text": texts}))
         rows, lengths = found["token_ids"], found["num_tokens"]
         return [row[:n].tolist() for row, n in zip(rows, lengths, strict=True)]
 

@@ -6,12 +6,13 @@ the restored checkpoint, before anything is saved: a release that answers the sa
 the same weights, the same ids and the same text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from preprocessing.signatures import SIGNATURES
 from preprocessing.tokenizer import Tokenizer
 from trainer.generate import Decoding, Generation, generate
 from trainer.models.model import LanguageModel
@@ -29,11 +30,13 @@ PROMPTS = (
     "  two  spaces\tand a tab\r\n\r\n",
     "One sentence after another, and so on and on. " * 40,
 )
-_NEW_TOKENS = (16, 1, 24, 8, 0, 12)
-_TEMPERATURES = (0.0, 0.7, 1.0, 1.3, 0.0, 0.8)
-_TOP_K = (0, 0, 5, 0, 0, 40)
-_TOP_P = (1.0, 0.9, 1.0, 1.0, 1.0, 0.5)
-_SEEDS = (0, 1, 2, 3, 4, -5)
+_SETTINGS: Mapping[str, list[Any]] = {
+    "max_new_tokens": [16, 1, 24, 8, 0, 12],
+    "temperature": [0.0, 0.7, 1.0, 1.3, 0.0, 0.8],
+    "top_k": [0, 0, 5, 0, 0, 40],
+    "top_p": [1.0, 0.9, 1.0, 1.0, 1.0, 0.5],
+    "seed": [0, 1, 2, 3, 4, -5],
+}
 
 
 def expected_answers(
@@ -45,20 +48,9 @@ def expected_answers(
     """Returns signature -> {"inputs", "outputs"}, each a name -> list of values."""
     ids, lengths = tokenizer.encode_batch(PROMPTS)
     prompts = _ragged(ids, lengths)
-    settings = {
-        "max_new_tokens": list(_NEW_TOKENS),
-        "temperature": list(_TEMPERATURES),
-        "top_k": list(_TOP_K),
-        "top_p": list(_TOP_P),
-        "seed": list(_SEEDS),
-    }
-    chosen = Sampling(
-        tf.constant(_NEW_TOKENS),
-        tf.constant(_TEMPERATURES),
-        tf.constant(_TOP_K),
-        tf.constant(_TOP_P),
-        tf.constant(_SEEDS, tf.int64),
-    )
+    requests: dict[str, list[Any]] = {"prompt": list(PROMPTS), **_SETTINGS}
+    fed = SIGNATURES["generate"].fed(requests)
+    chosen = Sampling(*(tf.constant(fed[name]) for name in Sampling._fields))
     run = tf.function(
         lambda sampling: generate(model, prompts, sampling, decoding), autograph=False
     )
@@ -70,7 +62,7 @@ def expected_answers(
             "outputs": {"text": plain["text"]},
         },
         "generate": {
-            "inputs": {"prompt": list(PROMPTS), **settings},
+            "inputs": requests,
             "outputs": sampled,
         },
         "score": {

@@ -15,13 +15,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from preprocessing.prompt_limits import MAX_NEW_TOKENS, most_new_tokens, prompt_room
 from trainer.models.model import LanguageModel
 from trainer.sampling import Sampling, sample
 
 SMALLEST_BUCKET = 16
-# What a row may ask for where no trained context bounds it: a client that gave up
-# does not stop the loop in the server, so the graph itself must.
-MAX_NEW_TOKENS = 4096
 _LARGEST_BUCKET = 1 << 20
 
 
@@ -35,12 +33,14 @@ class Decoding:
         pad_id: Id that fills the unused places of `token_ids`.
         context: Positions the model was trained on, None when any length will do
             (a recurrent model).
+        unbounded: Ids that a row may ask for then.
     """
 
     bos_id: int | None
     eos_id: int
     pad_id: int
     context: int | None
+    unbounded: int = MAX_NEW_TOKENS
 
     @property
     def first_id(self) -> int:
@@ -71,13 +71,12 @@ def generate(
     """Continues every row of `prompts` (int32 ids `[batch, None]`, without BOS).
 
     BOS is put first exactly when the training data had it; an empty prompt without
-    BOS starts from EOS, the id after which documents begin. `max_new_tokens` is held
-    to the context (`MAX_NEW_TOKENS` where there is none). A prompt that leaves no
-    room keeps its last ids: at least half the context, and more when fewer new ids
-    are asked for. So prompt and continuation never pass the trained context.
+    BOS starts from EOS, the id after which documents begin. What is asked for is held
+    to `most_new_tokens`, and a prompt too long keeps its last ids, `prompt_room` of
+    them: so prompt and continuation never pass the context.
     """
     prompts = open_prompts(prompts, decoding)
-    most = MAX_NEW_TOKENS if decoding.context is None else decoding.context
+    most = most_new_tokens(decoding.context, decoding.unbounded)
     limit = tf.clip_by_value(sampling.max_new_tokens, 0, most)
     lengths = tf.cast(prompts.row_lengths(), tf.int32)
     if decoding.context is not None:
@@ -85,11 +84,6 @@ def generate(
         limit = tf.minimum(limit, decoding.context - lengths)
     ids = right_pad(prompts, lengths, decoding)
     return _decode(model, ids, lengths, limit, sampling, decoding)
-
-
-def prompt_room(max_new_tokens: tf.Tensor, context: int) -> tf.Tensor:
-    """Returns how many prompt ids a row keeps, int32 `[batch]`."""
-    return context - tf.minimum(max_new_tokens, context // 2)
 
 
 def open_prompts(prompts: tf.RaggedTensor, decoding: Decoding) -> tf.RaggedTensor:

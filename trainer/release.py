@@ -5,7 +5,6 @@ import dataclasses
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from preprocessing.commands import UsageError, WorkError
@@ -15,6 +14,7 @@ from preprocessing.releases import (
     WARMUP_NAME,
     Lineage,
 )
+from preprocessing.signatures import SIGNATURES
 from preprocessing.tokenizer import Tokenizer
 from trainer.checkpoints import Run
 from trainer.expected import expected_answers
@@ -73,20 +73,9 @@ def decoding_of(opened: Run) -> Decoding:
 
 def warmup_requests() -> list[Request]:
     """Returns one small request per signature: each traces memory and thread pools."""
-    text = [b"Once upon a time"]
-    one = np.ones(1, np.int32)
-    settings = {
-        "max_new_tokens": one * 2,
-        "temperature": np.ones(1, np.float32),
-        "top_k": one * 40,
-        "top_p": np.ones(1, np.float32),
-        "seed": one.astype(np.int64),
-    }
     return [
-        Request("serving_default", {"prompt": text}),
-        Request("generate", {"prompt": text, **settings}),
-        Request("score", {"text": text}),
-        Request("tokenize", {"text": text}),
+        Request(name, signature.fed({i.name: [i.warmup] for i in signature.inputs}))
+        for name, signature in SIGNATURES.items()
     ]
 
 

@@ -1,19 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a release answers: text in, text out, the tokenizer inside the graph.
+"""What computes a release's answers: text in, text out, the tokenizer in the graph.
 
-    serving_default   prompt -> text
-    generate          prompt, max_new_tokens, temperature, top_k, top_p, seed
-                      -> text, token_ids, num_tokens, finish_reason
-    score             text -> log_likelihood, num_tokens, num_bytes
-    tokenize          text -> token_ids, num_tokens
-
-Every input and output has one entry per row: TensorFlow Serving's batching refuses
-scalars, and its REST interface refuses inputs left out, hence the small first one.
+There is a function for each signature of the table in `preprocessing.signatures`.
 """
 
 import numpy as np
 import tensorflow as tf
 
+from preprocessing.signatures import SIGNATURES
 from preprocessing.tokenizer import Tokenizer
 from trainer.generate import Decoding, Generation, generate
 from trainer.graph_tokenizer import GraphTokenizer
@@ -26,8 +20,11 @@ from trainer.score import score
 # same prompt has the same answer.
 DEFAULT_MAX_NEW_TOKENS = 64
 
-_TEXTS = tf.TensorSpec([None], tf.string, name="text")
-_PROMPTS = tf.TensorSpec([None], tf.string, name="prompt")
+
+def _inputs(signature: str) -> list[tf.TensorSpec]:
+    """Returns what a signature of the table takes, in its order."""
+    inputs = SIGNATURES[signature].inputs
+    return [tf.TensorSpec([None], each.dtype, name=each.name) for each in inputs]
 
 
 class TextModel(tf.Module):
@@ -55,22 +52,12 @@ class TextModel(tf.Module):
             "tokenize": self.tokenize,
         }
 
-    @tf.function(autograph=False, input_signature=[_PROMPTS])
+    @tf.function(autograph=False, input_signature=_inputs("serving_default"))
     def complete(self, prompt: tf.Tensor) -> dict[str, tf.Tensor]:
         """Continues each prompt greedily by up to `DEFAULT_MAX_NEW_TOKENS` ids."""
         return {"text": self._text(self._generate(prompt, greedy(tf.size(prompt))))}
 
-    @tf.function(
-        autograph=False,
-        input_signature=[
-            _PROMPTS,
-            tf.TensorSpec([None], tf.int32, name="max_new_tokens"),
-            tf.TensorSpec([None], tf.float32, name="temperature"),
-            tf.TensorSpec([None], tf.int32, name="top_k"),
-            tf.TensorSpec([None], tf.float32, name="top_p"),
-            tf.TensorSpec([None], tf.int64, name="seed"),
-        ],
-    )
+    @tf.function(autograph=False, input_signature=_inputs("generate"))
     def generate(
         self,
         prompt: tf.Tensor,
@@ -85,7 +72,7 @@ class TextModel(tf.Module):
         generation = self._generate(prompt, sampling)
         return {"text": self._text(generation), **generation._asdict()}
 
-    @tf.function(autograph=False, input_signature=[_TEXTS])
+    @tf.function(autograph=False, input_signature=_inputs("score"))
     def score(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores each text as a whole document; see `trainer.score`."""
         ids = self.tokenizer.encode(text)
@@ -97,7 +84,7 @@ class TextModel(tf.Module):
         sizes = tf.constant(self._token_bytes)
         return score(self.model, documents, self._sequence_length, sizes)._asdict()
 
-    @tf.function(autograph=False, input_signature=[_TEXTS])
+    @tf.function(autograph=False, input_signature=_inputs("tokenize"))
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Encodes each text, without BOS and EOS, padded on the right with PAD."""
         ids = self.tokenizer.encode(text)

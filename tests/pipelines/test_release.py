@@ -24,8 +24,10 @@ class Echo:
             raise ValueError("cannot count this")
         return [len(text) for text in texts]
 
-    def generate(self, texts, limits, seeds, config):
-        self.batches.append(list(texts))
+    def generate(self, requests):
+        texts = requests["prompt"]
+        assert {len(values) for values in requests.values()} == {len(texts)}
+        self.batches.append(texts)
         if any("poison" in text for text in texts):
             raise ValueError("cannot swallow this\nand a long explanation")
         return [{"text": text.upper(), "num_tokens": len(text)} for text in texts]

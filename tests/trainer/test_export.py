@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from preprocessing.commands import UsageError, WorkError
 from preprocessing.releases import WARMUP_NAME, find_release, read_lineage, versions
+from preprocessing.signatures import SIGNATURES
 from tests.releases import release_untrained
 from tests.trainer.small_runs import small_run
 from trainer import export, task
@@ -76,7 +77,7 @@ def test_a_release_has_door_threes_layout(release, manifest):
     assert lineage["tokenizer_sha256"] == manifest.tokenizer_sha256
 
 
-def test_signatures_have_open_batches_and_known_ranks(release):
+def test_the_signatures_of_a_release_are_those_of_the_table_row_by_row(release):
     found = {}
     for name, function in tf.saved_model.load(str(release)).signatures.items():
         inputs = function.structured_input_signature[1]
@@ -85,24 +86,12 @@ def test_signatures_have_open_batches_and_known_ranks(release):
             {key: (spec.dtype.name, spec.shape.as_list()) for key, spec in part.items()}
             for part in (inputs, outputs)
         ]
-    rows, ids = [None], ("int32", [None, None])
-    numbers, strings = ("int32", rows), ("string", rows)
-    settings = {
-        "max_new_tokens": numbers,
-        "temperature": ("float32", rows),
-        "top_k": numbers,
-        "top_p": ("float32", rows),
-        "seed": ("int64", rows),
-    }
-    count = {"num_tokens": numbers}
-    scores = {"log_likelihood": ("float32", rows), "num_bytes": numbers}
-    answers = {"text": strings, "token_ids": ids, "finish_reason": strings}
-    assert found == {
-        "serving_default": [{"prompt": strings}, {"text": strings}],
-        "generate": [{"prompt": strings, **settings}, {**answers, **count}],
-        "score": [{"text": strings}, {**scores, **count}],
-        "tokenize": [{"text": strings}, {"token_ids": ids, **count}],
-    }
+    wanted = {}
+    for name, signature in SIGNATURES.items():
+        taken = {each.name: (each.dtype, [None]) for each in signature.inputs}
+        given = {e.name: (e.dtype, [None, *e.shape]) for e in signature.outputs}
+        wanted[name] = [taken, given]
+    assert found == wanted
 
 
 def test_weights_are_float32_and_nothing_is_a_table(release):
