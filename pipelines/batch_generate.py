@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from pipelines.generation_config import GenerationConfig
 from pipelines.generations import Job, Output, Tally
 from pipelines.progress import watch
 from pipelines.prompts import (
@@ -34,6 +33,7 @@ from pipelines.runners import (
 )
 from preprocessing import releases, storage
 from preprocessing.commands import CommandParser, WorkError, run
+from preprocessing.generation_config import GenerationConfig
 from preprocessing.storage import InputFile
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from preprocessing.signatures import SIGNATURES
 from preprocessing.tokenizer import Tokenizer
-from trainer.generate import Decoding, Generation, generate
 from trainer.models.model import LanguageModel
-from trainer.sampling import Sampling
-from trainer.score import score
+from trainer.serving.generate import Decoding, Generation, generate, texts_of
+from trainer.serving.sampling import Sampling
+from trainer.serving.score import score
 from trainer.signatures import greedy
 
 # Answered together in one batch, so their lengths must differ: empty, one word, code,
@@ -73,17 +73,11 @@ def expected_answers(
 
 
 def _readable(generation: Generation, tokenizer: Tokenizer) -> dict[str, list[Any]]:
-    lengths = generation.num_tokens.numpy()
-    rows = generation.token_ids.numpy()
-    texts = [
-        tokenizer.decode(row[:length].tolist())
-        for row, length in zip(rows, lengths, strict=True)
-    ]
     reasons = generation.finish_reason.numpy()
     return {
-        "text": texts,
-        "token_ids": rows.tolist(),
-        "num_tokens": lengths.tolist(),
+        "text": texts_of(generation, tokenizer),
+        "token_ids": generation.token_ids.numpy().tolist(),
+        "num_tokens": generation.num_tokens.numpy().tolist(),
         "finish_reason": [reason.decode() for reason in reasons],
     }
 

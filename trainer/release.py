@@ -18,7 +18,7 @@ from preprocessing.signatures import SIGNATURES
 from preprocessing.tokenizer import Tokenizer
 from trainer.checkpoints import Run
 from trainer.expected import expected_answers
-from trainer.generate import Decoding
+from trainer.serving.generate import Decoding
 from trainer.signatures import TextModel
 from trainer.warmup_requests import Request, write_requests
 

@@ -14,11 +14,11 @@ import tensorflow as tf
 
 from preprocessing.tokenizer import Tokenizer
 from trainer.evaluated_model import EvaluatedModel
-from trainer.generate import Decoding, Generation, generate
 from trainer.input_pipeline import Features, SubRows
 from trainer.mixed_rows import JoinedRows
 from trainer.samples_config import SamplesConfig
-from trainer.sampling import Sampling
+from trainer.serving.generate import Decoding, Generation, generate, texts_of
+from trainer.serving.sampling import Sampling
 
 # The likeliest continuation, and one as a reader would be served.
 TEMPERATURES = (0.0, 0.8)
@@ -70,12 +70,7 @@ def make_sampler(
 
     def sample() -> list[Sample]:
         result = run(evaluated.values())
-        texts = [
-            tokenizer.decode(row[:length].tolist())
-            for row, length in zip(
-                result.token_ids.numpy(), result.num_tokens.numpy(), strict=True
-            )
-        ]
+        texts = texts_of(result, tokenizer)
         count = len(prompts)
         return [
             Sample(tokenizer.decode(prompt), texts[index::count])

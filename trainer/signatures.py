@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from preprocessing.signatures import SIGNATURES
 from preprocessing.tokenizer import Tokenizer
-from trainer.generate import Decoding, Generation, generate
 from trainer.graph_tokenizer import GraphTokenizer
 from trainer.models.model import LanguageModel
-from trainer.sampling import Sampling
-from trainer.score import score
+from trainer.serving.generate import Decoding, Generation, generate
+from trainer.serving.sampling import Sampling
+from trainer.serving.score import score
 
 # What `serving_default` asks for: enough to see a sentence end, little enough to answer
 # within the 30 s that TensorFlow Serving's REST interface waits. Greedy, so that the
@@ -74,7 +74,7 @@ class TextModel(tf.Module):
 
     @tf.function(autograph=False, input_signature=_inputs("score"))
     def score(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Scores each text as a whole document; see `trainer.score`."""
+        """Scores each text as a whole document; see `trainer.serving.score`."""
         ids = self.tokenizer.encode(text)
         batch = ids.nrows()
         parts = [ids, tf.fill([batch, 1], self._decoding.eos_id)]

@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipelines.generation_config import GenerationConfig
 from pipelines.prompts import Prompt
-from pipelines.release import Chunk, LoadedRelease, answer
+from pipelines.release import Chunk, answer
 from preprocessing.commands import CommandParser
+from preprocessing.generation_config import GenerationConfig
 from preprocessing.manifest import TOKENIZER_NAME, read_manifest
 from preprocessing.tokenizer import Tokenizer, train
 from tests.benchmarks.peers import Peer, start_peer
@@ -42,6 +42,7 @@ from trainer.lanes import count_cores
 from trainer.models.decoder import Decoder
 from trainer.models.model import PrecisionConfig, build_model
 from trainer.release import write_release
+from trainer.serving.loaded_release import LoadedRelease
 
 PEER = Path(__file__).with_name("generate_torch.py")
 CONTEXT, PROMPT_IDS, NEW_TOKENS = 256, 64, 128

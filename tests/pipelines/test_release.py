@@ -6,9 +6,10 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.generation_config import GenerationConfig
 from pipelines.prompts import Prompt
-from pipelines.release import Chunk, answer, bisected
+from pipelines.release import Chunk, answer
+from preprocessing.generation_config import GenerationConfig
+from trainer.serving.answering import bisected
 
 
 class Echo:

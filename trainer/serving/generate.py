@@ -16,8 +16,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from preprocessing.prompt_limits import MAX_NEW_TOKENS, most_new_tokens, prompt_room
-from trainer.models.model import LanguageModel
-from trainer.sampling import Sampling, sample
+from preprocessing.tokenizer import Tokenizer
+from trainer.models.language_model import LanguageModel
+from trainer.serving.sampling import Sampling, sample
 
 SMALLEST_BUCKET = 16
 _LARGEST_BUCKET = 1 << 20
@@ -84,6 +85,16 @@ def generate(
         limit = tf.minimum(limit, decoding.context - lengths)
     ids = right_pad(prompts, lengths, decoding)
     return _decode(model, ids, lengths, limit, sampling, decoding)
+
+
+def texts_of(generation: Generation, tokenizer: Tokenizer) -> list[str]:
+    """Decodes each row's continuation; for a generation that has values."""
+    return [
+        tokenizer.decode(row[:length].tolist())
+        for row, length in zip(
+            generation.token_ids.numpy(), generation.num_tokens.numpy(), strict=True
+        )
+    ]
 
 
 def open_prompts(prompts: tf.RaggedTensor, decoding: Decoding) -> tf.RaggedTensor:

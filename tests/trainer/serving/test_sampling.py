@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.sampling import MAX_CANDIDATES, Sampling, gumbel, sample
+from trainer.serving.sampling import MAX_CANDIDATES, Sampling, gumbel, sample
 
 ROWS = 2048
 VOCAB = 400

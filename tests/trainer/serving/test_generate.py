@@ -9,15 +9,15 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.generate import (
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import PrecisionConfig, build_model, with_family
+from trainer.serving.generate import (
     Decoding,
     buckets,
     generate,
     right_pad,
 )
-from trainer.models.decoder import DecoderConfig
-from trainer.models.model import PrecisionConfig, build_model, with_family
-from trainer.sampling import Sampling
+from trainer.serving.sampling import Sampling
 
 VOCAB = 120
 CONTEXT = 48

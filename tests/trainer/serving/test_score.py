@@ -10,7 +10,7 @@ from tests.datasets import texts
 from tests.releases import SEQUENCE_LENGTH, tokenizer_of, untrained_run
 from trainer.batch import unpack_rows
 from trainer.losses import LossConfig, training_loss
-from trainer.score import score
+from trainer.serving.score import score
 
 
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])

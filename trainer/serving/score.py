@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.models.model import LanguageModel
+from trainer.models.language_model import LanguageModel
 
 
 class Score(NamedTuple):

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A release in memory, for whoever uses one: text and settings in, text out."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from preprocessing import releases, storage
+from preprocessing.signatures import SIGNATURES
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  # registers the tokenizer's ops
+
+
+class LoadedRelease:
+    """A release as TensorFlow loads it, with its lineage.
+
+    Args:
+        release: its directory, local or cloud.
+        threads: cores it may use.
+    """
+
+    def __init__(self, release: str, threads: int) -> None:
+        _limit_threads(threads)
+        self.lineage = releases.read_lineage(release)
+        with tempfile.TemporaryDirectory(prefix="quern-") as copy:
+            if storage.is_cloud(release):
+                releases.copy_tree(release, copy)
+                release = copy
+            self._module = tf.saved_model.load(release)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Returns the number of ids of each text, without BOS and EOS."""
+        return self._answer("tokenize", {"text": texts})["num_tokens"].numpy().tolist()
+
+    def generate(self, requests: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+        """Continues each prompt; `requests` are the inputs of the signature.
+
+        Returns:
+            {text, num_tokens, finish_reason} of each row.
+        """
+        found = self._answer("generate", requests)
+        columns = [found[k].numpy() for k in ("text", "num_tokens", "finish_reason")]
+        return [
+            {
+                "text": text.decode(),
+                "num_tokens": int(count),
+                "finish_reason": reason.decode(),
+            }
+            for text, count, reason in zip(*columns, strict=True)
+        ]
+
+    def _answer(self, name: str, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Runs a signature on one value a row of each of its inputs."""
+        signature = SIGNATURES[name]
+        fed = signature.fed(values)
+        inputs = {
+            each.name: tf.constant(fed[each.name], each.dtype)
+            for each in signature.inputs
+        }
+        return self._module.signatures[name](**inputs)
+
+
+def _limit_threads(threads: int) -> None:
+    """Gives TensorFlow the cores of one worker: N workers share the machine."""
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        # TensorFlow already runs in this process (one worker runs in the driver, and
+        # a second job there): its pools are fixed and stay as they are.
+        return
