@@ -40,7 +40,7 @@ def response(body, number=0, kind=HTML, status="200 OK", more=""):
     return record("response", head + body, number, "application/http")
 
 
-PACKED = gzip.compress(b"x" * 3000)
+PACKED = gzip.compress(b"x" * 3000, mtime=0)
 RECORDS = [
     record("warcinfo", b"software: none", 0),
     record("request", b"GET / HTTP/1.1\r\n\r\n", 1, "application/http"),
