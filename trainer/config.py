@@ -126,9 +126,10 @@ def resolved(config: RunConfig, manifests: Sequence[Manifest]) -> RunConfig:
         UsageError: a dataset cannot be read at the sequence length asked for, or by
             the family of models.
     """
+    lengthened = with_length(config, manifests)
     for manifest in manifests:
         check_family(manifest, config.model)
-    return with_length(config, manifests)
+    return lengthened
 
 
 def with_length(config: RunConfig, manifests: Sequence[Manifest]) -> RunConfig:
