@@ -65,7 +65,9 @@ def compare(part: str, before: Path, inputs: Path, turns: int) -> None:
 
 def start(part: str, checkout: Path, inputs: Path) -> Peer:
     """Starts a process that does the work of a part with the code of a checkout."""
-    command = ["env", f"PYTHONPATH={checkout}", "TF_CPP_MIN_LOG_LEVEL=3"]
+    # From inside it, for the commands that the work starts look there first.
+    command = ["env", f"--chdir={checkout}", f"PYTHONPATH={checkout}"]
+    command += ["TF_CPP_MIN_LOG_LEVEL=3"]
     command += [sys.executable, __file__, "worker", part, str(inputs)]
     peer = start_peer(f"{part} of {checkout}", command)
     if peer is None:
