@@ -5,6 +5,7 @@ from preprocessing.commands import UsageError
 from trainer.config import RunConfig
 from trainer.layout import Layout
 from trainer.memory import Memory, MicroBatch, Sketch, estimate, sketch
+from trainer.models.parameters import num_parameters
 from trainer.plan import Data
 
 
@@ -42,7 +43,7 @@ def show(
     }
     split = ", ".join(f"{_gib(size)} {name}" for name, size in parts.items())
     return [
-        f"parameters        {sketched.num_parameters:,}",
+        f"parameters        {num_parameters(sketched.model):,}",
         f"FLOPs per token   {flops:,.0f}",
         f"tokens to train   {tokens:,} ({tokens / max(stored, 1):.2f} epochs)",
         f"FLOPs to train    {tokens * flops:.3g}",

@@ -16,7 +16,7 @@ import tensorflow as tf
 from trainer.functional import WeightPlace, trained_places, weight_places
 from trainer.models.language_model import LanguageModel, ModelConfig, PrecisionConfig
 from trainer.models.model import build_model
-from trainer.models.parameters import scalars
+from trainer.models.parameters import num_parameters, scalars
 from trainer.optimizers import OptimizerConfig, state_size
 
 _FLOAT32 = 4
@@ -37,11 +37,6 @@ class Sketch:
 
     model: LanguageModel
     places: Sequence[WeightPlace]
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of trainable scalars."""
-        return sum(map(scalars, trained_places(self.places)))
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ def estimate(
         optimizer: how its weights are updated.
         batch: what goes through it at once.
     """
-    size, trained = sum(map(scalars, sketched.places)), sketched.num_parameters
+    size, trained = sum(map(scalars, sketched.places)), num_parameters(sketched.model)
     compute = tf.as_dtype(precision.compute).size
     # A matrix product in another type than the weights' reads a copy of them.
     copies = size * compute if compute != _FLOAT32 else 0

@@ -114,7 +114,8 @@ def _add_what(parser: CommandParser) -> None:
         action="append",
         default=[],
         metavar="KEY.PATH=VALUE",
-        help="keys to change, over preset and file; repeatable, the last wins",
+        help="keys to change, over preset and file, items of a list by commas; "
+        "repeatable, the last wins",
     )
     add(
         "--profile",
