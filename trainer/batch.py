@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 class Batch(NamedTuple):
-    """What a model reads and is asked for; each `[batch, length]`.
+    """What a model reads and is asked for; tensors are `[batch, length]`.
 
     Attributes:
         inputs: int32 ids.
@@ -17,6 +17,7 @@ class Batch(NamedTuple):
         segment_ids: int32, from 1 in each row; 0 is padding.
         positions: int32, from 0 in each segment; 0 in padding.
         prefix: bool, where an input is seen by its whole segment; None where none is.
+        max_segments: most segments of a row, padding counted as one; None if unknown.
     """
 
     inputs: tf.Tensor
@@ -25,6 +26,7 @@ class Batch(NamedTuple):
     segment_ids: tf.Tensor
     positions: tf.Tensor
     prefix: tf.Tensor | None
+    max_segments: int | None
 
 
 def unpack_rows(features: Mapping[str, tf.Tensor]) -> Batch:
@@ -45,7 +47,7 @@ def unpack_rows(features: Mapping[str, tf.Tensor]) -> Batch:
             loss_mask `[batch, ceil((length + 1) / 8)]`, where the dataset has them.
     """
     tokens, segment_lengths = features["tokens"], features["segment_lengths"]
-    columns = tf.range(tf.shape(tokens)[1])
+    columns, most = tf.range(tf.shape(tokens)[1]), segment_lengths.shape[1]
     ends = tf.cumsum(segment_lengths, axis=1)
     starts = ends - segment_lengths
     queries = tf.tile(columns[None, :], [tf.shape(tokens)[0], 1])
@@ -70,6 +72,7 @@ def unpack_rows(features: Mapping[str, tf.Tensor]) -> Batch:
         segment_ids=segment_ids[:, :-1],
         positions=positions[:, :-1],
         prefix=None if prefix is None else prefix[:, :-1],
+        max_segments=None if most is None else most + 1,
     )
 
 

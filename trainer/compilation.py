@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.fusion import fusing
+from trainer.fusion import compiling, fusing
 
 # XLA takes 1 to 2 s for a decoder's parts, which shorter steps are too short to repay:
 # 4 GFLOP take a core some 40 ms, and parts save a tenth of them.
@@ -32,15 +32,20 @@ class Compilation(Enum):
 
         It takes tensors, and reaches neither variables nor other devices.
         """
-        if self is Compilation.WHOLE:
-            return tf.function(function, autograph=False, jit_compile=True)
-        return self.together(function)
+        if self is not Compilation.WHOLE:
+            return self.together(function)
+
+        def whole(*arguments: Any) -> Any:
+            with compiling():
+                return function(*arguments)
+
+        return tf.function(whole, autograph=False, jit_compile=True)
 
     def together(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns `function`, which may reach variables, as it is to be called."""
 
         def call(*arguments: Any) -> Any:
-            with fusing(self is Compilation.PARTS):
+            with fusing(self is not Compilation.NONE):
                 return function(*arguments)
 
         return call
@@ -63,3 +68,12 @@ def choose_compilation(
     if micro_batch_flops >= _PARTS_FROM and not coordinated:
         return Compilation.PARTS
     return Compilation.NONE
+
+
+def choose_for_evaluation(asked: str) -> Compilation:
+    """Returns what of an evaluation is compiled: all of it, or nothing.
+
+    Parts repay their compilation in a thousand steps, not in an evaluation's.
+    """
+    chosen = choose_compilation(asked, 0.0, coordinated=False)
+    return chosen if chosen is Compilation.WHOLE else Compilation.NONE

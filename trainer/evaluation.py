@@ -16,6 +16,7 @@ import tensorflow as tf
 from preprocessing.commands import WorkError
 from preprocessing.tokenizer import Tokenizer
 from trainer.batch import unpack_rows
+from trainer.compilation import Compilation
 from trainer.evaluated_model import EvaluatedModel
 from trainer.input_pipeline import Features, SubRows
 from trainer.lanes import side_by_side
@@ -74,6 +75,7 @@ def make_evaluate(
     layout: Layout,
     counts: np.ndarray,
     sources: Sequence[str] = (),
+    compilation: Compilation = Compilation.NONE,
 ) -> Evaluate:
     """Returns a function that evaluates a split; it is traced once.
 
@@ -83,17 +85,24 @@ def make_evaluate(
         layout: a batch is a micro-batch of it on each replica, in as many lanes.
         counts: bytes each id stands for, int32 [vocab_size].
         sources: names of the sources that rows have; none where they have none.
+        compilation: what of it XLA compiles.
 
     Returns:
         `evaluate(rows, between_batches)`; `between_batches` may raise to end it.
     """
 
-    def on_rows(features: Mapping[str, tf.Tensor], _: int) -> list[tf.Tensor]:
+    def on_rows(
+        values: Sequence[tf.Tensor], features: Mapping[str, tf.Tensor], _: int
+    ) -> list[tf.Tensor]:
         """Returns nats, weight and bytes of each source, or of all: `[sources, 3]`."""
         batch, model = unpack_rows(features), evaluated.model
-        with evaluated.called_with(evaluated.values()):
+        with evaluated.called_with(values):
             hidden = model(
-                batch.inputs, batch.segment_ids, batch.positions, prefix=batch.prefix
+                batch.inputs,
+                batch.segment_ids,
+                batch.positions,
+                prefix=batch.prefix,
+                max_segments=batch.max_segments,
             )
             nats = target_nats(model, hidden, batch.targets)
         sizes = tf.gather(tf.constant(counts, tf.float32), batch.targets)
@@ -108,8 +117,15 @@ def make_evaluate(
         )
         return [sums]
 
+    def in_lanes(
+        values: Sequence[tf.Tensor], features: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
+        return side_by_side(partial(on_rows, values), features, layout.lanes)[0]
+
+    on_device = compilation.alone(in_lanes)
+
     def on_replica(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return side_by_side(on_rows, features, layout.lanes)[0]
+        return on_device(evaluated.values(), dict(features))
 
     sums = _summing(workers, on_replica)
     batch_rows = layout.micro_batch_size * layout.num_replicas

@@ -39,6 +39,27 @@ def fuses() -> bool:
     return getattr(_tracing, "active", False)
 
 
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Tells what is traced within that XLA compiles the whole of it."""
+    before = compiled_whole()
+    _tracing.whole = True
+    try:
+        yield
+    finally:
+        _tracing.whole = before
+
+
+def compiled_whole() -> bool:
+    """Tells whether XLA compiles the whole of what is traced here."""
+    return getattr(_tracing, "whole", False)
+
+
+def compiled() -> bool:
+    """Tells whether XLA compiles what is traced here, as a part or with all else."""
+    return fuses() or compiled_whole()
+
+
 def fused(function: Function) -> Function:
     """Marks a function of tensors and constants that has no gradient of its own.
 

@@ -7,6 +7,7 @@ as tensors, so it does not matter where their variables lie.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import tensorflow as tf
 
@@ -47,6 +48,7 @@ class LocalSums:
         layout: Layout,
         loss: LossConfig,
         compilation: Compilation,
+        usual_segments: int | None = None,
     ) -> None:
         """Fixes the computation.
 
@@ -56,11 +58,18 @@ class LocalSums:
             layout: how a full global batch is spread.
             loss: what is added to the cross-entropy.
             compilation: what of it XLA compiles.
+            usual_segments: segments of a row, padding counted as one, that hardly any
+                micro-batch has more of on average. Attention in one kernel costs time
+                and memory for every segment that there might be, so those that do not
+                have more go through a function of their own. None is one function
+                for all.
         """
         self._model, self._places = model, places
         self._trained = [at for at, place in enumerate(places) if place.trained]
         self._layout, self._loss = layout, loss
-        self._run = compilation.alone(self._accumulate)
+        self._usual = usual_segments
+        self._run = compilation.alone(partial(self._accumulate, None))
+        self._run_usual = compilation.alone(partial(self._accumulate, usual_segments))
 
     def __call__(
         self, values: Sequence[tf.Tensor], features: Features, seeds: Seeds
@@ -72,17 +81,38 @@ class LocalSums:
             features: of the replica's rows of one step, as `unpack_rows` takes them.
             seeds: what dropout follows from. Gradients come times its loss scale.
         """
-        sums: list[tf.Tensor] = self._run(
+        arguments = (
             list(values),
             dict(features),
             seeds.dropout,
             seeds.first_row,
             seeds.loss_scale,
         )
+        lengths = features["segment_lengths"]
+        sums: list[tf.Tensor]
+        if self._usual is None or self._usual > lengths.shape[1]:
+            sums = self._run(*arguments)
+        else:
+            # The host decides, before the device has anything to do, and compiles a
+            # function when it is first needed.
+            sums = tf.cond(
+                self._is_usual(lengths),
+                lambda: self._run_usual(*arguments),
+                lambda: self._run(*arguments),
+            )
         return sums
+
+    def _is_usual(self, lengths: tf.Tensor) -> tf.Tensor:
+        """Tells whether no micro-batch has more segments than those of usual rows."""
+        size = self._layout.micro_batch_size
+        with tf.device("/device:CPU:0"):
+            used_R = tf.reduce_sum(tf.cast(lengths > 0, tf.int32), axis=1)
+            most = tf.reduce_max(tf.reduce_sum(tf.reshape(used_R + 1, [-1, size]), 1))
+            return most <= self._usual * size
 
     def _accumulate(
         self,
+        max_segments: int | None,
         values: list[tf.Tensor],
         features: dict[str, tf.Tensor],
         dropout: tf.Tensor | None,
@@ -102,6 +132,8 @@ class LocalSums:
         def micro_batch(index: tf.Tensor) -> list[tf.Tensor]:
             def lane(part: dict[str, tf.Tensor], start: int) -> list[tf.Tensor]:
                 batch = unpack_rows(part)
+                if max_segments is not None:
+                    batch = batch._replace(max_segments=max_segments)
                 numbers = tf.range(start, start + size // layout.lanes)
                 rows = first_row + index * size + numbers
                 return self._gradients(values, batch, rows, dropout, loss_scale)
@@ -162,6 +194,7 @@ class LocalSums:
                 batch.segment_ids,
                 batch.positions,
                 prefix=batch.prefix,
+                max_segments=batch.max_segments,
                 dropout_seed=dropout,
                 rows=rows,
             )

@@ -60,6 +60,15 @@ class GuardConfig:
             )
 
 
+class Remembered(NamedTuple):
+    """What the guard knows of the steps before one, as tensors; see `Guard`."""
+
+    norms: tf.Tensor
+    seen: tf.Tensor
+    loss_scale: tf.Tensor
+    good_steps: tf.Tensor
+
+
 class Verdict(NamedTuple):
     """What becomes of a step, and what the guard remembers of it.
 
@@ -101,42 +110,46 @@ class Guard(tf.Module):
         self.loss_scale = _state("loss_scale", tf.constant(first))
         self.good_steps = _state("good_steps", tf.zeros([], tf.int64))
 
+    def remembered(self) -> Remembered:
+        """Reads the state; for use in replica context."""
+        variables = (self.norms, self.seen, self.loss_scale, self.good_steps)
+        return Remembered(*(tf.convert_to_tensor(each) for each in variables))
+
     def judge(
         self,
         loss_sum: tf.Tensor,
         weight_sum: tf.Tensor,
         norm: tf.Tensor,
-        loss_scale: tf.Tensor,
+        before: Remembered,
     ) -> Verdict:
-        """Returns what becomes of a step; for use in replica context.
+        """Returns what becomes of a step; reads no variable, so XLA may compile it.
 
         Args:
             loss_sum: float32, nats of the global batch.
             weight_sum: float32, its targets.
             norm: float32, of the mean gradient before clipping.
-            loss_scale: float32, what the step's loss was multiplied by.
+            before: the state, its loss scale what this step's loss was multiplied by.
         """
+        loss_scale, good = before.loss_scale, before.good_steps
         finite = tf.math.is_finite(norm) & tf.math.is_finite(loss_sum)
         infinite = float(NOT_FINITE)
         if self.scales:
             infinite = tf.where(loss_scale > 1.0, float(OVERFLOW), float(NOT_FINITE))
-        code = tf.where(self._spikes(norm), float(SPIKE), 0.0)
+        code = tf.where(self._spikes(norm, before), float(SPIKE), 0.0)
         code = tf.where(finite, code, infinite)
         code = tf.where(weight_sum > 0.0, code, float(NO_TARGETS))
         # A step without targets has no gradient, and a spike is a norm like others.
         counts = tf.equal(code, 0.0) | tf.equal(code, float(SPIKE))
-        seen = tf.convert_to_tensor(self.seen)
         places = tf.range(self.config.window, dtype=tf.int64)
-        here = tf.equal(places, seen % self.config.window) & counts
-        good = tf.convert_to_tensor(self.good_steps)
+        here = tf.equal(places, before.seen % self.config.window) & counts
         if self.scales:
             overflowed = tf.equal(code, float(OVERFLOW))
             loss_scale, good = next_scale(loss_scale, good, overflowed)
         return Verdict(
             accepted=tf.equal(code, 0.0),
             code=code,
-            norms=tf.where(here, norm, tf.convert_to_tensor(self.norms)),
-            seen=seen + tf.cast(counts, tf.int64),
+            norms=tf.where(here, norm, before.norms),
+            seen=before.seen + tf.cast(counts, tf.int64),
             loss_scale=loss_scale,
             good_steps=good,
         )
@@ -151,12 +164,11 @@ class Guard(tf.Module):
         ):
             strategy.extended.update(variable, _assign, args=(value,), group=False)
 
-    def _spikes(self, norm: tf.Tensor) -> tf.Tensor:
+    def _spikes(self, norm: tf.Tensor, before: Remembered) -> tf.Tensor:
         window, sigmas = self.config.window, self.config.spike_sigmas
         if not sigmas:
             return tf.constant(False)
-        count = tf.minimum(tf.convert_to_tensor(self.seen), window)
-        norms = tf.convert_to_tensor(self.norms)
+        norms, count = before.norms, tf.minimum(before.seen, window)
         filled = tf.range(window, dtype=tf.int64) < count
         number = tf.cast(tf.maximum(count, 2), tf.float32)
         mean = tf.reduce_sum(norms) / number

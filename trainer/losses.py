@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
-from trainer.fusion import fused, fuses, max_of, sum_of
+from trainer.fusion import compiled, fused, max_of, sum_of
 from trainer.models.language_model import LanguageModel
 
 
@@ -257,7 +257,7 @@ def _descent(
 
 def _less_at(ids: tf.Tensor, rows: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
     """Subtracts amounts `[C]` from one id `[C]` each of rows `[C, V]`."""
-    if fuses():
+    if compiled():
         # XLA would leave its loop for a scatter, and write all rows before it.
         here = tf.range(rows.shape[1]) == ids[:, None]
         return rows - tf.where(here, amounts[:, None], 0.0)
@@ -281,7 +281,7 @@ def token_nats(logits: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     # The difference of logits first: beside a logit of 1,000 float32 keeps no nats
     # below 6e-5, and a likely target has fewer.
     behind = top[:, 0] - tf.gather(logits, targets, batch_dims=1)
-    if fuses():
+    if compiled():
         powers = tf.exp(logits - top)
         total = sum_of(powers, -1)
         return behind + tf.math.log(total[:, 0]), powers / total

@@ -246,19 +246,25 @@ class Optimizer(tf.Module):
         )
 
     def factors(
-        self, accepted: tf.Tensor, share: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+        self,
+        accepted: tf.Tensor,
+        share: tf.Tensor,
+        rate: tf.Tensor,
+        step: tf.Tensor,
+        skipped: tf.Tensor,
     ) -> Factors:
-        """Returns the scalars of an update; for use in replica context.
+        """Returns the scalars of an update; reads no variable, so XLA may compile it.
 
         Args:
             accepted: bool, whether weights and state change at all.
-            share: what is to be followed of the summed gradients, not finite perhaps
-                where the update is skipped.
+            share: what the summed gradients are multiplied by; where the update is
+                skipped it may be infinite or NaN.
             rate: the learning rate, if they do.
             step: int64, the update's number from 0.
+            skipped: int64, updates skipped before this one.
         """
         config = self.config
-        count = tf.cast(step - self.skipped + 1, tf.float32)
+        count = tf.cast(step - skipped + 1, tf.float32)
         muon = config.name == "muon"
         momentum = config.muon_momentum if muon else config.momentum
         average = tf.minimum(config.ema_decay, count / (9.0 + count))

@@ -7,6 +7,7 @@ from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest, read_manifest
 from trainer.batch_layout import lanes_of, spread_evaluation
 from trainer.checkpoints import open_run
+from trainer.compilation import choose_for_evaluation
 from trainer.evaluated_model import as_it_is
 from trainer.evaluation import Evaluation, byte_counts, make_evaluate
 from trainer.input_pipeline import SubRows, check_family
@@ -58,7 +59,10 @@ def evaluate_run(
     layout = spread_evaluation(config.data, strategy.num_replicas_in_sync, lanes)
     counts = byte_counts(restore_tokenizer(opened.tokenizer_path, manifest))
     names = source_names(manifest, split)
-    evaluate = make_evaluate(as_it_is(opened.model), workers, layout, counts, names)
+    compilation = choose_for_evaluation(config.compute.xla)
+    evaluate = make_evaluate(
+        as_it_is(opened.model), workers, layout, counts, names, compilation
+    )
     result = evaluate(rows, lambda: None)
     return result if workers.chief else None
 

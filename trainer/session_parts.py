@@ -11,10 +11,15 @@ from preprocessing.manifest import TOKENIZER_NAME
 from preprocessing.tokenizer import Tokenizer
 from trainer import checkpoints
 from trainer.checkpoint_writer import CheckpointWriter
-from trainer.compilation import choose_compilation
+from trainer.compilation import (
+    Compilation,
+    choose_compilation,
+    choose_for_evaluation,
+)
 from trainer.coordinator import make_coordinated_loop
 from trainer.evaluation import byte_counts, make_evaluate
 from trainer.metrics import MetricsFiles, Speed
+from trainer.models.fused_attention import gpu_has_fused_attention
 from trainer.models.model import build_model
 from trainer.peak_flops import peak_flops
 from trainer.plan import Plan
@@ -33,6 +38,7 @@ from trainer.train_step import (
     make_train_loop,
 )
 from trainer.training_rows import TrainingRows
+from trainer.usual_segments import usual_segments
 
 
 def make_session(
@@ -67,7 +73,7 @@ def make_session(
         workers.count,
         start.omitted,
     )
-    train = _make_train_loop(planned, learner)
+    train = _make_train_loop(planned, learner, rows)
     evaluate = _make_evaluate(planned, learner, tokenizer, rows)
     chief = None
     if workers.chief:
@@ -97,16 +103,25 @@ def _make_learner(planned: Plan) -> Learner:
         )
 
 
-def _make_train_loop(planned: Plan, learner: Learner) -> TrainLoop:
+def _make_train_loop(planned: Plan, learner: Learner, rows: Rows) -> TrainLoop:
     config, workers = planned.config, planned.workers
-    length, rows = config.sequence_length, planned.layout.micro_batch_size
+    length, size = config.sequence_length, planned.layout.micro_batch_size
     compilation = choose_compilation(
         config.compute.xla,
-        rows * length * learner.model.flops_per_token(length),
+        size * length * learner.model.flops_per_token(length),
         workers.coordinator is not None,
     )
+    usual = None
+    if compilation is Compilation.WHOLE and gpu_has_fused_attention():
+        usual = max(usual_segments(each, size) for each in rows.training)
     step = ReplicaStep(
-        learner, workers.strategy, planned.layout, config.loss, config.seed, compilation
+        learner,
+        workers.strategy,
+        planned.layout,
+        config.loss,
+        config.seed,
+        compilation,
+        usual,
     )
     if workers.coordinator is not None:
         return make_coordinated_loop(step, learner, workers.coordinator)
@@ -125,6 +140,7 @@ def _make_evaluate(
         planned.layout,
         byte_counts(tokenizer),
         rows.sources,
+        choose_for_evaluation(planned.config.compute.xla),
     )
     return partial(evaluate, rows.validation)
 

@@ -18,7 +18,7 @@ from trainer.compilation import Compilation
 from trainer.evaluated_model import EvaluatedModel
 from trainer.functional import WeightPlace, trained_places, weight_places
 from trainer.gradients import Features, LocalSums, Seeds
-from trainer.guard import Guard, GuardConfig, Verdict
+from trainer.guard import Guard, GuardConfig, Remembered, Verdict
 from trainer.layout import Layout
 from trainer.losses import LossConfig
 from trainer.merge_call import call_merged
@@ -82,6 +82,7 @@ class ReplicaStep:
         loss: LossConfig,
         seed: int,
         compilation: Compilation,
+        usual_segments: int | None = None,
     ) -> None:
         """Fixes the step.
 
@@ -92,12 +93,14 @@ class ReplicaStep:
             loss: what is added to the cross-entropy.
             seed: of dropout.
             compilation: what of it XLA compiles.
+            usual_segments: see `LocalSums`.
         """
         self._learner, self._strategy = learner, strategy
         self._layout, self._seed = layout, seed
         self._local = LocalSums(
-            learner.model, learner.places, layout, loss, compilation
+            learner.model, learner.places, layout, loss, compilation, usual_segments
         )
+        self._settle = compilation.alone(self._settled)
         self._update = compilation.together(self._update_all)
 
     def __call__(
@@ -112,19 +115,37 @@ class ReplicaStep:
         """
         guard, optimizer = self._learner.guard, self._learner.optimizer
         now = tf.convert_to_tensor(optimizer.step) if step is None else step
-        scale = tf.convert_to_tensor(guard.loss_scale)
-        rate = optimizer.learning_rate(now)
-        weight_sum, loss_sum, *gradients = self.global_sums(features, now, scale)
+        skipped, before = tf.convert_to_tensor(optimizer.skipped), guard.remembered()
+        sums = self.global_sums(features, now, before.loss_scale)
+        metrics, factors, verdict = self._settle(sums, now, skipped, before)
+        self._merge(self._update, (sums[2:], factors, verdict))
+        return metrics
+
+    def _settled(
+        self,
+        sums: list[tf.Tensor],
+        now: tf.Tensor,
+        skipped: tf.Tensor,
+        before: Remembered,
+    ) -> tuple[StepMetrics[tf.Tensor], Factors, Verdict]:
+        """Judges the sums of a step and makes what its update needs.
+
+        All of it are scalars: on a GPU that is one launch, compiled, in place of some
+        sixty, some of which would have the host wait for their results.
+        """
+        guard, optimizer = self._learner.guard, self._learner.optimizer
+        weight_sum, loss_sum, *gradients = sums
+        scale, rate = before.loss_scale, optimizer.learning_rate(now)
         share = 1.0 / (tf.maximum(weight_sum, 1.0) * scale)
         norm = tf.linalg.global_norm(gradients) * share
-        verdict = guard.judge(loss_sum, weight_sum, norm, scale)
+        verdict = guard.judge(loss_sum, weight_sum, norm, before)
         clip = optimizer.config.clip_norm
         if clip:
             # Divided by the larger of the two: exact, and no epsilon for a norm of 0.
             share *= clip / tf.maximum(norm, clip)
-        factors = optimizer.factors(verdict.accepted, share, rate, now)
-        self._merge(self._update, (gradients, factors, verdict))
-        return StepMetrics(loss_sum, weight_sum, norm, rate, verdict.code, scale)
+        factors = optimizer.factors(verdict.accepted, share, rate, now, skipped)
+        metrics = StepMetrics(loss_sum, weight_sum, norm, rate, verdict.code, scale)
+        return metrics, factors, verdict
 
     def global_sums(
         self, features: Features, step: tf.Tensor, loss_scale: tf.Tensor

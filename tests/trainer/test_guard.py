@@ -29,7 +29,7 @@ def judged(guard: Guard, norms: list[float]) -> list[int]:
             tf.constant(1.0),
             tf.constant(8.0),
             tf.constant(norm, tf.float32),
-            tf.convert_to_tensor(guard.loss_scale),
+            guard.remembered(),
         )
         assert bool(verdict.accepted) == (float(verdict.code) == 0.0)
         guard.update(strategy, verdict)
@@ -79,7 +79,7 @@ def test_sigmas_of_zero_accept_every_finite_norm() -> None:
 
 def test_a_step_without_targets_is_no_fault() -> None:
     guard = Guard(GuardConfig(), "float32")
-    verdict = guard.judge(*[tf.constant(0.0)] * 3, tf.constant(1.0))
+    verdict = guard.judge(*[tf.constant(0.0)] * 3, guard.remembered())
     assert int(verdict.code) == NO_TARGETS
     assert faults([0, NO_TARGETS, NOT_FINITE, OVERFLOW, SPIKE]) == [2, 4]
 

@@ -68,7 +68,8 @@ def next_factors(
     """Returns the scalars of the update that the optimizer's counter is at."""
     now = tf.convert_to_tensor(optimizer.step)
     rate = optimizer.learning_rate(now)
-    return optimizer.factors(accepted, tf.constant(share), rate, now)
+    skipped = tf.convert_to_tensor(optimizer.skipped)
+    return optimizer.factors(accepted, tf.constant(share), rate, now, skipped)
 
 
 def train(optimizer: Optimizer, variables: list, accepted: list[bool]) -> None:
@@ -147,7 +148,8 @@ def test_an_update_may_be_numbered_by_its_caller(kind: str) -> None:
     variables, optimizer = made(settings)
     number, accepted = tf.constant(1, tf.int64), tf.constant(True)
     rate = optimizer.learning_rate(number)
-    ahead = optimizer.factors(accepted, tf.constant(SHARE), rate, number)
+    none = tf.constant(0, tf.int64)
+    ahead = optimizer.factors(accepted, tf.constant(SHARE), rate, number, none)
     train(optimizer, variables, [True])
     for mine, counted in zip(ahead, next_factors(optimizer, accepted), strict=True):
         np.testing.assert_array_equal(mine, counted)

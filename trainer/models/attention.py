@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from trainer.fusion import fused, softmax, sum_of
 from trainer.models.chunked_attention import HIDDEN, Segments, chunked_attention
+from trainer.models.fused_attention import PackedSegments, fused_attention
 from trainer.models.layers import Initializer, dimensions, residual_stddev
 from trainer.models.rotary import Heads, rotated_heads
 from trainer.models.weights import Role, Weight
@@ -72,19 +73,22 @@ class Attention(tf.Module):
         self,
         x_ND: tf.Tensor,
         rotation: tuple[tf.Tensor, tf.Tensor],
-        sight: tf.Tensor | Segments,
+        sight: tf.Tensor | Segments | PackedSegments,
     ) -> tf.Tensor:
         """Attends within whole rows; returns `[N, D]`.
 
         Args:
             x_ND: normed inputs in the compute type.
             rotation: of `rotation_table`.
-            sight: who sees whom: a mask of `segment_mask`, or segments to go through
-                in chunks.
+            sight: who sees whom: a mask of `segment_mask`, segments to go through in
+                chunks, or segments packed for a kernel.
         """
-        if isinstance(sight, Segments):
+        if isinstance(sight, Segments | PackedSegments):
             q_BTAH, k_BTKH, v_BTKH = self._project(x_ND, rotation, heads_first=False)
-            mixed_BTAH = chunked_attention(q_BTAH, k_BTKH, v_BTKH, sight)
+            if isinstance(sight, Segments):
+                mixed_BTAH = chunked_attention(q_BTAH, k_BTKH, v_BTKH, sight)
+            else:
+                mixed_BTAH = fused_attention(q_BTAH, k_BTKH, v_BTKH, sight)
         else:
             q_BATH, k_BKTH, v_BKTH = self._project(x_ND, rotation, heads_first=True)
             mixed_BTAH = self._attend(q_BATH, k_BKTH, v_BKTH, sight)

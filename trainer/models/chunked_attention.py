@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from trainer.fusion import compiled_whole
 from trainer.models.layers import dimensions
 
 # A hidden score, or added to one: exp underflows to 0, and no row can turn into NaN.
@@ -46,12 +47,21 @@ class Segments:
 
 
 class _Chunks(NamedTuple):
-    """The rows' ids and prefixes, cut: `[I, B, C]`; first and last key chunk, `[I]`."""
+    """The rows' ids and prefixes, cut: `[I, B, C]`; first and last key chunk, `[I]`.
+
+    The last two are None where every chunk of queries goes through all of the keys.
+    """
 
     ids: tf.Tensor
     prefix: tf.Tensor | None
-    first: tf.Tensor
-    last: tf.Tensor
+    first: tf.Tensor | None
+    last: tf.Tensor | None
+
+    def keys_of(self, i: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
+        """Returns the first and last chunk of keys that queries of chunk i go to."""
+        if self.first is None or self.last is None:
+            return 0, self.ids.shape[0] - 1
+        return self.first[i], self.last[i]
 
 
 def chunked_attention(
@@ -97,6 +107,12 @@ def _cut_segments(segments: Segments, count: int, size: int) -> _Chunks:
     # A segment is one run, so the first key a chunk sees is the first of the segment
     # of its first query; the last is its own last, or where a prefix is seen from
     # before, the last of the segment of its last query.
+    if compiled_whole() and tf.config.list_physical_devices("GPU"):
+        # A loop of unknown length has the host wait for the GPU at every turn.
+        prefix = segments.prefix
+        if prefix is not None:
+            prefix = cut(tf.pad(prefix, missing))
+        return _Chunks(cut(ids_BT), prefix, None, None)
     starts_BIT = ids_BT[:, None, :] == ids_BT[:, ::size, None]
     first = tf.reduce_min(tf.argmax(starts_BIT, axis=-1, output_type=tf.int32), 0)
     first, last = first // size, tf.range(count)
@@ -171,10 +187,11 @@ def _forward(
             return [j + 1, new, total, out * fade + tf.cast(product, tf.float32)]
 
         zero = start[..., :1]
+        first, last = chunks.keys_of(i)
         _, top, total, out = tf.while_loop(
-            lambda j, *_: j <= chunks.last[i],
+            lambda j, *_: j <= last,
             keys,
-            [chunks.first[i], zero + tf.float32.min, zero, start],
+            [first, zero + tf.float32.min, zero, start],
             parallel_iterations=1,
         )
         mixed = mixed.write(i, tf.cast(out / total, dtype))
@@ -230,10 +247,11 @@ def _backward(
             dv = dv.write(j, dv.read(j) + tf.cast(dv_j, tf.float32))
             return [j + 1, dq_i, dk, dv]
 
+        first, last = chunks.keys_of(i)
         _, dq_i, dk, dv = tf.while_loop(
-            lambda j, *_: j <= chunks.last[i],
+            lambda j, *_: j <= last,
             keys,
-            [chunks.first[i], start, dk, dv],
+            [first, start, dk, dv],
             parallel_iterations=1,
         )
         return [i + 1, dq.write(i, tf.cast(dq_i, dtype)), dk, dv]

@@ -26,6 +26,7 @@ from trainer.models.block import (
     summed,
 )
 from trainer.models.chunked_attention import Segments
+from trainer.models.fused_attention import PackedSegments, fits, pack_segments
 from trainer.models.language_model import ModelConfig, PrecisionConfig
 from trainer.models.layers import Initializer, Vocabulary, dimensions, dropout
 from trainer.models.normalisation import RMSNorm
@@ -188,11 +189,13 @@ class Decoder(tf.Module):
         positions: tf.Tensor,
         *,
         prefix: tf.Tensor | None = None,
+        max_segments: int | None = None,
         dropout_seed: tf.Tensor | None = None,
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes hidden states of packed rows: `[batch, length, d_model]`."""
-        sight, rotation = self._sight(segment_ids, prefix), self._rotation(positions)
+        sight = self._sight(segment_ids, prefix, max_segments)
+        rotation = self._rotation(positions)
         x_ND = self._embed(tokens)
         x_ND = dropout(x_ND, self.config.dropout, site_seed(dropout_seed, 0), rows)
         stream: Stream = (x_ND, None)
@@ -320,10 +323,21 @@ class Decoder(tf.Module):
         return self.vocabulary.embed(tf.reshape(tokens, [-1]))
 
     def _sight(
-        self, segment_ids: tf.Tensor, prefix: tf.Tensor | None
-    ) -> tf.Tensor | Segments:
-        """Returns who sees whom: a mask for short rows, segments for long ones."""
-        if self.config.chunks(segment_ids.shape[1]):
+        self,
+        segment_ids: tf.Tensor,
+        prefix: tf.Tensor | None,
+        max_segments: int | None,
+    ) -> tf.Tensor | Segments | PackedSegments:
+        """Returns who sees whom: a mask for short rows, segments for long ones.
+
+        Where there is a kernel for the whole of attention, segments packed for it.
+        """
+        config, length = self.config, segment_ids.shape[1]
+        if config.attention == "auto" and prefix is None and length is not None:
+            width = config.heads.head_dim
+            if fits(self.compute_dtype, width, length, max_segments):
+                return pack_segments(segment_ids, max_segments)
+        if config.chunks(segment_ids.shape[1]):
             return Segments(segment_ids, prefix, self.config.attention_chunk)
         return segment_mask(segment_ids, prefix)
 

@@ -119,6 +119,7 @@ class LanguageModel(Protocol):
         positions: tf.Tensor,
         *,
         prefix: tf.Tensor | None = None,
+        max_segments: int | None = None,
         dropout_seed: tf.Tensor | None = None,
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:
@@ -130,6 +131,8 @@ class LanguageModel(Protocol):
             positions: int32 `[batch, length]`, from 0 in each segment.
             prefix: bool `[batch, length]`, tokens that their whole segment may see;
                 None without any. The decoder's alone.
+            max_segments: most segments of a row, padding counted as one, which the
+                rows' format fixes; None if unknown. No result depends on it.
             dropout_seed: int32 `[2]` naming (seed, step); None turns dropout off.
             rows: int32 `[batch]`, the row's number in the global batch, so that a
                 row's dropout does not depend on the replica it falls to. Required

@@ -150,6 +150,7 @@ class Recurrent(tf.Module):
         positions: tf.Tensor,
         *,
         prefix: tf.Tensor | None = None,
+        max_segments: int | None = None,
         dropout_seed: tf.Tensor | None = None,
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:

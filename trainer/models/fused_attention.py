@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention as one kernel of cuDNN: nothing of a score ever reaches memory.
+
+TensorFlow has no operation for it, but XLA, which compiles whole steps on GPUs, hands a
+custom call named `__cudnn$fmhaSoftmax` to cuDNN's flash attention, and one named
+`__cudnn$fmhaSoftmaxBackward` to its gradient. Each is written here as a module of
+StableHLO that `XlaCallModule` brings into the compiled function. The calls' operands,
+results and configuration are those of XLA (xla/service/gpu/cublas_cudnn.h and
+backend_configs.proto, message CudnnfMHABackendConfig).
+
+Rows are packed: the segments of a batch lie one behind the other, and cuDNN is given
+where each starts and how long it is, so that a query sees the keys of its own segment
+up to itself and no time is spent on others. Shape suffixes are those of `attention.py`;
+M is the most segments of a row.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+from trainer.fusion import compiled_whole
+from trainer.models.layers import dimensions
+
+_ELEMENTS = {
+    tf.bfloat16: "bf16",
+    tf.float16: "f16",
+    tf.float32: "f32",
+    tf.int32: "i32",
+}
+# Packed rows and their gradient: Hopper's kernels, which were run; older chips' were
+# not. TensorFlow 2.16's XLA knows no packed rows.
+_LEAST_CAPABILITY = (9, 0)
+_LEAST_TENSORFLOW = (2, 21)
+_WIDEST_HEAD = 128
+# cuDNN's log-sums take a float32 a query, head and possible segment of a row, used or
+# not: with 64, a sixth more than a layer of the preset 125m keeps anyway.
+_MOST_SEGMENTS = 128
+
+_PLATFORM = "CUDA"
+Call = tuple[Sequence[int], tf.DType]
+
+
+@dataclass(frozen=True)
+class PackedSegments:
+    """Where the segments of a batch lie, one behind the other.
+
+    Attributes:
+        lengths: int32 `[B, M]` in one sequence over all rows, 0 for those not used.
+        starts: int32 `[B, M + 1]`, first position of each in the batch's `B * T`;
+            `B * T` for those not used.
+    """
+
+    lengths: tf.Tensor
+    starts: tf.Tensor
+
+
+def fits(
+    compute: tf.DType, head_dim: int, length: int, max_segments: int | None
+) -> bool:
+    """Tells whether cuDNN can attend in what is being traced.
+
+    Args:
+        compute: the type of queries, keys and values.
+        head_dim: their width.
+        length: of the rows.
+        max_segments: most segments of a row, padding included; None if unknown.
+    """
+    return (
+        compiled_whole()
+        and max_segments is not None
+        and max_segments <= _MOST_SEGMENTS
+        and compute in (tf.bfloat16, tf.float16)
+        and head_dim % 8 == 0
+        and head_dim <= _WIDEST_HEAD
+        and length % 2 == 0
+        and gpu_has_fused_attention()
+    )
+
+
+def gpu_has_fused_attention() -> bool:
+    """Tells whether every GPU of this process, and its TensorFlow, can."""
+    version = tuple(int(x) for x in tf.__version__.split(".")[:2])
+    gpus = tf.config.list_physical_devices("GPU")
+    if version < _LEAST_TENSORFLOW or not gpus:
+        return False
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
+    return all(
+        each.get("compute_capability", (0, 0)) >= _LEAST_CAPABILITY for each in details
+    )
+
+
+def pack_segments(ids_BT: tf.Tensor, max_segments: int) -> PackedSegments:
+    """Finds the segments of rows, each a run of equal ids; padding is one too."""
+    batch, length = dimensions(ids_BT)
+    count, total = min(max_segments, length), batch * length
+    first = tf.ones([batch, 1], tf.bool)
+    begins_BT = tf.concat([first, ids_BT[:, 1:] != ids_BT[:, :-1]], axis=1)
+    places = tf.where(tf.reshape(begins_BT, [-1]), tf.range(total), total)
+    starts = tf.sort(places)[: batch * count]
+    starts = tf.pad(starts, [[0, batch]], constant_values=total)
+    lengths = starts[1:] - starts[:-1]
+    return PackedSegments(
+        tf.reshape(lengths[: batch * count], [batch, count]),
+        tf.reshape(starts, [batch, count + 1]),
+    )
+
+
+def fused_attention(
+    q_BTAH: tf.Tensor, k_BTKH: tf.Tensor, v_BTKH: tf.Tensor, segments: PackedSegments
+) -> tf.Tensor:
+    """Mixes the values each query may see; returns `[B, T, A, H]`.
+
+    A query sees the keys of its own segment up to itself. The queries come scaled.
+    Products are in the inputs' type, scores and their softmax float32. Shapes are
+    static; it can be traced anywhere, but compiled only where `fits` says so.
+    """
+    batch, length, heads, width = q_BTAH.shape
+    kv_heads, count = k_BTKH.shape[2], segments.lengths.shape[1]
+    places = [
+        segments.lengths,
+        segments.lengths,
+        segments.starts * (heads * width),
+        segments.starts * (kv_heads * width),
+    ]
+    scores = (batch, heads, length, length)
+
+    @tf.custom_gradient
+    def attend(
+        q: tf.Tensor, k: tf.Tensor, v: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+        mixed, log_sums = _call(
+            "__cudnn$fmhaSoftmax",
+            _configuration(scores, count, q.dtype, _FORWARD),
+            [q, k, v, *places],
+            [(q.shape, q.dtype), ((batch * count, heads, length), tf.float32)],
+        )
+
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            return _call(
+                "__cudnn$fmhaSoftmaxBackward",
+                _configuration(scores, count, q.dtype, _BACKWARD),
+                [q, k, v, log_sums, upstream, mixed, *places],
+                [(x.shape, x.dtype) for x in (q, k, v)],
+            )
+
+        return mixed, gradient
+
+    return attend(q_BTAH, k_BTKH, v_BTKH)
+
+
+def _product(left: int, right: int, batch: Sequence[int]) -> dict[str, Any]:
+    """Returns which axes of two `[B, T, heads, H]` or scores a product runs over."""
+    return {
+        "lhs_contracting_dimensions": [left],
+        "rhs_contracting_dimensions": [right],
+        "lhs_batch_dimensions": list(batch),
+        "rhs_batch_dimensions": [0, 2],
+    }
+
+
+_ROWS, _SCORES = (0, 2), (0, 1)
+_FORWARD = {
+    "bmm1_dot_dimension_numbers": _product(3, 3, _ROWS),
+    "bmm2_dot_dimension_numbers": _product(3, 1, _SCORES),
+}
+_BACKWARD = {
+    "bmm1_grad_gemm1_dot_dimension_numbers": _product(2, 1, _SCORES),
+    "bmm1_grad_gemm2_dot_dimension_numbers": _product(3, 1, _SCORES),
+    "bmm2_grad_gemm1_dot_dimension_numbers": _product(2, 1, _SCORES),
+    "bmm2_grad_gemm2_dot_dimension_numbers": _product(3, 3, _ROWS),
+}
+
+
+def _configuration(
+    scores: Sequence[int], segments: int, dtype: tf.DType, products: dict[str, Any]
+) -> str:
+    """Returns XLA's description of the attention, as JSON."""
+    described = {
+        "algorithm": {
+            "math_type": "TENSOR_OP_MATH",
+            "tuning_knobs": {"17": "1", "24": "0"},
+            "is_cudnn_frontend": True,
+        },
+        "fmha_scale": 1.0,
+        "dropout_rate": 0.0,
+        "seed": 0,
+        "is_flash_attention": True,
+        "mask_type": "CAUSAL",
+        "sliding_window_length": 0,
+        "max_seg_per_batch": segments,
+        "intermediate_tensor_shape": {
+            "element_type": _ELEMENTS[dtype].upper(),
+            "dimensions": list(scores),
+            "layout": {"minor_to_major": [3, 2, 1, 0]},
+            "is_dynamic_dimension": [False] * 4,
+        },
+        **products,
+    }
+    return json.dumps({"cudnn_fmha_backend_config": described})
+
+
+def _call(
+    target: str, configuration: str, operands: list[tf.Tensor], results: Sequence[Call]
+) -> list[tf.Tensor]:
+    """Calls `target` of cuDNN; operands and results of rank 4 are `[B, T, heads, H]`.
+
+    cuDNN reports results of rank 4 as `[B, heads, T, H]`. Laid out with the heads
+    inside time, they are the same bytes, and the transposition costs nothing.
+    """
+    taken = [_type(x.shape, x.dtype) for x in operands]
+    given = [_type(shape, dtype) for shape, dtype in results]
+    made = [
+        _type(_heads_first(shape) if len(shape) == 4 else shape, dtype)
+        for shape, dtype in results
+    ]
+    names = ", ".join(f"%a{i}" for i in range(len(operands)))
+    inputs = ", ".join(f"%a{i}: {kind}" for i, kind in enumerate(taken))
+    input_layouts = ", ".join(_layout(range(len(x.shape))[::-1]) for x in operands)
+    # The last result is workspace, whose size the compiler settles.
+    output_layouts = ", ".join(
+        [
+            _layout((3, 1, 2, 0) if len(s) == 4 else range(len(s))[::-1])
+            for s, _ in results
+        ]
+        + [_layout((0,))]
+    )
+    escaped = configuration.replace('"', "\\22")
+    lines = [
+        f"%r:{len(results) + 1} = stablehlo.custom_call @{target}({names}) {{"
+        f'api_version = 2 : i32, backend_config = "{escaped}", '
+        f"operand_layouts = [{input_layouts}], result_layouts = [{output_layouts}]}} : "
+        f"({', '.join(taken)}) -> ({', '.join([*made, 'tensor<0xui8>'])})"
+    ]
+    outputs = []
+    for i, (shape, _) in enumerate(results):
+        outputs.append(f"%r#{i}")
+        if len(shape) == 4:
+            lines.append(
+                f"%o{i} = stablehlo.transpose %r#{i}, dims = [0, 2, 1, 3] : "
+                f"({made[i]}) -> {given[i]}"
+            )
+            outputs[-1] = f"%o{i}"
+    body = "\n".join(lines)
+    kinds = ", ".join(given)
+    module = (
+        f"module {{ func.func public @main({inputs}) -> ({kinds}) {{\n{body}\n"
+        f"return {', '.join(outputs)} : {kinds}\n}} }}"
+    )
+    values: list[tf.Tensor] = gen_xla_ops.xla_call_module(
+        operands,
+        version=9,
+        module=module,
+        Sout=[shape for shape, _ in results],
+        Tout=[dtype for _, dtype in results],
+        platforms=[_PLATFORM],
+    )
+    return values
+
+
+def _type(shape: Sequence[int], dtype: tf.DType) -> str:
+    return f"tensor<{'x'.join([*map(str, shape), _ELEMENTS[dtype]])}>"
+
+
+def _heads_first(shape: Sequence[int]) -> tuple[int, int, int, int]:
+    batch, length, heads, width = shape
+    return batch, heads, length, width
+
+
+def _layout(minor_to_major: Sequence[int]) -> str:
+    axes = list(minor_to_major)
+    return f"dense<{axes}> : tensor<{len(axes)}xindex>"
