@@ -47,6 +47,16 @@ def test_turns_are_added_until_they_decide_or_are_too_many():
     assert LEAST_TURNS < len(found.ours) < MOST_TURNS and found.decided
 
 
+def test_time_that_is_over_ends_turns_after_a_whole_one():
+    order = []
+    found = in_turns(
+        lambda: order.append("A") or 3.0,
+        lambda: order.append("B") or 2.0,
+        late=lambda: len(order) >= 3,
+    )
+    assert order == ["A", "B"] * 2 and len(found.ours) == 2
+
+
 def test_a_figure_alone_is_told_with_its_quartiles():
     assert spread([1000.0, 1200.0, 1400.0]) == "1,200 (1,100 to 1,300)"
     assert spread([1.0, 2.0], ".1f") == "1.5 (1.2 to 1.8)"

@@ -50,16 +50,24 @@ def in_turns(
     theirs: Callable[[], float],
     least: int = LEAST_TURNS,
     most: int = MOST_TURNS,
+    late: Callable[[], bool] = lambda: False,
 ) -> Comparison:
     """Measures ours, theirs, ours, theirs, … until it is decided, or `most` turns.
 
-    Each function does its work once and returns its speed, in any unit that both share.
+    Args:
+        ours: does our work once and returns its speed, in any unit that both share.
+        theirs: does theirs.
+        least: turns, even if fewer would decide.
+        most: turns, even if nothing is decided.
+        late: whether time is over, asked after every turn.
     """
     seen: list[tuple[float, float]] = []
     while True:
         seen.append((ours(), theirs()))
         comparison = Comparison(*zip(*seen, strict=True))
         if len(seen) >= most or (len(seen) >= least and comparison.decided):
+            return comparison
+        if late():
             return comparison
 
 
