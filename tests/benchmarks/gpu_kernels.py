@@ -7,18 +7,21 @@ what its streams did; other lines say the same again by operation or by step.
 """
 
 import re
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 _STREAM = "Stream #"
 _COPY = re.compile(r"Mem(cpy|set)", re.IGNORECASE)
 _NUMBER = re.compile(r"([._]\d+)+$")
 _PICO = 1e-12
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -125,3 +128,39 @@ def _covered(spans: Iterable[tuple[int, int]]) -> float:
         covered += max(0, end - max(start, until))
         until = max(until, end)
     return covered
+
+
+def print_profile(call: Callable[[], object], directory: Path) -> None:
+    """Profiles a call, which waits for its work, and prints the longest kernels.
+
+    All of them are then in `kernels.tsv` in the directory, beside the profile.
+    """
+    with tf.profiler.experimental.Profile(str(directory)):
+        began = time.perf_counter()
+        call()
+        wall = time.perf_counter() - began
+    space = read_profile(directory)
+    found = gpu_time(space)
+    lines = [f"{k.seconds:.9f}\t{k.launches}\t{k.name}\n" for k in found.kernels]
+    table = "seconds\tlaunches\tname\n" + "".join(lines)
+    (directory / "kernels.tsv").write_text(table)
+    if not found.kernels:
+        planes = [f"{p.name} ({len(p.lines)} lines)" for p in space.planes]
+        print(f"no kernels in the profile, which holds {', '.join(planes)}")
+        return
+    print(
+        f"one call under the profiler: {1000 * wall:.1f} ms, GPU busy "
+        f"{found.busy_seconds / wall:.1%}, in kernels {found.kernel_seconds / wall:.1%}"
+    )
+    print_kernels("longest kernels", found.kernels, wall)
+    print_kernels("longest kinds of kernels", families(found.kernels), wall)
+
+
+def print_kernels(title: str, kernels: Sequence[Kernel], wall: float) -> None:
+    """Prints the first kernels, with their share of a call of `wall` seconds."""
+    print(f"{title}, share of the call, ms, launches:")
+    for kernel in kernels[:_SHOWN]:
+        print(
+            f"  {kernel.seconds / wall:6.1%}{1000 * kernel.seconds:10.2f}"
+            f"{kernel.launches:7,}  {kernel.name[:100]}"
+        )

@@ -101,7 +101,9 @@ def main() -> None:
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    first_loss = float([step() for _ in range(3)][0])
+    first_loss = float(step())
+    for _ in range(2):
+        step()
     facts = {"version": torch.__version__, "first_loss": first_loss}
     print(json.dumps({**facts, **counts(model)}), flush=True)
     for line in sys.stdin:
