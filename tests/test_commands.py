@@ -26,8 +26,8 @@ PROMISED = {
     "--validation_fraction --workers --max_reject_fraction --max_document_bytes "
     "--bos_token --eos_token --pad_token",
     "quern-inspect": "show verify row",
-    "quern-train": "--data --run --preset --strategy --logical_cpus --set --config "
-    "--dry_run --max_duration --profile --connect_timeout",
+    "quern-train": "--data --run --preset --strategy --logical_cpus --logical_gpus "
+    "--collectives --set --config --dry_run --max_duration --profile --connect_timeout",
     "quern-launch": "--workers --parameter_servers --max_restarts --stall_timeout",
     "quern-compare": "RUN --output",
     "quern-evaluate": "--run --data --split",

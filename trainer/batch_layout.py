@@ -3,9 +3,9 @@
 
 import math
 
-import tensorflow as tf
-
 from trainer.config import RunConfig
+from trainer.device_options import DeviceOptions
+from trainer.devices import count_gpus
 from trainer.input_pipeline import DataConfig
 from trainer.lanes import choose_lanes
 from trainer.layout import Layout
@@ -26,7 +26,7 @@ def lanes_of(
     config: RunConfig,
     vocab_size: int,
     strategy_name: str,
-    logical_cpus: int,
+    options: DeviceOptions,
     cores: int,
 ) -> int:
     """Returns the lanes of a micro-batch, as the configuration says or as is best.
@@ -35,7 +35,7 @@ def lanes_of(
         config: of the run; its `compute.lanes` of 0 leaves it to this function.
         vocab_size: of its datasets.
         strategy_name: as `--strategy`.
-        logical_cpus: devices that the cores are split into.
+        options: how the devices are cut.
         cores: for all replicas of this process.
 
     Raises:
@@ -43,15 +43,15 @@ def lanes_of(
     """
     if config.compute.lanes:
         return config.compute.lanes
-    chosen = resolve(strategy_name)
+    chosen = resolve(strategy_name, options)
     # A parameter server's worker has several steps in flight, which keeps it busy.
-    if chosen in ("tpu", "parameter_server") or tf.config.list_physical_devices("GPU"):
+    if chosen in ("tpu", "parameter_server") or count_gpus():
         return 1
-    rows = micro_batch_rows(config.data, count_replicas(strategy_name, logical_cpus))
+    rows = micro_batch_rows(config.data, count_replicas(strategy_name, options))
     length = config.sequence_length
     drawn = sketch(config.model, vocab_size, config.precision)
     row_flops = drawn.model.flops_per_token(length) * length
-    return choose_lanes(rows, row_flops, cores // logical_cpus)
+    return choose_lanes(rows, row_flops, cores // options.logical_cpus)
 
 
 def spread(data: DataConfig, replicas: int, lanes: int = 1) -> Layout:

@@ -59,7 +59,8 @@ def check_fits(memory: Memory, available: int | None, replicas_a_device: int) ->
     Args:
         memory: what each replica needs.
         available: bytes of a device; None is not known, and passes.
-        replicas_a_device: logical CPUs share the machine's memory.
+        replicas_a_device: logical CPUs share the machine's memory, and
+            logical GPUs their card's.
 
     Raises:
         UsageError: it does not.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from preprocessing.commands import CommandParser, run
+from trainer.device_options import add_device_flags, device_options
 from trainer.step_flag import add_step_flag
 from trainer.tensorflow_logs import quiet_tensorflow
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
         flags.split,
         flags.step,
         flags.strategy,
-        flags.logical_cpus,
+        device_options(flags),
     )
     if result is not None:
         values: dict[str, object] = {**_numbers(result)}
@@ -65,7 +66,7 @@ def _parser() -> CommandParser:
     add("--split", default="validation", help="which split of it")
     add_step_flag(parser)
     add("--strategy", default="auto", help="as for quern-train")
-    add("--logical_cpus", type=int, default=1, help="as for quern-train")
+    add_device_flags(parser)
     return parser
 
 

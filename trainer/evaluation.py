@@ -9,6 +9,7 @@ summed by source.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import tensorflow as tf

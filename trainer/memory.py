@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tensorflow as tf
 
@@ -131,12 +132,29 @@ def device_memory() -> int | None:
     share, the machine's or what the process's control group is limited to.
     """
     if tf.config.list_physical_devices("GPU"):
-        return _gpu_memory()
+        return gpu_memory("total")
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     limit = (
         control_group_limit(_MEMBERSHIP.read_text()) if _MEMBERSHIP.exists() else None
     )
     return min(pages * size, limit) if limit is not None else pages * size
+
+
+def gpu_memory(which: Literal["total", "free"]) -> int | None:
+    """Returns bytes of the smallest of the machine's GPUs, None if unknown."""
+    command = [
+        "nvidia-smi",
+        f"--query-gpu=memory.{which}",
+        "--format=csv,noheader,nounits",
+    ]
+    try:
+        printed = subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    sizes = [int(line) for line in printed.stdout.split() if line.isdigit()]
+    return min(sizes) << 20 if sizes else None
 
 
 def control_group_limit(membership: str, root: Path = _CGROUPS) -> int | None:
@@ -170,22 +188,6 @@ def _limit(path: Path) -> list[int]:
     except OSError:
         return []
     return [int(text)] if text.isdigit() and int(text) < _NO_LIMIT else []
-
-
-def _gpu_memory() -> int | None:
-    command = [
-        "nvidia-smi",
-        "--query-gpu=memory.total",
-        "--format=csv,noheader,nounits",
-    ]
-    try:
-        printed = subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=30
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    sizes = [int(line) for line in printed.stdout.split() if line.isdigit()]
-    return min(sizes) << 20 if sizes else None
 
 
 def _activations(model: LanguageModel, batch: MicroBatch) -> int:

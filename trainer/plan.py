@@ -11,6 +11,7 @@ from preprocessing.commands import UsageError
 from preprocessing.manifest import Manifest, read_manifest
 from trainer.batch_layout import lanes_of, spread
 from trainer.config import RunConfig, resolved, with_file, with_pairs
+from trainer.device_options import DeviceOptions
 from trainer.lanes import count_cores, share_threads
 from trainer.layout import Layout
 from trainer.mixed_rows import (
@@ -79,7 +80,7 @@ def plan(
     run: str | None,
     source: ConfigSource,
     strategy_name: str,
-    logical_cpus: int,
+    options: DeviceOptions,
     connect_timeout: float,
 ) -> Plan:
     """Reads the datasets' manifests and settles the configuration and strategy.
@@ -90,11 +91,9 @@ def plan(
     data, config = read_data(datasets, run, source)
     check_sharding(strategy_name, config.optimizer.name)
     cores, size = count_cores(), data.manifest.vocab_size
-    lanes = lanes_of(config, size, strategy_name, logical_cpus, cores)
-    share_threads(lanes * logical_cpus, cores)
-    strategy = make_strategy(
-        strategy_name, logical_cpus, connect_timeout=connect_timeout
-    )
+    lanes = lanes_of(config, size, strategy_name, options, cores)
+    share_threads(lanes * options.logical_cpus, cores)
+    strategy = make_strategy(strategy_name, options, connect_timeout=connect_timeout)
     replicas = strategy.num_replicas_in_sync
     layout = spread(config.data, replicas, lanes)
     return Plan(data, config, layout, workers_of(strategy))

@@ -8,6 +8,7 @@ from preprocessing.manifest import Manifest, read_manifest
 from trainer.batch_layout import lanes_of, spread_evaluation
 from trainer.checkpoints import open_run
 from trainer.compilation import choose_for_evaluation
+from trainer.device_options import DeviceOptions
 from trainer.evaluated_model import as_it_is
 from trainer.evaluation import Evaluation, byte_counts, make_evaluate
 from trainer.input_pipeline import SubRows, check_family
@@ -24,7 +25,7 @@ def evaluate_run(
     split: str,
     step: int | Literal["best"] | None,
     strategy_name: str,
-    logical_cpus: int,
+    options: DeviceOptions,
 ) -> Evaluation | None:
     """Evaluates a run's model on every row of a split.
 
@@ -34,7 +35,7 @@ def evaluate_run(
         split: "train" or "validation".
         step: which checkpoint: None is the last, "best" that of the lowest loss.
         strategy_name: as `--strategy`.
-        logical_cpus: devices to split the CPU into.
+        options: how devices are cut and talk, as for training.
 
     Returns:
         The result, on the chief; None on other workers.
@@ -49,9 +50,9 @@ def evaluate_run(
     check_family(manifest, config.model)
     rows = SubRows(dataset, manifest, split, config.sequence_length)
     cores = count_cores()
-    lanes = lanes_of(config, manifest.vocab_size, strategy_name, logical_cpus, cores)
-    share_threads(lanes * logical_cpus, cores)
-    strategy = make_strategy(strategy_name, logical_cpus)
+    lanes = lanes_of(config, manifest.vocab_size, strategy_name, options, cores)
+    share_threads(lanes * options.logical_cpus, cores)
+    strategy = make_strategy(strategy_name, options)
     workers = workers_of(strategy)
     with strategy.scope():
         opened = open_run(run, step)

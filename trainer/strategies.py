@@ -11,6 +11,8 @@ import os
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
+from trainer.device_options import DeviceOptions
+from trainer.devices import count_gpus, cut_devices, device_names
 from trainer.optimizers import WHOLE_MATRIX
 from trainer.rendezvous import connecting
 
@@ -28,11 +30,12 @@ _MIN_PIECE_BYTES = 256 << 10
 # 3,870 to 4,020 tokens/s, in one pack of 55 MB 3,760: a pack stays in the cache.
 _RING_PACK_BYTES = 4 << 20
 _NCCL_PACK_BYTES = 32 << 20
+_WHOLE_DEVICES = DeviceOptions()
 
 
 def make_strategy(
     name: str,
-    logical_cpus: int = 1,
+    options: DeviceOptions = _WHOLE_DEVICES,
     connect_timeout: float = 45.0,
     min_piece_bytes: int = _MIN_PIECE_BYTES,
 ) -> tf.distribute.Strategy:
@@ -40,8 +43,8 @@ def make_strategy(
 
     Args:
         name: one of `STRATEGIES`; "auto" looks at TF_CONFIG and the devices.
-        logical_cpus: number of devices to split the CPU into. More than 1 only works
-            before TensorFlow has started its devices, once in a process.
+        options: how devices are cut, which only works before TensorFlow has started
+            them, once in a process; and how workers sum over each other.
         connect_timeout: seconds for all processes of a cluster to meet.
         min_piece_bytes: parameter servers share weights of twice that or more.
 
@@ -49,27 +52,28 @@ def make_strategy(
         UsageError: the name is unknown, TF_CONFIG is missing or broken, there is no
             such device, or the devices were already started.
     """
-    chosen = resolve(name)
-    _split_cpu(logical_cpus)
+    chosen = resolve(name, options)
+    cut_devices(options)
     if chosen == "multi_worker":
         with connecting(connect_timeout):
-            return _multi_worker()
+            return _multi_worker(options)
     if chosen == "parameter_server":
         with connecting(connect_timeout):
             return _parameter_server(min_piece_bytes)
     if chosen == "tpu":
         return _tpu()
-    devices = _devices()
+    devices = device_names()
     if chosen == "mirrored":
-        return tf.distribute.MirroredStrategy(devices)
+        return tf.distribute.MirroredStrategy(devices, _cross_device_ops(options))
     return tf.distribute.OneDeviceStrategy(devices[0])
 
 
-def resolve(name: str) -> str:
+def resolve(name: str, options: DeviceOptions = _WHOLE_DEVICES) -> str:
     """Returns the strategy that `name` stands for, checked against TF_CONFIG.
 
     Raises:
-        UsageError: the name is unknown, or TF_CONFIG missing or broken.
+        UsageError: the name is unknown, TF_CONFIG missing or broken, or the devices
+            cannot be cut or talk as `options` say.
     """
     if name not in STRATEGIES:
         raise UsageError(
@@ -77,7 +81,14 @@ def resolve(name: str) -> str:
             "Choose one"
         )
     roles = read_tf_config()
-    chosen = choose(name, roles, len(tf.config.list_physical_devices("GPU")))
+    gpus = count_gpus()
+    options.check(gpus)
+    chosen = choose(name, roles, gpus * options.logical_gpus)
+    if options.collectives != "auto" and chosen != "multi_worker":
+        raise UsageError(
+            f"wanted --collectives {options.collectives} for --strategy multi_worker, "
+            f"found {chosen}, which has no workers to sum over. Leave it out"
+        )
     wanted = {"multi_worker": {"worker", "chief"}, "parameter_server": {"ps"}}
     if chosen in wanted and not roles & wanted[chosen]:
         named = "workers" if chosen == "multi_worker" else "parameter servers"
@@ -88,20 +99,21 @@ def resolve(name: str) -> str:
     return chosen
 
 
-def count_replicas(name: str, logical_cpus: int) -> int:
+def count_replicas(name: str, options: DeviceOptions) -> int:
     """Returns how many replicas a strategy would have, without making it.
 
     Raises:
         UsageError: as `resolve`; or it is tpu, whose size only the TPU knows.
     """
-    chosen = resolve(name)
-    gpus = len(tf.config.list_physical_devices("GPU"))
+    chosen = resolve(name, options)
+    gpus = count_gpus()
     if chosen == "multi_worker":
         cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
         processes = len(cluster.get("worker", ())) + len(cluster.get("chief", ()))
-        return processes * max(gpus, 1)
+        # A worker without GPUs takes one CPU device, however many there are.
+        return processes * max(gpus * options.logical_gpus, 1)
     if chosen == "mirrored":
-        return gpus or logical_cpus
+        return options.local_replicas(gpus)
     if chosen == "tpu":
         return int(_tpu().num_replicas_in_sync)
     return 1
@@ -122,7 +134,7 @@ def choose(name: str, roles: frozenset[str], num_gpus: int) -> str:
     Args:
         name: one of `STRATEGIES`.
         roles: the task types of TF_CONFIG's cluster, empty without one.
-        num_gpus: GPUs this process sees.
+        num_gpus: GPUs this process has, logical ones where they are cut.
     """
     if name != "auto":
         return name
@@ -161,37 +173,31 @@ def read_tf_config() -> frozenset[str]:
     return roles
 
 
-def _split_cpu(logical_cpus: int) -> None:
-    if logical_cpus < 1:
-        raise UsageError(
-            f"wanted --logical_cpus of 1 or more, found {logical_cpus}. Raise it"
-        )
-    if logical_cpus == 1:
-        return
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    parts = [tf.config.LogicalDeviceConfiguration()] * logical_cpus
-    try:
-        tf.config.set_logical_device_configuration(cpu, parts)
-    except RuntimeError as error:
-        raise UsageError(
-            f"wanted to split the CPU into {logical_cpus} devices, found TensorFlow "
-            "already started. Make the strategy before any other TensorFlow work"
-        ) from error
+def _cross_device_ops(options: DeviceOptions) -> tf.distribute.CrossDeviceOps | None:
+    """Returns how mirrored replicas sum over each other, None for TensorFlow's choice.
+
+    That is NCCL between GPUs, which refuses two ranks on one of them: logical GPUs sum
+    on the first and copy the sum to the others.
+    """
+    return tf.distribute.ReductionToOneDevice() if options.logical_gpus > 1 else None
 
 
-def _multi_worker() -> tf.distribute.Strategy:
+def _multi_worker(options: DeviceOptions) -> tf.distribute.Strategy:
     """Makes the strategy of one worker among those of TF_CONFIG.
 
-    Collectives are RING on CPUs, where it is the only implementation, and chosen by
-    TensorFlow (NCCL) on GPUs.
+    NCCL has to be named: what TensorFlow 2.16 and 2.21 call AUTO is the ring on GPUs
+    too, since nothing sets `collective_nccl` in eager mode, and only that or the hint
+    "nccl" makes `CollectiveParamResolverLocal::AssignCollectiveType` choose NCCL.
     """
     kinds = tf.distribute.experimental.CommunicationImplementation
-    gpus = tf.config.list_physical_devices("GPU")
-    options = tf.distribute.experimental.CommunicationOptions(
-        bytes_per_pack=_NCCL_PACK_BYTES if gpus else _RING_PACK_BYTES,
-        implementation=kinds.AUTO if gpus else kinds.RING,
+    nccl = options.uses_nccl(count_gpus())
+    communication = tf.distribute.experimental.CommunicationOptions(
+        bytes_per_pack=_NCCL_PACK_BYTES if nccl else _RING_PACK_BYTES,
+        implementation=kinds.NCCL if nccl else kinds.RING,
     )
-    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    return tf.distribute.MultiWorkerMirroredStrategy(
+        communication_options=communication
+    )
 
 
 def _parameter_server(min_piece_bytes: int) -> tf.distribute.Strategy:
@@ -219,9 +225,3 @@ def _tpu() -> tf.distribute.Strategy:
             "a TPU VM, or set TPU_NAME"
         ) from None
     return tf.distribute.TPUStrategy(resolver)
-
-
-def _devices() -> list[str]:
-    """Returns the names of all GPUs, or of the logical CPUs where there is none."""
-    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    return [device.name for device in tf.config.list_logical_devices(kind)]

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from preprocessing.commands import CommandParser, UsageError, run
+from trainer.device_options import (
+    DeviceOptions,
+    add_device_flags,
+    device_options,
+)
 from trainer.tensorflow_logs import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -29,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
         raise UsageError(
             f"wanted --max_duration above 0 seconds, found {flags.max_duration}"
         )
+    options = device_options(flags)
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(flags.debug)
     from trainer.interruption import stop_request
@@ -42,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     pairs = tuple(itertools.chain.from_iterable(flags.set))
     source = ConfigSource(flags.preset, flags.config, pairs)
     if flags.dry_run:
-        _dry_run(flags, source)
+        _dry_run(flags, source, options)
         return
     read_tf_config()
     cluster = read_cluster()
@@ -56,15 +62,18 @@ def main(argv: Sequence[str]) -> None:
         flags.run,
         source,
         flags.strategy,
-        flags.logical_cpus,
+        options,
         flags.connect_timeout,
     )
     train(planned, flags.run, flags.max_duration, profile)
 
 
-def _dry_run(flags: argparse.Namespace, source: "ConfigSource") -> None:
+def _dry_run(
+    flags: argparse.Namespace, source: "ConfigSource", options: DeviceOptions
+) -> None:
     """Prints what the run would be, and fails if it would not fit."""
     from trainer.batch_layout import lanes_of, spread
+    from trainer.devices import count_gpus
     from trainer.dry_run import check_fits, needed, show, sketch_run
     from trainer.lanes import count_cores
     from trainer.memory import device_memory
@@ -72,7 +81,7 @@ def _dry_run(flags: argparse.Namespace, source: "ConfigSource") -> None:
     from trainer.strategies import count_replicas
 
     data, config = read_data(flags.data, flags.run, source)
-    size, where = data.manifest.vocab_size, (flags.strategy, flags.logical_cpus)
+    size, where = data.manifest.vocab_size, (flags.strategy, options)
     lanes = lanes_of(config, size, *where, count_cores())
     layout = spread(config.data, count_replicas(*where), lanes)
     sketched = sketch_run(data, config)
@@ -81,7 +90,7 @@ def _dry_run(flags: argparse.Namespace, source: "ConfigSource") -> None:
     available = device_memory()
     if flags.device_memory is not None:
         available = int(flags.device_memory * (1 << 30))
-    check_fits(memory, available, flags.logical_cpus)
+    check_fits(memory, available, options.sharing(count_gpus()))
 
 
 def _parser() -> CommandParser:
@@ -145,12 +154,7 @@ def _add_how(parser: CommandParser) -> None:
         help="auto, one_device, mirrored, multi_worker, tpu, parameter_server (auto "
         "looks at TF_CONFIG and the devices)",
     )
-    add(
-        "--logical_cpus",
-        type=int,
-        default=1,
-        help="devices to split the CPU into, for strategies without GPUs",
-    )
+    add_device_flags(parser)
     add(
         "--max_duration",
         type=float,

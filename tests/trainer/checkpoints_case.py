@@ -16,6 +16,7 @@ import tensorflow as tf
 from trainer import checkpoints
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.checkpoints import State
+from trainer.device_options import DeviceOptions
 from trainer.local_ports import lend_ports
 from trainer.position import Position
 from trainer.strategies import make_strategy
@@ -61,7 +62,8 @@ def servers() -> tf.distribute.Strategy:
 
 def main() -> None:
     kind, directory = sys.argv[1:]
-    many = make_strategy("mirrored", 2) if kind == "replicas" else servers()
+    two = DeviceOptions(logical_cpus=2)
+    many = make_strategy("mirrored", two) if kind == "replicas" else servers()
     strategies = {kind: many, "one device": tf.distribute.get_strategy()}
     modules = {}
     for seed, (name, strategy) in enumerate(strategies.items(), 1):

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.compilation import Compilation
+from trainer.device_options import DeviceOptions
 from trainer.guard import GuardConfig
 from trainer.layout import Layout
 from trainer.losses import LossConfig
@@ -91,7 +92,7 @@ def mean_loss(metrics: StepMetrics[tf.Tensor]) -> np.ndarray:
 
 
 def main() -> None:
-    two = make_strategy("mirrored", 2)
+    two = make_strategy("mirrored", DeviceOptions(logical_cpus=2))
     results = {}
     for name in SUBJECTS:
         _, step = make_subject(name, two)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tests.trainer.strategies_case import BATCH, VOCAB, local_rows, rows
 from trainer.compilation import Compilation
+from trainer.device_options import DeviceOptions
 from trainer.guard import GuardConfig
 from trainer.layout import Layout
 from trainer.losses import LossConfig
@@ -27,7 +28,7 @@ POISON = VOCAB - 1
 
 
 def main() -> None:
-    strategy = make_strategy(sys.argv[1], int(sys.argv[2]))
+    strategy = make_strategy(sys.argv[1], DeviceOptions(int(sys.argv[2])))
     shape = DecoderConfig(num_layers=1, d_model=16, num_heads=2, tie_embeddings=False)
     with strategy.scope():
         model = build_model(shape, VOCAB, PrecisionConfig(), seed=0)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a tiny decoder under one strategy, for `test_strategies_agree.py`.
 
-    python -m tests.trainer.strategies_case STRATEGY LOGICAL_CPUS CASES SPLIT… OUTPUT
+    python -m tests.trainer.strategies_case STRATEGY DEVICES CASES SPLIT… OUTPUT
 
-A split is a micro-batch size; `8x2` is that in two lanes, `8/parts` with parts compiled
-by XLA. Writes, of each, the losses and gradient norms of 50 steps of each case named
+Devices are `DeviceOptions`: `logical_cpus=2,collectives=ring`. A split is a micro-batch
+size; `8x2` is that in two lanes, `8/parts` with parts compiled by XLA. Writes, of each,
+the losses and gradient norms of 50 steps of each case named
 (`sgd,dropout`), and the mean gradients of the first batch.
 """
 
@@ -18,6 +19,7 @@ import tensorflow as tf
 
 from trainer.compilation import Compilation
 from trainer.coordinator import make_coordinated_loop
+from trainer.device_options import DeviceOptions
 from trainer.guard import GuardConfig
 from trainer.interruption import StopRequest
 from trainer.layout import Layout
@@ -66,13 +68,15 @@ def rows() -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    strategy_name, logical_cpus, cases, *splits, output = sys.argv[1:]
+    strategy_name, devices, cases, *splits, output = sys.argv[1:]
+    # Of no effect on a CPU; on a GPU products are in float32 throughout.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     cluster = read_cluster()
     if cluster is not None and serves(cluster):
         serve(cluster, 60.0, StopRequest(None))
         os._exit(0)
     # So small that two servers share the matrices of this tiny model.
-    strategy = make_strategy(strategy_name, int(logical_cpus), min_piece_bytes=1024)
+    strategy = make_strategy(strategy_name, read_devices(devices), min_piece_bytes=1024)
     workers = workers_of(strategy)
     first, count = local_rows()
     features = {name: x[:, first : first + count] for name, x in rows().items()}
@@ -94,6 +98,14 @@ def main() -> None:
     np.savez(output, **results)
     # TensorFlow's threads of a cluster would keep the process.
     os._exit(0)
+
+
+def read_devices(text: str) -> DeviceOptions:
+    """Returns the options that `KEY=VALUE,…` names."""
+    pairs = dict(pair.split("=") for pair in text.split(",") if pair)
+    collectives = pairs.pop("collectives", "auto")
+    counts = {name: int(count) for name, count in pairs.items()}
+    return DeviceOptions(**counts, collectives=collectives)
 
 
 def read_split(split: str) -> tuple[int, int, str]:

@@ -8,6 +8,7 @@ import pytest
 from preprocessing.commands import UsageError
 from trainer.batch_layout import lanes_of, spread, spread_evaluation
 from trainer.config import RunConfig
+from trainer.device_options import DeviceOptions
 from trainer.dry_run import check_fits, needed, show, sketch_run
 from trainer.input_pipeline import DataConfig
 from trainer.plan import ConfigSource, configure, read_data
@@ -85,7 +86,7 @@ def test_a_run_that_does_not_fit_is_refused_with_the_reason(dataset):
 def lanes(dataset, *pairs, strategy="one_device", logical_cpus=1):
     data, config = read_data([str(dataset)], None, ConfigSource("14m", None, pairs))
     size = data.manifest.vocab_size
-    return lanes_of(config, size, strategy, logical_cpus, cores=4)
+    return lanes_of(config, size, strategy, DeviceOptions(logical_cpus), cores=4)
 
 
 def test_lanes_are_chosen_by_cores_rows_and_size_unless_they_are_given(dataset):

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
+from trainer.device_options import DeviceOptions
 from trainer.strategies import choose, make_strategy, read_tf_config
 
 WORKERS = {
@@ -84,7 +85,7 @@ def test_what_is_not_there_is_named(name: str, missing: str) -> None:
 def test_a_started_tensorflow_cannot_be_split_any_more() -> None:
     tf.config.list_logical_devices()
     with pytest.raises(UsageError, match="already started"):
-        make_strategy("mirrored", logical_cpus=3)
+        make_strategy("mirrored", DeviceOptions(logical_cpus=3))
 
 
 def test_one_device_has_one_replica() -> None:

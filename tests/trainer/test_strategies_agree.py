@@ -47,20 +47,28 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
 def train(directory: Path, cases: str) -> dict[str, dict]:
     """Runs every strategy at once, each in processes of its own."""
     alone = {
-        "one": ["one_device", "1", cases, "8", "4", "2", "8x2", "4x2", "8/parts"],
-        "mirrored": ["mirrored", "2", cases, "4", "2", "4/parts", "4x2/parts"],
-        "four": ["mirrored", "4", cases, "2"],
+        "one": ["one_device", "", cases, "8", "4", "2", "8x2", "4x2", "8/parts"],
+        "mirrored": [
+            "mirrored",
+            "logical_cpus=2",
+            cases,
+            "4",
+            "2",
+            "4/parts",
+            "4x2/parts",
+        ],
+        "four": ["mirrored", "logical_cpus=4", cases, "2"],
     }
     processes = {
         name: start(directory / f"{name}.npz", arguments)
         for name, arguments in alone.items()
     }
     processes |= start_cluster(
-        directory, "", ["multi_worker", "1", cases, "4", "4/parts"], worker=2
+        directory, "", ["multi_worker", "", cases, "4", "4/parts"], worker=2
     )
     servers = {}
     for name, count in (("whole-", 1), ("pieces-", 2)):
-        arguments = ["parameter_server", "1", cases, "8"]
+        arguments = ["parameter_server", "", cases, "8"]
         servers |= start_cluster(
             directory, name, arguments, chief=1, worker=1, ps=count
         )
