@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains small models on one device, for `test_losses_equal.py`.
+
+    python -m tests.gpu.losses_case XLA DIRECTORY SUBJECT…
+
+Writes DIRECTORY/SUBJECT.npz once a subject is done: the losses of 20 steps, and the
+mean gradients of the first batch, one after another.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tests.trainer.strategies_case import (
+    ADAMW,
+    BATCH,
+    MODEL,
+    VOCAB,
+    first_gradients,
+    rows,
+)
+from trainer.compilation import Compilation
+from trainer.guard import GuardConfig
+from trainer.layout import Layout
+from trainer.losses import LossConfig
+from trainer.models.model import ModelConfig, PrecisionConfig, build_model, with_family
+from trainer.optimizers import OptimizerConfig
+from trainer.strategies import make_strategy
+from trainer.train_step import ReplicaStep, make_learner, make_train_loop
+
+STEPS = 20
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, what updates it, and the type of its products."""
+
+    model: ModelConfig = MODEL
+    optimizer: OptimizerConfig = ADAMW
+    compute: str = "float32"
+
+
+def _named(name: str, rate: float = 1e-3) -> OptimizerConfig:
+    return dataclasses.replace(ADAMW, name=name, peak_learning_rate=rate)
+
+
+# Each family, each optimizer and each type once: every subject is a compilation. Those
+# in narrow types are `adamw` otherwise, which they are compared with.
+SUBJECTS: Mapping[str, Subject] = {
+    "adamw": Subject(),
+    "bfloat16": Subject(compute="bfloat16"),
+    "recurrent-adam": Subject(with_family(MODEL, "recurrent"), _named("adam", 1e-2)),
+    "chunked-sgd": Subject(
+        dataclasses.replace(
+            MODEL, num_layers=2, attention="chunked", attention_chunk=8, remat="full"
+        ),
+        OptimizerConfig(
+            name="sgd", peak_learning_rate=0.1, warmup_steps=0, momentum=0.9
+        ),
+    ),
+    "untied-muon": Subject(
+        dataclasses.replace(MODEL, tie_embeddings=False), _named("muon")
+    ),
+    "adafactor": Subject(optimizer=_named("adafactor", 1e-2)),
+    "lion": Subject(optimizer=_named("lion", 3e-4)),
+    "float16": Subject(compute="float16"),
+}
+
+
+def train(subject: Subject, xla: str) -> dict[str, np.ndarray]:
+    """Returns a subject's losses and first gradients."""
+    strategy = make_strategy("one_device")
+    with strategy.scope():
+        precision = PrecisionConfig(compute=subject.compute)
+        model = build_model(subject.model, VOCAB, precision, seed=0)
+        learner = make_learner(model, subject.optimizer, GuardConfig(), STEPS)
+    layout = Layout(BATCH, BATCH // 2, 1)
+    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, Compilation(xla))
+    features = {name: values[:STEPS] for name, values in rows().items()}
+    gradient = first_gradients(strategy, step, features)
+    metrics = make_train_loop(step, strategy)(features, STEPS)
+    loss = metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
+    return {"loss": loss, "gradient": gradient}
+
+
+def main() -> None:
+    xla, directory, *names = sys.argv[1:]
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    for name in names:
+        found = train(SUBJECTS[name], xla)
+        half = Path(directory, f"{name}.half")
+        with half.open("wb") as file:
+            np.savez(file, **found)
+        os.replace(half, Path(directory, f"{name}.npz"))
+
+
+if __name__ == "__main__":
+    main()
