@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is made on a machine with a GPU is used like what is made without one.
 
-Last, since TensorFlow compiles many of its own kernels when it evaluates or answers on a
-GPU, where training is XLA's.
+Last, since TensorFlow compiles many of its own kernels when it evaluates or answers on
+a GPU, where training is XLA's.
 """
 
 import json
