@@ -79,12 +79,14 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises:
         UsageError: a flag is refused.
-        SystemExit: with status 2, a child refused what it was asked for.
+        SystemExit: with status 2, a child refused what it was asked for; with 1, one
+            failed, and the others were measured.
     """
     # Children outlive a process that a signal ends at once.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    for size in sizes(arguments):
-        measure(size)
+    measured = [measure(size) for size in sizes(arguments)]
+    if not all(measured):
+        raise SystemExit(1)
 
 
 def sizes(arguments: Sequence[str]) -> list[Size]:
@@ -128,8 +130,8 @@ def sizes(arguments: Sequence[str]) -> list[Size]:
     ]
 
 
-def measure(size: Size) -> None:
-    """Has a child measure one size, and says so where it failed.
+def measure(size: Size) -> bool:
+    """Has a child measure one size; tells whether it did, and says so where not.
 
     Raises:
         SystemExit: the child refused what it was asked for, and said why.
@@ -146,7 +148,7 @@ def measure(size: Size) -> None:
         status = child.wait(size.seconds + GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         print(f"{size.name}: ended, it took too long", flush=True)
-        return
+        return False
     finally:
         end_group(child)
     if status == 2:
@@ -154,6 +156,7 @@ def measure(size: Size) -> None:
     if status:
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         print(f"{size.name}: failed, its process ended with {how}", flush=True)
+    return status == 0
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
