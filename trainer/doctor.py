@@ -12,42 +12,23 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from preprocessing.commands import CommandParser, WorkError, run
+from trainer.finding import Finding
+from trainer.gpu_findings import judge_gpus
+from trainer.nvml import gpus_on_the_bus, read_driver
 from trainer.tensorflow_probe import TensorflowProbe, probe_tensorflow
 
 GIB = 1 << 30
 SERVING_PORTS = (8500, 8501)  # TensorFlow Serving's own gRPC and REST defaults
 PEER_TIMEOUT_SECONDS = 2.0
 CLOUD_SCHEMES = ("s3", "az", "gs", "hdfs")
-# 2.16 and 2.17 wheels do not add the nvidia packages' folders to the loader's path
-# (tensorflow#63362).
-CUDA_ADVICE = (
-    "pip install 'tensorflow[and-cuda]=={version}', then add the lib folders of the "
-    "nvidia packages: export LD_LIBRARY_PATH=$(echo $(python -c 'import nvidia; "
-    "print(list(nvidia.__path__)[0])')/*/lib | tr ' ' ':')"
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; `advice` is empty when nothing is to be done."""
-
-    level: Literal["ok", "warn", "fail"]
-    what: str
-    found: str
-    advice: str = ""
-
-    def __str__(self) -> str:
-        line = f"{self.level:<4}  {self.what:<18}  {self.found}"
-        return f"{line}  ->  {self.advice}" if self.advice else line
 
 
 def main(argv: Sequence[str]) -> None:
@@ -81,20 +62,23 @@ def tell(findings: Iterable[Finding]) -> None:
 
 def examine(
     environment: Mapping[str, str],
-    probe: Callable[[], TensorflowProbe] = probe_tensorflow,
+    probe: Callable[[bool], TensorflowProbe] = probe_tensorflow,
 ) -> Iterator[Finding]:
     """Yields the findings, cheapest checks first.
 
     Args:
         environment: variables of the process.
-        probe: tries TensorFlow out, which takes seconds.
+        probe: tries TensorFlow out, which takes seconds, and CUDA too if it is told to.
     """
     yield judge_cpu(read_cpu_flags(), len(os.sched_getaffinity(0)))
     yield judge_memory(available_memory())
     for what, folder in (("current directory", "."), ("TMPDIR", tempfile.gettempdir())):
         yield judge_folder(what, Path(folder))
     yield from check_versions()
-    yield from judge_tensorflow(probe(), Path("/proc/driver/nvidia/version"))
+    driver = read_driver()
+    seen = probe(driver is not None)
+    yield from judge_tensorflow(seen)
+    yield from judge_gpus(driver, gpus_on_the_bus(), seen.version, seen.cuda, seen.gpus)
     yield judge_ports("serving ports", [("127.0.0.1", port) for port in SERVING_PORTS])
     yield from judge_cluster(environment.get("TF_CONFIG", ""))
 
@@ -196,13 +180,8 @@ def judge_version(name: str, found: str, wanted: str) -> Finding:
     return Finding("ok", name, found)
 
 
-def judge_tensorflow(probe: TensorflowProbe, driver: Path) -> Iterator[Finding]:
-    """Yields findings for TensorFlow, its two companions and the GPUs.
-
-    Args:
-        probe: what a child process saw.
-        driver: a file that exists where an NVIDIA driver is loaded.
-    """
+def judge_tensorflow(probe: TensorflowProbe) -> Iterator[Finding]:
+    """Yields findings for TensorFlow and its two companions."""
     if probe.import_error:
         advice = "make setup; on a CPU without AVX no wheel works"
         yield Finding("fail", "import tensorflow", probe.import_error, advice)
@@ -214,7 +193,6 @@ def judge_tensorflow(probe: TensorflowProbe, driver: Path) -> Iterator[Finding]:
         yield Finding("fail", "tensorflow-text op", probe.text_error, advice)
     else:
         yield Finding("ok", "tensorflow-text op", "SentencepieceOp runs")
-    yield _judge_gpus(probe, driver)
 
 
 def _judge_io(probe: TensorflowProbe) -> Finding:
@@ -228,18 +206,6 @@ def _judge_io(probe: TensorflowProbe) -> Finding:
         return Finding("warn", what, found, advice)
     cloud = " ".join(f"{name}://" for name in CLOUD_SCHEMES if name in probe.schemes)
     return Finding("ok", what, f"loads: TensorFlow itself opens {cloud}")
-
-
-def _judge_gpus(probe: TensorflowProbe, driver: Path) -> Finding:
-    if probe.gpus:
-        return Finding("ok", "gpus", " ".join(probe.gpus))
-    if not driver.exists():
-        return Finding("ok", "gpus", "none on this machine: training runs on the CPU")
-    if not probe.cuda_build:
-        advice = "install a TensorFlow wheel with CUDA"
-        return Finding("fail", "gpus", "a driver, but TensorFlow lacks CUDA", advice)
-    advice = CUDA_ADVICE.format(version=probe.version)
-    return Finding("fail", "gpus", "a driver, but TensorFlow sees no GPU", advice)
 
 
 def judge_ports(what: str, addresses: Sequence[tuple[str, int]]) -> Finding:

@@ -11,13 +11,20 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 
+from trainer.cuda_libraries import CudaLibraries, find_cuda
 from trainer.sentencepiece_proto import ScoredPiece, model_proto
 
 
 @dataclass(frozen=True)
 class TensorflowProbe:
-    """What a child process saw of TensorFlow; an empty error means it worked."""
+    """What a child process saw of TensorFlow; an empty error means it worked.
+
+    `cuda` is None for a wheel without CUDA, and where it was not asked for.
+    """
 
     version: str
     import_error: str
@@ -25,27 +32,31 @@ class TensorflowProbe:
     io_error: str
     text_error: str
     gpus: tuple[str, ...]
-    cuda_build: bool
+    cuda: CudaLibraries | None
 
 
-def probe_tensorflow() -> TensorflowProbe:
-    """Imports TensorFlow and its companions in a child process and reports."""
+def probe_tensorflow(try_cuda: bool) -> TensorflowProbe:
+    """Imports TensorFlow and its companions in a child process and reports.
+
+    Args:
+        try_cuda: whether CUDA's libraries are opened, which maps over a gigabyte.
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as child:
         try:
-            return child.submit(_probe).result()
+            return child.submit(_probe, try_cuda).result()
         except BrokenProcessPool:
             error = "importing it killed the process"
-            return TensorflowProbe("", error, (), error, error, (), False)
+            return TensorflowProbe("", error, (), error, error, (), None)
 
 
-def _probe() -> TensorflowProbe:
+def _probe(try_cuda: bool) -> TensorflowProbe:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     try:
         import tensorflow as tf
     except Exception as error:
         text = _one_line(error)
-        return TensorflowProbe("", text, (), text, text, (), False)
+        return TensorflowProbe("", text, (), text, text, (), None)
     io_error = _failure(_load_io)
     return TensorflowProbe(
         version=tf.__version__,
@@ -54,8 +65,18 @@ def _probe() -> TensorflowProbe:
         io_error=io_error,
         text_error=_failure(_use_text),
         gpus=tuple(gpu.name for gpu in tf.config.list_physical_devices("GPU")),
-        cuda_build=tf.test.is_built_with_cuda(),
+        cuda=_find_cuda(tf) if try_cuda else None,
     )
+
+
+def _find_cuda(tf: ModuleType) -> CudaLibraries | None:
+    """Called last: TensorFlow has looked for its libraries by then."""
+    build = tf.sysconfig.get_build_info()
+    try:
+        requirements = metadata.requires("tensorflow") or ()
+    except metadata.PackageNotFoundError:  # a wheel of another name, or a build
+        requirements = ()
+    return find_cuda(build, requirements, Path(str(tf.__file__)).parents[1])
 
 
 def _load_io() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from preprocessing.commands import WorkError
+from tests.trainer.recorded_gpus import ONE_H100
 from trainer import doctor
 from trainer.local_ports import lend_ports
 from trainer.tensorflow_probe import TensorflowProbe
@@ -23,7 +24,7 @@ HEALTHY = TensorflowProbe(
     io_error="",
     text_error="",
     gpus=(),
-    cuda_build=True,
+    cuda=None,
 )
 
 
@@ -70,24 +71,30 @@ def test_judging_a_folder_leaves_nothing_in_it(tmp_path):
 
 def test_an_import_that_dies_is_the_only_line_about_tensorflow():
     probe = replace(HEALTHY, import_error="importing it killed the process")
-    findings = list(doctor.judge_tensorflow(probe, Path("absent")))
+    findings = list(doctor.judge_tensorflow(probe))
     assert levels(findings) == {"import tensorflow": "fail"}
 
 
 def test_missing_native_file_systems_are_a_warning_that_says_who_needs_them():
     probe = replace(HEALTHY, version="2.21.0", schemes=("", "gs"))
-    findings = list(doctor.judge_tensorflow(probe, Path("absent")))
+    findings = list(doctor.judge_tensorflow(probe))
     assert levels(findings)["tensorflow-io ABI"] == "warn"
     advice = next(f.advice for f in findings if f.what == "tensorflow-io ABI")
     assert "TensorBoard" in advice
 
 
-def test_a_driver_without_visible_gpus_fails_with_the_library_path(tmp_path):
-    findings = list(doctor.judge_tensorflow(HEALTHY, tmp_path))
-    assert levels(findings)["gpus"] == "fail"
-    assert "LD_LIBRARY_PATH" in findings[-1].advice
-    seen = replace(HEALTHY, gpus=("/physical_device:GPU:0",))
-    assert levels(doctor.judge_tensorflow(seen, tmp_path))["gpus"] == "ok"
+def test_cuda_is_tried_only_where_there_is_a_driver(monkeypatch):
+    asked = []
+
+    def probe(try_cuda):
+        asked.append(try_cuda)
+        return HEALTHY
+
+    for driver in (None, ONE_H100):
+        monkeypatch.setattr(doctor, "read_driver", lambda driver=driver: driver)
+        told = [finding.what for finding in doctor.examine({}, probe)]
+        assert ("gpu driver" in told) == (driver is not None) and "gpus" in told
+    assert asked == [False, True]
 
 
 def test_a_taken_port_is_named_and_a_free_one_is_not():
@@ -124,7 +131,7 @@ def test_a_broken_tf_config_fails_and_shows_the_form_wanted(config):
 
 
 def test_a_failed_check_is_named_by_the_error(capsys):
-    findings = doctor.examine({"TF_CONFIG": "{"}, lambda: HEALTHY)
+    findings = doctor.examine({"TF_CONFIG": "{"}, lambda try_cuda: HEALTHY)
     with pytest.raises(WorkError, match="found failing: TF_CONFIG"):
         doctor.tell(findings)
     assert "fail  TF_CONFIG" in capsys.readouterr().out
