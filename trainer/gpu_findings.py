@@ -140,8 +140,9 @@ def judge_libraries(cuda: CudaLibraries, version: str, seen: bool) -> Finding:
     missing = [library for library in cuda.libraries if not library.place]
     if not missing:
         found = f"{wanted}, all {len(cuda.libraries)} open"
-        if all(library.place == "wheel" for library in cuda.libraries):
-            found += " from the nvidia packages"
+        beside = [library for library in cuda.libraries if library.place == "wheel"]
+        if beside:
+            found += f", {len(beside)} from the nvidia packages"
         return Finding("ok", what, found)
     found = f"{wanted}, {len(missing)} of {len(cuda.libraries)} do not open: "
     found += ", ".join(_missing(library) for library in missing)

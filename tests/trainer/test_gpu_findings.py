@@ -36,7 +36,9 @@ def test_a_good_machine_is_told_line_by_line_and_asks_for_nothing():
     )
     assert told["gpu 0"].startswith("NVIDIA H100 80GB HBM3, compute capability 9.0, ")
     assert "79.1 of 79.6 GiB free" in told["gpu 0"]
-    assert told["cuda libraries"].startswith("CUDA 12.5.1 wanted, all 7 open")
+    assert told["cuda libraries"] == (
+        "CUDA 12.5.1 wanted, all 7 open, 7 from the nvidia packages"
+    )
     assert told["cudnn"] == "9.28.0, 9.3.0 is the least"
     assert told["gpus"] == SEEN[0] and "gpu links" not in told
 
