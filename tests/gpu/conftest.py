@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.datasets import write_dataset
-from tests.gpu.machine import count_gpus
+from tests.gpu.exact_runs import ExactRun
+from tests.gpu.machine import Running, count_gpus
 
 _NONE = "wanted a GPU that TensorFlow sees, found none"
 
@@ -38,6 +39,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, gpus: int) -> Path:
     """
     directory = tmp_path_factory.mktemp("gpu") / "dataset"
     return write_dataset(directory, validation_documents=0)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, dataset: Path
+) -> tuple[ExactRun, Running]:
+    """A run on the GPU that nothing happens to, and its process, just started."""
+    run = ExactRun(tmp_path_factory.mktemp("undisturbed") / "run", dataset)
+    return run, run.start()
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ pytestmark = pytest.mark.slow
 CASES = {
     "one GPU, accumulating": ("one", "4/whole"),
     "two logical GPUs": ("logical", "4/whole"),
-    "two logical GPUs, accumulating": ("logical", "2/whole"),
     "worker 0 of 2 by the ring": ("worker-0", "4/whole"),
     "worker 1 of 2 by the ring": ("worker-1", "4/whole"),
     "two GPUs by NCCL": ("nccl", "4/whole"),
@@ -36,7 +35,7 @@ def start_all(directory: Path, gpus: int) -> dict[str, Running]:
     ring = "" if REHEARSED else "collectives=ring"
     commands = {
         "one": ["one_device", "", BOTH, "8/whole", "4/whole"],
-        "logical": ["mirrored", f"{TWO}=2", BOTH, "4/whole", "2/whole"],
+        "logical": ["mirrored", f"{TWO}=2", BOTH, "4/whole"],
         "worker-0": ["multi_worker", ring, BOTH, "4/whole"],
         "worker-1": ["multi_worker", ring, BOTH, "4/whole"],
         "cpu": ["one_device", "", "sgd", "8"],

@@ -10,17 +10,21 @@ import numpy as np
 import pytest
 
 from tests.gpu.exact_runs import STEPS, ExactRun
-from tests.gpu.machine import TWO, Running
+from tests.gpu.machine import REHEARSED, TWO, Running
 
 pytestmark = pytest.mark.slow
 
+# Logical GPUs are mirrored without being told to.
+PARTS = [f"--{TWO}", "2", "--strategy", "mirrored" if REHEARSED else "auto"]
 HALF = f"loop.stop_after_step={STEPS // 2}"
 Runs = dict[str, tuple[ExactRun, Running]]
 
 
 @pytest.fixture(scope="module")
 def runs(
-    tmp_path_factory: pytest.TempPathFactory, dataset: Path, gpus: int
+    tmp_path_factory: pytest.TempPathFactory,
+    dataset: Path,
+    undisturbed: tuple[ExactRun, Running],
 ) -> Iterator[Runs]:
     """All that the tests below begin with, started at once."""
     directory = tmp_path_factory.mktemp("runs")
@@ -28,16 +32,15 @@ def runs(
     def named(name: str, deterministic: bool = False) -> ExactRun:
         return ExactRun(directory / name, dataset, deterministic)
 
-    free = ("gpu", "killed", "cpu", "to-gpu", "to-cpu", "parts")
+    free = ("killed", "cpu", "to-gpu", "to-cpu", "parts")
     run = {name: named(name) for name in free}
     run |= {name: named(name, True) for name in ("exact", "exact-killed")}
     started = {
         "exact": run["exact"].start(),
         "exact-killed": run["exact-killed"].start(),
-        "gpu": run["gpu"].start(),
         "killed": run["killed"].start(),
         "to-cpu": run["to-cpu"].start(HALF),
-        "parts": run["parts"].start(flags=[f"--{TWO}", "2", "--strategy", "mirrored"]),
+        "parts": run["parts"].start(flags=PARTS),
         "to-gpu": run["to-gpu"].start(HALF, gpu=False),
         "cpu": run["cpu"].start(gpu=False),
     }
@@ -47,7 +50,8 @@ def runs(
     ]
     for killer in killers:
         killer.start()
-    yield {name: (run[name], running) for name, running in started.items()}
+    pairs = {name: (run[name], running) for name, running in started.items()}
+    yield {"gpu": undisturbed, **pairs}
     for running in started.values():
         running.kill()
 

@@ -21,12 +21,10 @@ Exports = dict[str, tuple[Path, Running]]
 
 
 @pytest.fixture(scope="module")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory, dataset: Path, gpus: int
-) -> ExactRun:
+def trained(undisturbed: tuple[ExactRun, Running]) -> ExactRun:
     """A run on the GPU, over."""
-    run = ExactRun(tmp_path_factory.mktemp("trained") / "run", dataset)
-    run.start().finish()
+    run, running = undisturbed
+    running.finish()
     return run
 
 
