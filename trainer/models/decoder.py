@@ -333,7 +333,8 @@ class Decoder(tf.Module):
         Where there is a kernel for the whole of attention, segments packed for it.
         """
         config, length = self.config, segment_ids.shape[1]
-        if config.attention == "auto" and prefix is None and length is not None:
+        may_choose = config.attention == "auto" and prefix is None
+        if may_choose and length is not None and max_segments is not None:
             width = config.heads.head_dim
             if fits(self.compute_dtype, width, length, max_segments):
                 return pack_segments(segment_ids, max_segments)

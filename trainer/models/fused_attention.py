@@ -58,20 +58,17 @@ class PackedSegments:
     starts: tf.Tensor
 
 
-def fits(
-    compute: tf.DType, head_dim: int, length: int, max_segments: int | None
-) -> bool:
+def fits(compute: tf.DType, head_dim: int, length: int, max_segments: int) -> bool:
     """Tells whether cuDNN can attend in what is being traced.
 
     Args:
         compute: the type of queries, keys and values.
         head_dim: their width.
         length: of the rows.
-        max_segments: most segments of a row, padding included; None if unknown.
+        max_segments: most segments of a row, padding counted as one.
     """
     return (
         compiled_whole()
-        and max_segments is not None
         and max_segments <= _MOST_SEGMENTS
         and compute in (tf.bfloat16, tf.float16)
         and head_dim % 8 == 0

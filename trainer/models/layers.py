@@ -143,7 +143,8 @@ def _gate(both_N2F: tf.Tensor) -> tf.Tensor:
 @fused
 def _gate_gradient(both_N2F: tf.Tensor, upstream_NF: tf.Tensor) -> list[tf.Tensor]:
     """Returns the gradients of gate and up."""
-    return _halves_gradient(*tf.split(both_N2F, 2, axis=-1), upstream_NF)
+    gate_NF, up_NF = tf.split(both_N2F, 2, axis=-1)
+    return _halves_gradient(gate_NF, up_NF, upstream_NF)
 
 
 def _gate_halves(gate_NF: tf.Tensor, up_NF: tf.Tensor) -> tf.Tensor:
