@@ -2,6 +2,7 @@
 """What of a train step XLA compiles: chosen once, and handed to whatever is traced."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any
 
@@ -32,14 +33,20 @@ class Compilation(Enum):
 
         It takes tensors, and reaches neither variables nor other devices.
         """
-        if self is not Compilation.WHOLE:
-            return self.together(function)
 
-        def whole(*arguments: Any) -> Any:
-            with compiling():
+        def call(*arguments: Any) -> Any:
+            with self.tracing():
                 return function(*arguments)
 
-        return tf.function(whole, autograph=False, jit_compile=True)
+        if self is not Compilation.WHOLE:
+            return call
+        return tf.function(call, autograph=False, jit_compile=True)
+
+    def tracing(self) -> AbstractContextManager[None]:
+        """Tells what is traced within how it is compiled, as `alone` does."""
+        if self is Compilation.WHOLE:
+            return compiling()
+        return fusing(self is Compilation.PARTS)
 
     def together(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns `function`, which may reach variables, as it is to be called."""

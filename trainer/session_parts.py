@@ -20,6 +20,7 @@ from trainer.coordinator import make_coordinated_loop
 from trainer.evaluation import byte_counts, make_evaluate
 from trainer.metrics import MetricsFiles, Speed
 from trainer.models.fused_attention import gpu_has_fused_attention
+from trainer.models.language_model import RowShape
 from trainer.models.model import build_model
 from trainer.peak_flops import peak_flops
 from trainer.plan import Plan
@@ -73,7 +74,9 @@ def make_session(
         workers.count,
         start.omitted,
     )
-    train = _make_train_loop(planned, learner, rows)
+    compilation = _compilation(planned, learner)
+    usual = _usual_segments(planned, rows, compilation)
+    train = _make_train_loop(planned, learner, compilation, usual)
     evaluate = _make_evaluate(planned, learner, tokenizer, rows)
     chief = None
     if workers.chief:
@@ -83,7 +86,11 @@ def make_session(
                 run, modules, partial(kept_steps, run, planned.config.loop)
             ),
             sample=_make_sampler(planned, learner, tokenizer, rows),
-            notes=[*start.notes, *_notes(planned, start, rows, tokenizer)],
+            notes=[
+                *start.notes,
+                *_notes(planned, start, rows, tokenizer),
+                *_remark(planned, compilation, usual),
+            ],
         )
     parts = SessionParts(stream, train, evaluate, chief)
     return Session(planned, start, watch, parts)
@@ -103,17 +110,29 @@ def _make_learner(planned: Plan) -> Learner:
         )
 
 
-def _make_train_loop(planned: Plan, learner: Learner, rows: Rows) -> TrainLoop:
-    config, workers = planned.config, planned.workers
-    length, size = config.sequence_length, planned.layout.micro_batch_size
-    compilation = choose_compilation(
-        config.compute.xla,
-        size * length * learner.model.flops_per_token(length),
-        workers.coordinator is not None,
+def _compilation(planned: Plan, learner: Learner) -> Compilation:
+    """Returns what of a step is compiled."""
+    length = planned.config.sequence_length
+    tokens = planned.layout.micro_batch_size * length
+    return choose_compilation(
+        planned.config.compute.xla,
+        tokens * learner.model.flops_per_token(length),
+        planned.workers.coordinator is not None,
     )
-    usual = None
-    if compilation is Compilation.WHOLE and gpu_has_fused_attention():
-        usual = max(usual_segments(each, size) for each in rows.training)
+
+
+def _usual_segments(planned: Plan, rows: Rows, compilation: Compilation) -> int | None:
+    """Returns the segments of usual rows, where knowing them makes a step faster."""
+    if compilation is not Compilation.WHOLE or not gpu_has_fused_attention():
+        return None
+    size = planned.layout.micro_batch_size
+    return max(usual_segments(each, size) for each in rows.training)
+
+
+def _make_train_loop(
+    planned: Plan, learner: Learner, compilation: Compilation, usual: int | None
+) -> TrainLoop:
+    config, workers = planned.config, planned.workers
     step = ReplicaStep(
         learner,
         workers.strategy,
@@ -126,6 +145,17 @@ def _make_train_loop(planned: Plan, learner: Learner, rows: Rows) -> TrainLoop:
     if workers.coordinator is not None:
         return make_coordinated_loop(step, learner, workers.coordinator)
     return make_train_loop(step, workers.strategy)
+
+
+def _remark(planned: Plan, compilation: Compilation, usual: int | None) -> list[str]:
+    """Returns what a model's family says of how rows are computed, if anything."""
+    config, manifest = planned.config, planned.data.manifest
+    most = usual or manifest.max_segments + 1
+    prefixes = "prefix_lengths" in manifest.features
+    rows = RowShape(config.sequence_length, most, prefixes)
+    with compilation.tracing():
+        said = config.model.remark(tf.as_dtype(config.precision.compute), rows)
+    return [] if said is None else [said]
 
 
 def _make_evaluate(

@@ -27,7 +27,7 @@ from trainer.models.block import (
 )
 from trainer.models.chunked_attention import Segments
 from trainer.models.fused_attention import PackedSegments, fits, pack_segments
-from trainer.models.language_model import ModelConfig, PrecisionConfig
+from trainer.models.language_model import ModelConfig, PrecisionConfig, RowShape
 from trainer.models.layers import Initializer, Vocabulary, dimensions, dropout
 from trainer.models.normalisation import RMSNorm
 from trainer.models.parameters import product_flops
@@ -69,8 +69,9 @@ class DecoderConfig(ModelConfig):
         rope_theta: base of the rotary frequencies (Su et al. 2021, arXiv 2104.09864).
         norm_epsilon: added to the mean square in RMSNorm.
         attention: how it attends: "full" keeps every score of a row, "chunked" a chunk
-            of them (`chunked_attention.py`), "auto" is chunked for rows of 1,024 or
-            more. A graph for rows of any length attends in full.
+            of them (`chunked_attention.py`), "auto" none on a GPU with a kernel for it
+            (`fused_attention.py`), else it is chunked for rows of 1,024 or more. A
+            graph for rows of any length attends in full.
         attention_chunk: longest chunk of queries and of keys.
         remat: "full" computes each block again in the backward pass, a third more
             work, and keeps only its input; "none" keeps everything.
@@ -141,10 +142,33 @@ class DecoderConfig(ModelConfig):
         return -(-8 * self.d_model // (3 * 64)) * 64
 
     def chunks(self, length: int | None) -> bool:
-        """Tells whether rows of `length`, None if unknown, are attended in chunks."""
+        """Tells whether rows of `length`, None if unknown, are attended in chunks.
+
+        That is where no kernel attends (`attends`).
+        """
         if length is None or self.attention == "full":
             return False
         return self.attention == "chunked" or length >= CHUNKED_FROM
+
+    def attends(self, compute: tf.DType, rows: RowShape) -> str:
+        """Returns how rows are attended where this is traced: fused, chunked or full.
+
+        Fused is one kernel of cuDNN (`fused_attention.py`).
+        """
+        may_fuse = self.attention == "auto" and not rows.prefixes
+        width = self.heads.head_dim
+        if may_fuse and fits(compute, width, rows.length, rows.max_segments):
+            return "fused"
+        return "chunked" if self.chunks(rows.length) else "full"
+
+    def remark(self, compute: tf.DType, rows: RowShape) -> str:
+        """Says how rows are attended; see `ModelConfig.remark`."""
+        said = {
+            "fused": "one kernel of cuDNN, memory linear in the length",
+            "chunked": f"chunks of {self.attention_chunk}, memory linear in the length",
+            "full": "all scores of a row at once",
+        }
+        return f"attention: {said[self.attends(compute, rows)]}"
 
 
 class Decoder(tf.Module):
@@ -332,13 +356,11 @@ class Decoder(tf.Module):
 
         Where there is a kernel for the whole of attention, segments packed for it.
         """
-        config, length = self.config, segment_ids.shape[1]
-        may_choose = config.attention == "auto" and prefix is None
-        if may_choose and length is not None and max_segments is not None:
-            width = config.heads.head_dim
-            if fits(self.compute_dtype, width, length, max_segments):
-                return pack_segments(segment_ids, max_segments)
-        if config.chunks(segment_ids.shape[1]):
+        rows = RowShape(segment_ids.shape[1], max_segments, prefix is not None)
+        kind = self.config.attends(self.compute_dtype, rows)
+        if kind == "fused" and max_segments is not None:
+            return pack_segments(segment_ids, max_segments)
+        if kind == "chunked":
             return Segments(segment_ids, prefix, self.config.attention_chunk)
         return segment_mask(segment_ids, prefix)
 

@@ -58,15 +58,19 @@ class PackedSegments:
     starts: tf.Tensor
 
 
-def fits(compute: tf.DType, head_dim: int, length: int, max_segments: int) -> bool:
+def fits(
+    compute: tf.DType, head_dim: int, length: int | None, max_segments: int | None
+) -> bool:
     """Tells whether cuDNN can attend in what is being traced.
 
     Args:
         compute: the type of queries, keys and values.
         head_dim: their width.
-        length: of the rows.
-        max_segments: most segments of a row, padding counted as one.
+        length: of the rows; None if unknown.
+        max_segments: most segments of a row, padding counted as one; None if unknown.
     """
+    if length is None or max_segments is None:
+        return False
     return (
         compiled_whole()
         and max_segments <= _MOST_SEGMENTS

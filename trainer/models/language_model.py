@@ -53,6 +53,15 @@ class ModelConfig(abc.ABC):
             initializer: makes the weights.
         """
 
+    def remark(self, compute: tf.DType, rows: "RowShape") -> str | None:
+        """Says by what such rows are computed where this is traced, if it was chosen.
+
+        Args:
+            compute: the type of matrix products.
+            rows: what is known of the rows.
+        """
+        return None
+
     def check_positive(self, *names: str) -> None:
         """Raises `UsageError` unless the attributes of these names are 1 or more."""
         for name in names:
@@ -70,6 +79,21 @@ class ModelConfig(abc.ABC):
                 f"wanted model.{name} to be one of {', '.join(allowed)}, found "
                 f"{value!r}.{suggest(str(value), allowed)} Choose one"
             )
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """What is known of rows before any is read.
+
+    Attributes:
+        length: inputs of a row; None if unknown.
+        max_segments: most segments of a row, padding counted as one; None if unknown.
+        prefixes: whether there are inputs that their whole segment sees.
+    """
+
+    length: int | None
+    max_segments: int | None
+    prefixes: bool
 
 
 @dataclass(frozen=True)
