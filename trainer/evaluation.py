@@ -91,32 +91,7 @@ def make_evaluate(
     Returns:
         `evaluate(rows, between_batches)`; `between_batches` may raise to end it.
     """
-
-    def on_rows(
-        values: Sequence[tf.Tensor], features: Mapping[str, tf.Tensor], _: int
-    ) -> list[tf.Tensor]:
-        """Returns nats, weight and bytes of each source, or of all: `[sources, 3]`."""
-        batch, model = unpack_rows(features), evaluated.model
-        with evaluated.called_with(values):
-            hidden = model(
-                batch.inputs,
-                batch.segment_ids,
-                batch.positions,
-                prefix=batch.prefix,
-                max_segments=batch.max_segments,
-            )
-            nats = target_nats(model, hidden, batch.targets)
-        sizes = tf.gather(tf.constant(counts, tf.float32), batch.targets)
-        columns = [tf.reshape(nats, batch.weights.shape), tf.ones_like(sizes), sizes]
-        by_row = [tf.reduce_sum(x * batch.weights, axis=1) for x in columns]
-        # All segments of a row are of one source.
-        numbers = (
-            features["sources"][:, 0] if sources else tf.zeros_like(by_row[0], tf.int32)
-        )
-        sums = tf.math.unsorted_segment_sum(
-            tf.stack(by_row, axis=1), numbers, max(1, len(sources))
-        )
-        return [sums]
+    on_rows = partial(_row_sums, evaluated, counts, sources)
 
     def in_lanes(
         values: Sequence[tf.Tensor], features: Mapping[str, tf.Tensor]
@@ -147,6 +122,38 @@ def make_evaluate(
         return _evaluation(total, sources)
 
     return evaluate
+
+
+def _row_sums(
+    evaluated: EvaluatedModel,
+    counts: np.ndarray,
+    sources: Sequence[str],
+    values: Sequence[tf.Tensor],
+    features: Mapping[str, tf.Tensor],
+    _: int,
+) -> list[tf.Tensor]:
+    """Returns nats, weight and bytes of each source, or of all: `[sources, 3]`."""
+    batch, model = unpack_rows(features), evaluated.model
+    with evaluated.called_with(values):
+        hidden = model(
+            batch.inputs,
+            batch.segment_ids,
+            batch.positions,
+            prefix=batch.prefix,
+            max_segments=batch.max_segments,
+        )
+        nats = target_nats(model, hidden, batch.targets)
+    sizes = tf.gather(tf.constant(counts, tf.float32), batch.targets)
+    columns = [tf.reshape(nats, batch.weights.shape), tf.ones_like(sizes), sizes]
+    by_row = [tf.reduce_sum(x * batch.weights, axis=1) for x in columns]
+    # All segments of a row are of one source.
+    numbers = (
+        features["sources"][:, 0] if sources else tf.zeros_like(by_row[0], tf.int32)
+    )
+    sums = tf.math.unsorted_segment_sum(
+        tf.stack(by_row, axis=1), numbers, max(1, len(sources))
+    )
+    return [sums]
 
 
 def _summing(

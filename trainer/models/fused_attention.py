@@ -3,10 +3,9 @@
 
 TensorFlow has no operation for it, but XLA, which compiles whole steps on GPUs, hands a
 custom call named `__cudnn$fmhaSoftmax` to cuDNN's flash attention, and one named
-`__cudnn$fmhaSoftmaxBackward` to its gradient. Each is written here as a module of
-StableHLO that `XlaCallModule` brings into the compiled function. The calls' operands,
-results and configuration are those of XLA (xla/service/gpu/cublas_cudnn.h and
-backend_configs.proto, message CudnnfMHABackendConfig).
+`__cudnn$fmhaSoftmaxBackward` to its gradient. Their operands, results and configuration
+are those of XLA (xla/service/gpu/cublas_cudnn.h and backend_configs.proto, message
+CudnnfMHABackendConfig).
 
 Rows are packed: the segments of a batch lie one behind the other, and cuDNN is given
 where each starts and how long it is, so that a query sees the keys of its own segment
@@ -20,17 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from trainer.fusion import compiled_whole
+from trainer.models.custom_call import custom_call
 from trainer.models.layers import dimensions
 
-_ELEMENTS = {
-    tf.bfloat16: "bf16",
-    tf.float16: "f16",
-    tf.float32: "f32",
-    tf.int32: "i32",
-}
+_TYPES = {tf.bfloat16: "BF16", tf.float16: "F16"}
 # Packed rows and their gradient: Hopper's kernels, which were run; older chips' were
 # not. TensorFlow 2.16's XLA knows no packed rows.
 _LEAST_CAPABILITY = (9, 0)
@@ -39,9 +33,6 @@ _WIDEST_HEAD = 128
 # cuDNN's log-sums take a float32 a query, head and possible segment of a row, used or
 # not: with 64, a sixth more than a layer of the preset 125m keeps anyway.
 _MOST_SEGMENTS = 128
-
-_PLATFORM = "CUDA"
-Call = tuple[Sequence[int], tf.DType]
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ def fits(
     return (
         compiled_whole()
         and max_segments <= _MOST_SEGMENTS
-        and compute in (tf.bfloat16, tf.float16)
+        and compute in _TYPES
         and head_dim % 8 == 0
         and head_dim <= _WIDEST_HEAD
         and length % 2 == 0
@@ -111,13 +102,17 @@ def pack_segments(ids_BT: tf.Tensor, max_segments: int) -> PackedSegments:
 
 
 def fused_attention(
-    q_BTAH: tf.Tensor, k_BTKH: tf.Tensor, v_BTKH: tf.Tensor, segments: PackedSegments
+    q_BTAH: tf.Tensor,
+    k_BTKH: tf.Tensor,
+    v_BTKH: tf.Tensor,
+    segments: PackedSegments,
+    platform: str = "CUDA",
 ) -> tf.Tensor:
     """Mixes the values each query may see; returns `[B, T, A, H]`.
 
     A query sees the keys of its own segment up to itself. The queries come scaled.
     Products are in the inputs' type, scores and their softmax float32. Shapes are
-    static; it can be traced anywhere, but compiled only where `fits` says so.
+    static. It can be traced for any platform, and compiled where `fits` says so.
     """
     batch, length, heads, width = q_BTAH.shape
     kv_heads, count = k_BTKH.shape[2], segments.lengths.shape[1]
@@ -133,19 +128,21 @@ def fused_attention(
     def attend(
         q: tf.Tensor, k: tf.Tensor, v: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
-        mixed, log_sums = _call(
+        mixed, log_sums = custom_call(
             "__cudnn$fmhaSoftmax",
             _configuration(scores, count, q.dtype, _FORWARD),
             [q, k, v, *places],
             [(q.shape, q.dtype), ((batch * count, heads, length), tf.float32)],
+            platform,
         )
 
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            return _call(
+            return custom_call(
                 "__cudnn$fmhaSoftmaxBackward",
                 _configuration(scores, count, q.dtype, _BACKWARD),
                 [q, k, v, log_sums, upstream, mixed, *places],
                 [(x.shape, x.dtype) for x in (q, k, v)],
+                platform,
             )
 
         return mixed, gradient
@@ -194,7 +191,7 @@ def _configuration(
         "sliding_window_length": 0,
         "max_seg_per_batch": segments,
         "intermediate_tensor_shape": {
-            "element_type": _ELEMENTS[dtype].upper(),
+            "element_type": _TYPES[dtype],
             "dimensions": list(scores),
             "layout": {"minor_to_major": [3, 2, 1, 0]},
             "is_dynamic_dimension": [False] * 4,
@@ -202,75 +199,3 @@ def _configuration(
         **products,
     }
     return json.dumps({"cudnn_fmha_backend_config": described})
-
-
-def _call(
-    target: str, configuration: str, operands: list[tf.Tensor], results: Sequence[Call]
-) -> list[tf.Tensor]:
-    """Calls `target` of cuDNN; operands and results of rank 4 are `[B, T, heads, H]`.
-
-    cuDNN reports results of rank 4 as `[B, heads, T, H]`. Laid out with the heads
-    inside time, they are the same bytes, and the transposition costs nothing.
-    """
-    taken = [_type(x.shape, x.dtype) for x in operands]
-    given = [_type(shape, dtype) for shape, dtype in results]
-    made = [
-        _type(_heads_first(shape) if len(shape) == 4 else shape, dtype)
-        for shape, dtype in results
-    ]
-    names = ", ".join(f"%a{i}" for i in range(len(operands)))
-    inputs = ", ".join(f"%a{i}: {kind}" for i, kind in enumerate(taken))
-    input_layouts = ", ".join(_layout(range(len(x.shape))[::-1]) for x in operands)
-    # The last result is workspace, whose size the compiler settles.
-    output_layouts = ", ".join(
-        [
-            _layout((3, 1, 2, 0) if len(s) == 4 else range(len(s))[::-1])
-            for s, _ in results
-        ]
-        + [_layout((0,))]
-    )
-    escaped = configuration.replace('"', "\\22")
-    lines = [
-        f"%r:{len(results) + 1} = stablehlo.custom_call @{target}({names}) {{"
-        f'api_version = 2 : i32, backend_config = "{escaped}", '
-        f"operand_layouts = [{input_layouts}], result_layouts = [{output_layouts}]}} : "
-        f"({', '.join(taken)}) -> ({', '.join([*made, 'tensor<0xui8>'])})"
-    ]
-    outputs = []
-    for i, (shape, _) in enumerate(results):
-        outputs.append(f"%r#{i}")
-        if len(shape) == 4:
-            lines.append(
-                f"%o{i} = stablehlo.transpose %r#{i}, dims = [0, 2, 1, 3] : "
-                f"({made[i]}) -> {given[i]}"
-            )
-            outputs[-1] = f"%o{i}"
-    body = "\n".join(lines)
-    kinds = ", ".join(given)
-    module = (
-        f"module {{ func.func public @main({inputs}) -> ({kinds}) {{\n{body}\n"
-        f"return {', '.join(outputs)} : {kinds}\n}} }}"
-    )
-    values: list[tf.Tensor] = gen_xla_ops.xla_call_module(
-        operands,
-        version=9,
-        module=module,
-        Sout=[shape for shape, _ in results],
-        Tout=[dtype for _, dtype in results],
-        platforms=[_PLATFORM],
-    )
-    return values
-
-
-def _type(shape: Sequence[int], dtype: tf.DType) -> str:
-    return f"tensor<{'x'.join([*map(str, shape), _ELEMENTS[dtype]])}>"
-
-
-def _heads_first(shape: Sequence[int]) -> tuple[int, int, int, int]:
-    batch, length, heads, width = shape
-    return batch, heads, length, width
-
-
-def _layout(minor_to_major: Sequence[int]) -> str:
-    axes = list(minor_to_major)
-    return f"dense<{axes}> : tensor<{len(axes)}xindex>"

@@ -65,7 +65,7 @@ def module(most: int, heads: int, kv_heads: int) -> str:
         with tf.GradientTape() as tape:
             tape.watch([q, k, v])
             packed = pack_segments(ids, most)
-            mixed = fused_attention.fused_attention(q, k, v, packed)
+            mixed = fused_attention.fused_attention(q, k, v, packed, "CPU")
         return tape.gradient(mixed, [q, k, v])
 
     function = Compilation.WHOLE.alone(both)
@@ -76,10 +76,7 @@ def module(most: int, heads: int, kv_heads: int) -> str:
     return function.experimental_get_compiler_ir(*inputs)(stage="hlo")  # type: ignore[attr-defined]
 
 
-def test_forward_and_gradient_are_one_call_each_in_the_layouts_of_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fused_attention, "_PLATFORM", "CPU")
+def test_forward_and_gradient_are_one_call_each_in_the_layouts_of_rows() -> None:
     calls = [x for x in module(3, 4, 2).splitlines() if " custom-call(" in x]
     found = {re.findall(r'custom_call_target="([^"]+)"', x)[0]: x for x in calls}
     assert set(found) == {"__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"}
