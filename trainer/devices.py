@@ -7,8 +7,8 @@ Devices can be cut only before TensorFlow has started them, once in a process.
 import tensorflow as tf
 
 from preprocessing.commands import UsageError
+from trainer.device_memory import gpu_memory
 from trainer.device_options import DeviceOptions
-from trainer.memory import gpu_memory
 
 # Of a GPU's free memory: contexts, libraries and collectives live beside TensorFlow's
 # pools. TensorFlow alone leaves 6 % of a large card to them.

@@ -73,10 +73,10 @@ def _dry_run(
 ) -> None:
     """Prints what the run would be, and fails if it would not fit."""
     from trainer.batch_layout import lanes_of, spread
+    from trainer.device_memory import device_memory
     from trainer.devices import count_gpus
     from trainer.dry_run import check_fits, needed, show, sketch_run
     from trainer.lanes import count_cores
-    from trainer.memory import device_memory
     from trainer.plan import read_data
     from trainer.strategies import count_replicas
 
