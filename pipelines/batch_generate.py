@@ -15,9 +15,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from pipelines.generations import Job, Output, Tally
-from pipelines.progress import watch
-from pipelines.prompts import (
+from pipelines.beam.progress import watch
+from pipelines.beam.runners import (
+    add_runner_flags,
+    available_workers,
+    parse_with_beam_flags,
+    run_pipeline,
+)
+from pipelines.generation.generations import Job, Output, Tally
+from pipelines.generation.prompts import (
     LARGEST_LINE_BYTES,
     Census,
     PromptFields,
@@ -25,16 +31,11 @@ from pipelines.prompts import (
     read_prompts,
     take_census,
 )
-from pipelines.runners import (
-    add_runner_flags,
-    available_workers,
-    parse_with_beam_flags,
-    run_pipeline,
-)
-from preprocessing import releases, storage
-from preprocessing.commands import CommandParser, WorkError, run
-from preprocessing.generation_config import GenerationConfig
-from preprocessing.storage import InputFile
+from preprocessing.contracts import releases
+from preprocessing.contracts.generation_config import GenerationConfig
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import CommandParser, WorkError, run
+from preprocessing.foundation.storage import InputFile
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -87,7 +88,7 @@ def _build(
     import apache_beam as beam
     from apache_beam.ml.inference.base import RunInference
 
-    from pipelines.release import Answers, Chunk, ReleaseHandler
+    from pipelines.generation.release import Answers, Chunk, ReleaseHandler
 
     threads = max(1, available_workers() // workers)
     handler = ReleaseHandler(release, config, threads, output.report)

@@ -11,17 +11,21 @@ from typing import NoReturn
 import numpy as np
 import pyarrow.compute as pc
 
-from pipelines.compare_datasets import compare_datasets
-from pipelines.find_document import find_document
-from pipelines.verify import verify
-from preprocessing import storage
-from preprocessing.commands import CommandParser, UsageError, run
-from preprocessing.dataset_files import read_provenance
-from preprocessing.manifest import Manifest, read_manifest
-from preprocessing.objectives import ObjectiveConfig, original_ids, special_ids
-from preprocessing.row_segments import RowSegment, row_segments
-from preprocessing.shards import Shards
-from preprocessing.tokenizer import Tokenizer
+from pipelines.inspect.compare_datasets import compare_datasets
+from pipelines.inspect.find_document import find_document
+from pipelines.inspect.verify import verify
+from preprocessing.contracts.dataset_files import read_provenance
+from preprocessing.contracts.manifest import Manifest, read_manifest
+from preprocessing.contracts.row_segments import RowSegment, row_segments
+from preprocessing.contracts.shards import Shards
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import CommandParser, UsageError, run
+from preprocessing.objectives.objectives import (
+    ObjectiveConfig,
+    original_ids,
+    special_ids,
+)
+from preprocessing.tokenizer.tokenizer import Tokenizer
 
 # What each action wants after its name.
 ACTIONS = {
@@ -43,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     """Inspects a dataset."""
     if argv[:1] == ["estimate"]:
         # The only action without a dataset; its flags are another command's.
-        from pipelines.estimate import estimate
+        from pipelines.inspect.estimate import estimate
 
         print(estimate(argv[1:]))
         return

@@ -14,40 +14,45 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from pipelines import (
-    line_duplicates,
-    mix_shards,
-    pack_shard,
-    prepare_flags,
-    tokenize_task,
-    workspace,
-)
-from pipelines.checksums import check_sizes, write_sums
-from pipelines.dry_run import contamination_lines, dry_run_table
-from pipelines.execution import stopping_on_request
-from pipelines.plan import SIZES, Job, Plan, PlanSizes, count_shards
-from pipelines.prepare_input import Asked, asked_for
-from pipelines.progress import Progress, amount, watch
-from pipelines.report import write_report
-from pipelines.results import Results, check_reject_fraction, collect, manifest_of
-from pipelines.runners import (
+from pipelines.beam.execution import stopping_on_request
+from pipelines.beam.progress import Progress, amount, watch
+from pipelines.beam.runners import (
     LOCAL,
     STOCK,
     available_workers,
     parse_with_beam_flags,
     run_pipeline,
 )
-from pipelines.shuffle import Transport
-from pipelines.steps import read_record, read_records, record_number
-from preprocessing import storage
-from preprocessing.commands import run
-from preprocessing.manifest import (
+from pipelines.duplicates import line_duplicates
+from pipelines.job.checksums import check_sizes, write_sums
+from pipelines.job.plan import SIZES, Job, Plan, PlanSizes, count_shards
+from pipelines.job.shuffle import Transport
+from pipelines.job.steps import read_record, read_records, record_number
+from pipelines.prepare import (
+    mix_shards,
+    pack_shard,
+    prepare_flags,
+    tokenize_task,
+    workspace,
+)
+from pipelines.prepare.dry_run import contamination_lines, dry_run_table
+from pipelines.prepare.prepare_input import Asked, asked_for
+from pipelines.prepare.results import (
+    Results,
+    check_reject_fraction,
+    collect,
+    manifest_of,
+)
+from pipelines.report.report import write_report
+from preprocessing.contracts.manifest import (
     MANIFEST_NAME,
     TOKENIZER_NAME,
     Manifest,
     read_manifest,
     write_manifest,
 )
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import run
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -129,7 +134,7 @@ def _run(
 
     def build(pipeline: "beam.Pipeline") -> None:
         # Imported here: the runner imports Beam first, without its cloud parts.
-        from pipelines.prepare_graph import build_graph
+        from pipelines.prepare.prepare_graph import build_graph
 
         build_graph(pipeline, job, len(plan.tasks))
 

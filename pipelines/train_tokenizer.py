@@ -10,16 +10,17 @@ from typing import NoReturn
 
 import numpy as np
 
-from pipelines.input_flags import add_input_flags, reader_config
-from pipelines.progress import Progress, amount, watch
-from preprocessing import storage, tokenizer
-from preprocessing.commands import CommandParser, UsageError, run
-from preprocessing.fingerprints import keys_of_offsets, order_hash
-from preprocessing.normalize import CleaningConfig, clean
-from preprocessing.pieces import Piece, ReaderConfig, plan_pieces
-from preprocessing.readers import read_piece
-from preprocessing.special_tokens import OBJECTIVE_TOKENS
-from preprocessing.text_sample import TextSample
+from pipelines.beam.progress import Progress, amount, watch
+from pipelines.prepare.input_flags import add_input_flags, reader_config
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import CommandParser, UsageError, run
+from preprocessing.foundation.fingerprints import keys_of_offsets, order_hash
+from preprocessing.objectives.pieces import Piece, ReaderConfig, plan_pieces
+from preprocessing.reading.readers import read_piece
+from preprocessing.reading.text_sample import TextSample
+from preprocessing.rules.normalize import CleaningConfig, clean
+from preprocessing.tokenizer import tokenizer
+from preprocessing.tokenizer.special_tokens import OBJECTIVE_TOKENS
 
 # Of a large input, pieces with this many times the sample's bytes are read: enough for
 # a document to count wherever it lies, without reading a terabyte for 100 MB.

@@ -51,7 +51,9 @@ subprocess.Popen.__init__ = _noting_processes(subprocess.Popen.__init__)
 
 def _watch_loaded() -> None:
     """Notes jobs and loops as well, once a test has loaded what runs them."""
-    loaded = [sys.modules.get(name) for name in ("apache_beam", "trainer.train_step")]
+    loaded = [
+        sys.modules.get(name) for name in ("apache_beam", "trainer.step.train_step")
+    ]
     beam, step = loaded
     if beam is not None and not hasattr(beam.Pipeline.run, "__wrapped__"):
         beam.Pipeline.run = _noting("a Beam job", beam.Pipeline.run)

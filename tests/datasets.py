@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocessing.manifest import (
+from preprocessing.contracts.manifest import (
     TOKENIZER_NAME,
     Counts,
     Manifest,
@@ -15,10 +15,10 @@ from preprocessing.manifest import (
     config_hash,
     write_manifest,
 )
-from preprocessing.packing import best_fit, pack
-from preprocessing.records import RecordFormat
-from preprocessing.shards import shard_name, write_shard
-from preprocessing.tokenizer import Tokenizer, train
+from preprocessing.contracts.records import RecordFormat
+from preprocessing.contracts.shards import shard_name, write_shard
+from preprocessing.packing.packing import best_fit, pack
+from preprocessing.tokenizer.tokenizer import Tokenizer, train
 
 _SENTENCE = (
     "the a small river boat crosses every morning while grey birds turn above water "

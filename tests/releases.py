@@ -3,15 +3,15 @@
 
 from pathlib import Path
 
-from preprocessing.manifest import TOKENIZER_NAME, read_manifest
-from preprocessing.tokenizer import Tokenizer
-from trainer.checkpoints import Run
-from trainer.config import RunConfig
-from trainer.input_pipeline import DataConfig
+from preprocessing.contracts.manifest import TOKENIZER_NAME, read_manifest
+from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.data.input_pipeline import DataConfig
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model, with_family
-from trainer.publish import staged
-from trainer.release import write_release
+from trainer.release.publish import staged
+from trainer.release.release import write_release
+from trainer.run.checkpoints import Run
+from trainer.run.config import RunConfig
 
 SEQUENCE_LENGTH = 64
 

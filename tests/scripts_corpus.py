@@ -14,9 +14,9 @@ import unicodedata
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from preprocessing import contested_ranges
-from preprocessing.special_tokens import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN
-from preprocessing.tokenizer import train
+from preprocessing.tokenizer import contested_ranges
+from preprocessing.tokenizer.special_tokens import BOS_TOKEN, EOS_TOKEN, PAD_TOKEN
+from preprocessing.tokenizer.tokenizer import train
 
 SENTENCES = {
     "english": "All the king's horses and all the king's men couldn't put it together "

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from docs import demo
-from preprocessing.commands import CommandParser
+from preprocessing.foundation.commands import CommandParser
 
 ROOT = Path(__file__).parents[1]
 READER = "--input --format --text_field --id_field"
@@ -99,7 +99,7 @@ def test_the_flags_of_a_parser_are_known_by_name():
     found = CommandParser("quern-x", "A command.").known_flags()
     assert found == ["--help", "--debug"], (
         f"Python {sys.version} keeps argparse's flags elsewhere: unknown flags are "
-        "refused without a suggestion (preprocessing/commands.py)"
+        "refused without a suggestion (preprocessing/foundation/commands.py)"
     )
 
 

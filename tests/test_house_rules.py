@@ -28,18 +28,18 @@ PEER_SIDES = re.compile(r"_(torch|datatrove)\.py$")
 # What others keep to themselves, or promise nobody, has one module that leans on it,
 # and a test that says what breaks.
 PRIVATE_NAMES = {
-    "pipelines/beam_internals.py",  # of Apache Beam
-    "preprocessing/commands.py",  # of argparse
-    "trainer/merge_call.py",  # of TensorFlow
+    "pipelines/beam/internals.py",  # of Apache Beam
+    "preprocessing/foundation/commands.py",  # of argparse
+    "trainer/compute/merge_call.py",  # of TensorFlow
 }
 LEANED_ON = {
-    "apache_beam.portability": {"pipelines/beam_internals.py"},
-    "apache_beam.runners": {"pipelines/beam_internals.py", "pipelines/quiet_beam.py"},
-    "cloudpathlib": {"preprocessing/cloud_clients.py"},
-    "google.protobuf": {"preprocessing/protocol_buffers.py"},
+    "apache_beam.portability": {"pipelines/beam/internals.py"},
+    "apache_beam.runners": {"pipelines/beam/internals.py", "pipelines/beam/quiet.py"},
+    "cloudpathlib": {"preprocessing/foundation/cloud_clients.py"},
+    "google.protobuf": {"preprocessing/foundation/protocol_buffers.py"},
     "tensorflow.python": set(),
 }
-MANGLED = {"trainer/tensorflow_wheel.py"}  # names of C++ functions
+MANGLED = {"trainer/machine/tensorflow_wheel.py"}  # names of C++ functions
 # Python says what these are for.
 DOCUMENTED = re.compile(r"__(?!internal__$)\w+__|_asdict|_fields|_replace|_exit")
 MAX_FILE_LINES = 400

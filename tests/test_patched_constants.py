@@ -71,22 +71,24 @@ def test_no_test_sets_a_constant_of_our_modules():
     assert not found
 
 
-IMPORTS = "from pipelines import plan\nfrom preprocessing.jsonl import JsonLines\n"
+IMPORTS = (
+    "from pipelines import plan\nfrom preprocessing.reading.jsonl import JsonLines\n"
+)
 
 
 @pytest.mark.parametrize(
     "code",
     [
         "monkeypatch.setattr(plan, 'TASK_BYTES', 1)",
-        "patch.setattr('preprocessing.prompt_limits.MAX_NEW_TOKENS', 70)",
+        "patch.setattr('preprocessing.contracts.prompt_limits.MAX_NEW_TOKENS', 70)",
         "setattr(plan, '_HUGE_BYTES', 1)",
         "setattr(JsonLines, 'FEW_LINES', 1)",
         "monkeypatch.setattr(plan.storage, 'BLOCK_BYTES', 1)",
-        "mock.patch('pipelines.plan.TASK_BYTES', 1)",
+        "mock.patch('pipelines.job.plan.TASK_BYTES', 1)",
         "mock.patch.object(plan, 'TASK_BYTES', 1)",
         "plan.TASK_BYTES = 1",
         "plan.TASK_BYTES, plan.SHARD_BYTES = before",
-        "def test():\n    import preprocessing.records as own\n    own.MOST = 1",
+        "def test():\n    import preprocessing.reading.jsonl as own\n    own.MOST = 1",
     ],
 )
 def test_every_way_to_set_a_constant_is_found(code):

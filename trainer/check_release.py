@@ -24,14 +24,15 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np
 
-from preprocessing import releases, storage
-from preprocessing.commands import CommandParser, WorkError, run
-from preprocessing.signatures import SIGNATURES
-from preprocessing.tokenizer import Tokenizer
-from trainer.c_api import Session, TensorFlowLibrary
-from trainer.id_law import difference
-from trainer.op_lint import lint, read_graph
-from trainer.warmup_requests import read_requests
+from preprocessing.contracts import releases
+from preprocessing.contracts.signatures import SIGNATURES
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import CommandParser, WorkError, run
+from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.release.c_api import Session, TensorFlowLibrary
+from trainer.release.op_lint import lint, read_graph
+from trainer.release.warmup_requests import read_requests
+from trainer.serving.id_law import difference
 
 # One machine sums in another order than the next; ids and texts must be equal anyway.
 _RELATIVE_TOLERANCE = 1e-4

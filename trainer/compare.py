@@ -4,9 +4,9 @@
 from collections.abc import Sequence
 from typing import NoReturn
 
-from preprocessing import storage
-from preprocessing.commands import CommandParser, UsageError, run
-from trainer.tensorflow_logs import quiet_tensorflow
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import CommandParser, UsageError, run
+from trainer.machine.tensorflow_logs import quiet_tensorflow
 
 _ENDINGS = (".png", ".html")
 
@@ -22,9 +22,9 @@ def main(argv: Sequence[str]) -> None:
     outputs = choose_outputs(flags.output)
     # TensorFlow, behind the metrics, takes seconds to load.
     quiet_tensorflow(flags.debug)
-    from trainer.comparison_figure import draw_png
-    from trainer.comparison_page import draw_page
-    from trainer.run_curves import read_curves
+    from trainer.comparison.figure import draw_png
+    from trainer.comparison.page import draw_page
+    from trainer.comparison.run_curves import read_curves
 
     runs = read_curves(flags.runs)
     for path, data in zip(outputs, (draw_png(runs), draw_page(runs)), strict=True):

@@ -19,11 +19,11 @@ from typing import NoReturn
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from preprocessing.commands import CommandParser, WorkError, run
-from trainer.finding import Finding
-from trainer.gpu_findings import judge_gpus
-from trainer.nvml import gpus_on_the_bus, read_driver
-from trainer.tensorflow_probe import TensorflowProbe, probe_tensorflow
+from preprocessing.foundation.commands import CommandParser, WorkError, run
+from trainer.machine.finding import Finding
+from trainer.machine.gpu_findings import judge_gpus
+from trainer.machine.nvml import gpus_on_the_bus, read_driver
+from trainer.machine.tensorflow_probe import TensorflowProbe, probe_tensorflow
 
 GIB = 1 << 30
 SERVING_PORTS = (8500, 8501)  # TensorFlow Serving's own gRPC and REST defaults

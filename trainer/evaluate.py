@@ -5,13 +5,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from preprocessing.commands import CommandParser, run
-from trainer.device_options import add_device_flags, device_options
-from trainer.step_flag import add_step_flag
-from trainer.tensorflow_logs import quiet_tensorflow
+from preprocessing.foundation.commands import CommandParser, run
+from trainer.distribution.device_options import add_device_flags, device_options
+from trainer.machine.tensorflow_logs import quiet_tensorflow
+from trainer.run.step_flag import add_step_flag
 
 if TYPE_CHECKING:
-    from trainer.evaluation import Evaluation
+    from trainer.loop.evaluation import Evaluation
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     flags = _parser().parse_args(argv)
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(flags.debug)
-    from trainer.run_evaluation import evaluate_run
+    from trainer.loop.run_evaluation import evaluate_run
 
     result = evaluate_run(
         flags.run,

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from preprocessing.commands import CommandParser, UsageError, WorkError, run
-from preprocessing.manifest import Manifest
-from preprocessing.releases import SAVED_MODEL_NAME
-from trainer.publish import choose_version, staged
-from trainer.step_flag import add_step_flag
-from trainer.tensorflow_logs import quiet_tensorflow
+from preprocessing.contracts.manifest import Manifest
+from preprocessing.contracts.releases import SAVED_MODEL_NAME
+from preprocessing.foundation.commands import CommandParser, UsageError, WorkError, run
+from trainer.machine.tensorflow_logs import quiet_tensorflow
+from trainer.release.publish import choose_version, staged
+from trainer.run.step_flag import add_step_flag
 
 
 def main(argv: Sequence[str]) -> None:
@@ -38,9 +38,9 @@ def main(argv: Sequence[str]) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(values.debug)
-    from trainer.checkpoints import open_run
     from trainer.models.model import PrecisionConfig
-    from trainer.release import write_release
+    from trainer.release.release import write_release
+    from trainer.run.checkpoints import open_run
 
     # A server on any machine computes in float32; the run's own type may be bfloat16.
     opened = open_run(values.run, values.step, PrecisionConfig())

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from preprocessing.commands import (
+from preprocessing.foundation.commands import (
     CommandParser,
     Interrupted,
     UsageError,
     WorkError,
     run,
 )
-from trainer.launch_group import Group, Shape
+from trainer.distribution.launch_group import Group, Shape
 
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
 _LOOK_SECONDS = 0.1

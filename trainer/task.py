@@ -6,16 +6,16 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from preprocessing.commands import CommandParser, UsageError, run
-from trainer.device_options import (
+from preprocessing.foundation.commands import CommandParser, UsageError, run
+from trainer.distribution.device_options import (
     DeviceOptions,
     add_device_flags,
     device_options,
 )
-from trainer.tensorflow_logs import quiet_tensorflow
+from trainer.machine.tensorflow_logs import quiet_tensorflow
 
 if TYPE_CHECKING:
-    from trainer.plan import ConfigSource
+    from trainer.loop.plan import ConfigSource
 
 
 def main(argv: Sequence[str]) -> None:
@@ -37,13 +37,13 @@ def main(argv: Sequence[str]) -> None:
     options = device_options(flags)
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(flags.debug)
-    from trainer.interruption import stop_request
-    from trainer.plan import ConfigSource, plan
-    from trainer.profiling import parse_profile
-    from trainer.rendezvous import read_cluster
-    from trainer.servers import serve, serves
-    from trainer.strategies import read_tf_config
-    from trainer.training import train
+    from trainer.distribution.rendezvous import read_cluster
+    from trainer.distribution.servers import serve, serves
+    from trainer.distribution.strategies import read_tf_config
+    from trainer.loop.plan import ConfigSource, plan
+    from trainer.loop.profiling import parse_profile
+    from trainer.loop.training import train
+    from trainer.machine.interruption import stop_request
 
     pairs = tuple(itertools.chain.from_iterable(flags.set))
     source = ConfigSource(flags.preset, flags.config, pairs)
@@ -72,13 +72,13 @@ def _dry_run(
     flags: argparse.Namespace, source: "ConfigSource", options: DeviceOptions
 ) -> None:
     """Prints what the run would be, and fails if it would not fit."""
-    from trainer.batch_layout import lanes_of, spread
-    from trainer.device_memory import device_memory
-    from trainer.devices import count_gpus
-    from trainer.dry_run import check_fits, needed, show, sketch_run
-    from trainer.lanes import count_cores
-    from trainer.plan import read_data
-    from trainer.strategies import count_replicas
+    from trainer.compute.lanes import count_cores
+    from trainer.distribution.devices import count_gpus
+    from trainer.distribution.strategies import count_replicas
+    from trainer.loop.batch_layout import lanes_of, spread
+    from trainer.loop.dry_run import check_fits, needed, show, sketch_run
+    from trainer.loop.plan import read_data
+    from trainer.machine.device_memory import device_memory
 
     data, config = read_data(flags.data, flags.run, source)
     size, where = data.manifest.vocab_size, (flags.strategy, options)

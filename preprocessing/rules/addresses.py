@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from preprocessing import storage
-from preprocessing.commands import UsageError
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError
 from preprocessing.rules.verdicts import Failure
 
 _PATH_ENDS = "/?#"

@@ -24,7 +24,16 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.compiled import compiled
+from preprocessing.foundation.compiled import compiled
+from preprocessing.foundation.string_buffers import array_of, views
+from preprocessing.foundation.utf8_space import (
+    LINE_END_BEGINS,
+    SPACE_BEGINS,
+    line_end_at,
+    skip_space,
+    space_at,
+    trim_space,
+)
 from preprocessing.rules.phrases import (
     LOREM_IPSUM,
     NOTICE,
@@ -34,15 +43,6 @@ from preprocessing.rules.phrases import (
 )
 from preprocessing.rules.sentences import count_sentences
 from preprocessing.rules.verdicts import Failure, Judged
-from preprocessing.string_buffers import array_of, views
-from preprocessing.utf8_space import (
-    LINE_END_BEGINS,
-    SPACE_BEGINS,
-    line_end_at,
-    skip_space,
-    space_at,
-    trim_space,
-)
 
 _KEPT, _DROPPED, _LOREM_IPSUM, _CURLY_BRACKET, _LONG_PAGE = 0, 1, 2, 3, 4
 _LINE_FEED, _CURLY, _SQUARE = ord("\n"), ord("{"), ord("[")

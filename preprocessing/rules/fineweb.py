@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.commands import UsageError
-from preprocessing.compiled import compiled
+from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.compiled import compiled
 from preprocessing.rules import characters, lines, words
 from preprocessing.rules.characters import TERMINAL
 from preprocessing.rules.checks import Check, first_failures, least, most, share

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.compiled import compiled
+from preprocessing.foundation.compiled import compiled
+from preprocessing.foundation.utf8_space import skip_space, trim_space
 from preprocessing.rules import lines, words
 from preprocessing.rules.checks import first_failures, least, most, share
 from preprocessing.rules.verdicts import Failure, Judged
 from preprocessing.rules.views import Spans, View
 from preprocessing.rules.words import HAS_LETTER, ONLY_PUNCTUATION, Words
-from preprocessing.utf8_space import skip_space, trim_space
 
 _HASH, _DOT, _HYPHEN = 35, 46, 45
 # UTF-8 of the bullet U+2022 and the ellipsis U+2026 but for the last byte.

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.commands import UsageError, suggest
-from preprocessing.rules import fasttext_model
-from preprocessing.rules.language_kernel import NO_LABEL, Tables, likeliest, tables
+from preprocessing.foundation.commands import UsageError, suggest
+from preprocessing.foundation.string_buffers import sizes_of
+from preprocessing.language import fasttext_model
+from preprocessing.language.language_kernel import NO_LABEL, Tables, likeliest, tables
 from preprocessing.rules.verdicts import Failure, Judged
 from preprocessing.rules.views import view
-from preprocessing.string_buffers import sizes_of
 
 NO_LANGUAGE = "und"
 

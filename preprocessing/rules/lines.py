@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from preprocessing.compiled import compiled
+from preprocessing.foundation.compiled import compiled
+from preprocessing.foundation.utf8_space import line_end_at, skip_space, trim_space
 from preprocessing.rules.views import Spans, View
-from preprocessing.utf8_space import line_end_at, skip_space, trim_space
 
 # No byte from the space on, and below the first of a longer character, ends a line.
 _FEED, _SPACE, _TWO_BYTES = 10, 0x20, 0xC2

@@ -21,8 +21,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from preprocessing import user_code
-from preprocessing.commands import UsageError, suggest
+from preprocessing.foundation import user_code
+from preprocessing.foundation.commands import UsageError, suggest
 from preprocessing.rules.verdicts import Failure, Judged, Rule
 
 LANGUAGE = "language@1"

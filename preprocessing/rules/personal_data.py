@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.compiled import compiled
+from preprocessing.foundation.compiled import compiled
+from preprocessing.foundation.string_buffers import array_of, views
 from preprocessing.rules.networks import is_public_v4, is_public_v6
-from preprocessing.string_buffers import array_of, views
 
 REPLACEMENTS = {
     "email": b"email@example.com",

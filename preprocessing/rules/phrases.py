@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from preprocessing.compiled import compiled
+from preprocessing.foundation.compiled import compiled
 
 # What a phrase tells, as bits.
 LOREM_IPSUM, SCRIPT, NOTICE = 1, 2, 4

@@ -7,7 +7,7 @@ them the chance of one mistake is 3e-8.
 
 import numpy as np
 
-from preprocessing.compiled import compiled
+from preprocessing.foundation.compiled import compiled
 from preprocessing.rules.views import Spans, View, count_characters
 from preprocessing.rules.words import Words
 

@@ -16,8 +16,8 @@ English; nltk's punkt (the C4 paper's), learnt from text, knows more abbreviatio
 
 import numpy as np
 
-from preprocessing.compiled import compiled
-from preprocessing.utf8_space import space_at
+from preprocessing.foundation.compiled import compiled
+from preprocessing.foundation.utf8_space import space_at
 
 _OTHER, _CLOSING, _MARK, _WIDE = 0, 1, 2, 3
 _STOP = ord(".")

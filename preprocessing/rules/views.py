@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from preprocessing import string_buffers
-from preprocessing.compiled import compiled
+from preprocessing.foundation import string_buffers
+from preprocessing.foundation.compiled import compiled
 
 # Of a longer document only the first 4 MiB are judged: 700,000 words of English, when
 # the longest that Gopher keeps has 100,000. A document that is all marks has a word per

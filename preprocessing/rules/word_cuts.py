@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from preprocessing.compiled import compiled
+from preprocessing.foundation.compiled import compiled
 from preprocessing.rules.characters import (
     DIGIT,
     DOT,

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.compiled import compiled
+from preprocessing.foundation.compiled import compiled
 from preprocessing.rules import characters
 from preprocessing.rules.characters import LETTER, PUNCTUATION
 from preprocessing.rules.views import Spans, View, character, view

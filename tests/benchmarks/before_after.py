@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from preprocessing.commands import CommandParser
+from preprocessing.foundation.commands import CommandParser
 from tests.benchmarks.peers import Peer, start_peer
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 
@@ -96,10 +96,10 @@ def rows(work: Path, _: Path) -> Cases:
     """Yields the ways of reading rows; million tokens a second of processor time."""
     import numpy as np
 
-    from preprocessing.records import RecordFormat
-    from preprocessing.shards import Shards
+    from preprocessing.contracts.records import RecordFormat
+    from preprocessing.contracts.shards import Shards
     from tests.benchmarks import rows as benchmark
-    from trainer.input_pipeline import SubRows
+    from trainer.data.input_pipeline import SubRows
 
     layout = RecordFormat(benchmark.SEQUENCE_LENGTH, 50_257)
     written = benchmark.write_rows(str(work), layout, SHARDS)
@@ -125,8 +125,8 @@ def per_cpu_second(read: Callable[[], int]) -> float:
 def train_step(_: Path, __: Path) -> Cases:
     """Yields the precisions; tokens a second."""
     from tests.benchmarks import train_step as benchmark
-    from trainer.lanes import count_cores, share_threads
-    from trainer.strategies import make_strategy
+    from trainer.compute.lanes import count_cores, share_threads
+    from trainer.distribution.strategies import make_strategy
 
     share_threads(count_cores(), count_cores())
     features = benchmark.random_rows(STEPS)
@@ -143,10 +143,10 @@ def train_step(_: Path, __: Path) -> Cases:
 
 def generate(work: Path, _: Path) -> Cases:
     """Yields the batches of prompts; tokens a second."""
-    from preprocessing.manifest import TOKENIZER_NAME
-    from preprocessing.tokenizer import Tokenizer
+    from preprocessing.contracts.manifest import TOKENIZER_NAME
+    from preprocessing.tokenizer.tokenizer import Tokenizer
     from tests.benchmarks import generate as benchmark
-    from trainer.lanes import count_cores
+    from trainer.compute.lanes import count_cores
 
     release = benchmark.write_model(work)
     tokenizer = Tokenizer.load(str(work / "dataset" / TOKENIZER_NAME))

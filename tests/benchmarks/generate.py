@@ -25,23 +25,23 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipelines.prompts import Prompt
-from pipelines.release import Chunk, answer
-from preprocessing.commands import CommandParser
-from preprocessing.generation_config import GenerationConfig
-from preprocessing.manifest import TOKENIZER_NAME, read_manifest
-from preprocessing.tokenizer import Tokenizer, train
+from pipelines.generation.prompts import Prompt
+from pipelines.generation.release import Chunk, answer
+from preprocessing.contracts.generation_config import GenerationConfig
+from preprocessing.contracts.manifest import TOKENIZER_NAME, read_manifest
+from preprocessing.foundation.commands import CommandParser
+from preprocessing.tokenizer.tokenizer import Tokenizer, train
 from tests.benchmarks.peers import Peer, start_peer
 from tests.benchmarks.train_step import SHAPE, model_config
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 from tests.datasets import write_dataset
-from trainer.checkpoints import Run
-from trainer.config import RunConfig
-from trainer.input_pipeline import DataConfig
-from trainer.lanes import count_cores
+from trainer.compute.lanes import count_cores
+from trainer.data.input_pipeline import DataConfig
 from trainer.models.decoder import Decoder
 from trainer.models.model import PrecisionConfig, build_model
-from trainer.release import write_release
+from trainer.release.release import write_release
+from trainer.run.checkpoints import Run
+from trainer.run.config import RunConfig
 from trainer.serving.loaded_release import LoadedRelease
 
 PEER = Path(__file__).with_name("generate_torch.py")

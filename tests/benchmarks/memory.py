@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from preprocessing.commands import CommandParser
+from preprocessing.foundation.commands import CommandParser
 
 CASES = {
     "full": {"attention": "full"},
@@ -60,7 +60,7 @@ def measured(case: str, length: int) -> str:
 def rise(case: str, length: int) -> int:
     """Returns the bytes that two steps raise this process's peak by."""
     from tests.benchmarks.train_step import SHAPE, build_ours, model_config
-    from trainer.strategies import make_strategy
+    from trainer.distribution.strategies import make_strategy
 
     config = replace(model_config(), **CASES[case])
     loop, _ = build_ours("float32", make_strategy("one_device"), config, batch=1)

@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.commands import CommandParser, WorkError, run
-from preprocessing.minhash import band_digests, jaccard, shingle_hashes
-from preprocessing.near_config import NearConfig
-from preprocessing.string_buffers import array_of, sizes_of
+from preprocessing.duplicates.minhash import band_digests, jaccard, shingle_hashes
+from preprocessing.duplicates.near_config import NearConfig
+from preprocessing.foundation.commands import CommandParser, WorkError, run
+from preprocessing.foundation.string_buffers import array_of, sizes_of
 
 SIMILARITIES = (0.5, 0.7, 0.8, 0.9)
 TOLERANCE = 0.02

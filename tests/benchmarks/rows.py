@@ -16,15 +16,15 @@ from functools import partial
 
 import numpy as np
 
-from preprocessing.commands import CommandParser
-from preprocessing.manifest import Counts, Manifest, Shard, Split
-from preprocessing.records import RecordFormat
-from preprocessing.shards import Shards, shard_name, write_shard
+from preprocessing.contracts.manifest import Counts, Manifest, Shard, Split
+from preprocessing.contracts.records import RecordFormat
+from preprocessing.contracts.shards import Shards, shard_name, write_shard
+from preprocessing.foundation.commands import CommandParser
 from tests.benchmarks.turns import LEAST_TURNS, spread
-from trainer.batch_schedule import BatchSchedule
-from trainer.input_pipeline import SubRows
-from trainer.mixed_order import MixedOrder
-from trainer.training_rows import TrainingRows
+from trainer.data.batch_schedule import BatchSchedule
+from trainer.data.input_pipeline import SubRows
+from trainer.data.mixed_order import MixedOrder
+from trainer.data.training_rows import TrainingRows
 
 SEQUENCE_LENGTH = 2048
 ROWS_PER_READ = 64

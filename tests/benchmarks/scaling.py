@@ -15,10 +15,10 @@ import subprocess
 import sys
 import time
 
-from preprocessing.commands import CommandParser
+from preprocessing.foundation.commands import CommandParser
 from tests.benchmarks.train_step import SHAPE, random_rows
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
-from trainer.local_ports import lend_ports
+from trainer.distribution.local_ports import lend_ports
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def measure(cores: list[int], precision: str, steps: int) -> float:
 def work(precision: str, steps: int) -> float:
     """Returns the seconds of `steps` steps of this worker, after two to warm up."""
     from tests.benchmarks.train_step import build_ours
-    from trainer.strategies import make_strategy
+    from trainer.distribution.strategies import make_strategy
 
     strategy = make_strategy(
         "multi_worker" if os.environ["TF_CONFIG"] else "one_device"

@@ -25,21 +25,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.commands import CommandParser
+from preprocessing.foundation.commands import CommandParser
 from tests.benchmarks.peers import start_peer
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
-from trainer.compilation import Compilation
-from trainer.guard import GuardConfig
-from trainer.lanes import count_cores, share_threads
-from trainer.layout import Layout
-from trainer.losses import LossConfig
+from trainer.compute.compilation import Compilation
+from trainer.compute.lanes import count_cores, share_threads
+from trainer.compute.peak_flops import measured_cpu_flops
+from trainer.distribution.strategies import make_strategy
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
-from trainer.optimizers import OptimizerConfig
-from trainer.peak_flops import measured_cpu_flops
-from trainer.step_metrics import StepMetrics
-from trainer.strategies import make_strategy
-from trainer.train_step import (
+from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.step.guard import GuardConfig
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
+from trainer.step.step_metrics import StepMetrics
+from trainer.step.train_step import (
     ReplicaStep,
     make_learner,
     make_train_loop,

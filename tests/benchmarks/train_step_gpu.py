@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from preprocessing.commands import CommandParser, run
+from preprocessing.foundation.commands import CommandParser, run
 from tests.benchmarks.turns import LEAST_TURNS
 
 PRESETS = ("14m", "125m", "350m")

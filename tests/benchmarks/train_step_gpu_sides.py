@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from tests.benchmarks.peers import LaunchedPeer
 from tests.benchmarks.train_step_gpu import Size
 from tests.benchmarks.turns import spread
 from tests.benchmarks.utilisation import product_weights
-from trainer.compilation import Compilation, choose_compilation
-from trainer.config import RunConfig
-from trainer.layout import Layout
+from trainer.compute.compilation import Compilation, choose_compilation
+from trainer.distribution.strategies import make_strategy
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import build_model
-from trainer.step_metrics import StepMetrics, as_arrays
-from trainer.strategies import make_strategy
-from trainer.train_step import ReplicaStep, make_learner, make_train_loop
+from trainer.run.config import RunConfig
+from trainer.step.layout import Layout
+from trainer.step.step_metrics import StepMetrics, as_arrays
+from trainer.step.train_step import ReplicaStep, make_learner, make_train_loop
 
 PEER = Path(__file__).with_name("train_step_torch.py")
 # With these PyTorch would load the libraries that are meant for TensorFlow.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from preprocessing.commands import UsageError, run
+from preprocessing.foundation.commands import UsageError, run
 from tests.benchmarks.gpu_kernels import print_profile
 from tests.benchmarks.peers import LaunchedPeer, Peer
 from tests.benchmarks.train_step_gpu import Size
@@ -27,8 +27,8 @@ from tests.benchmarks.train_step_gpu_sides import (
 )
 from tests.benchmarks.turns import LEAST_TURNS, Comparison, in_turns
 from tests.benchmarks.utilisation import product_rate, training_flops
-from trainer.config import RunConfig, with_pairs
-from trainer.presets import preset
+from trainer.run.config import RunConfig, with_pairs
+from trainer.run.presets import preset
 
 PRODUCT = {"gpu": 8192, "cpu": 512}
 

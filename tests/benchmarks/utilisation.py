@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from trainer.functional import weight_places
+from trainer.models.functional import weight_places
 
 _CALLS, _REPEATS = 10, 5
 

@@ -57,13 +57,13 @@ class ExactRun:
 
     def saved(self, step: int) -> Path:
         """Returns the file that is there once the checkpoint of a step is whole."""
-        from trainer.checkpoint_files import STATE_NAME, step_directory
+        from trainer.run.checkpoint_files import STATE_NAME, step_directory
 
         return Path(step_directory(str(self.directory), step)) / STATE_NAME
 
     def losses(self) -> np.ndarray:
         """Returns the losses of its lines of metrics."""
-        from trainer.metrics import read_lines
+        from trainer.run.metrics import read_lines
 
         lines = read_lines(str(self.directory / "metrics.jsonl"))
         return np.array([line["loss"] for line in lines if "loss" in line])
@@ -72,7 +72,7 @@ class ExactRun:
         """Returns every stored value of the last checkpoint, optimizer included."""
         import tensorflow as tf
 
-        from trainer.checkpoint_files import step_directory
+        from trainer.run.checkpoint_files import step_directory
 
         directory = step_directory(str(self.directory), STEPS)
         reader = tf.train.load_checkpoint(os.path.join(directory, "weights"))

@@ -25,14 +25,14 @@ from tests.trainer.strategies_case import (
     first_gradients,
     rows,
 )
-from trainer.compilation import Compilation
-from trainer.guard import GuardConfig
-from trainer.layout import Layout
-from trainer.losses import LossConfig
+from trainer.compute.compilation import Compilation
+from trainer.distribution.strategies import make_strategy
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model, with_family
-from trainer.optimizers import OptimizerConfig
-from trainer.strategies import make_strategy
-from trainer.train_step import ReplicaStep, make_learner, make_train_loop
+from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.step.guard import GuardConfig
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
+from trainer.step.train_step import ReplicaStep, make_learner, make_train_loop
 
 STEPS = 20
 

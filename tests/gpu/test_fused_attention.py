@@ -76,7 +76,7 @@ def test_one_kernel_mixes_what_the_formula_mixes(
 ) -> None:
     import tensorflow as tf
 
-    from trainer.compilation import Compilation
+    from trainer.compute.compilation import Compilation
     from trainer.models.fused_attention import fits, fused_attention, pack_segments
 
     shape, dtype = CASES[name]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.gpu.machine import REHEARSED, TWO, Running, start
-from trainer.local_ports import lend_ports
+from trainer.distribution.local_ports import lend_ports
 
 pytestmark = pytest.mark.slow
 

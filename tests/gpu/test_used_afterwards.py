@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.releases import read_lineage
+from preprocessing.contracts.releases import read_lineage
 from tests.gpu.exact_runs import ExactRun
 from tests.gpu.machine import REHEARSED, Running, start
 

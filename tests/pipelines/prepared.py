@@ -12,15 +12,15 @@ import random
 from pathlib import Path
 
 from pipelines import prepare_corpus
-from pipelines.plan import PlanSizes
-from preprocessing import tokenizer
+from pipelines.job.plan import PlanSizes
+from preprocessing.tokenizer import tokenizer
 
 SMALL = PlanSizes(task_bytes=40_000, shard_input_bytes=60_000)
 # The command for a process of its own, with tasks small enough to be killed among.
 COMMAND = (
     "from functools import partial;"
     "from pipelines import prepare_corpus;"
-    "from preprocessing.commands import run;"
+    "from preprocessing.foundation.commands import run;"
     "from tests.pipelines.prepared import SMALL;"
     "run(partial(prepare_corpus.main, sizes=SMALL))"
 )

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import inspect_dataset, line_duplicates, prepare_corpus
-from pipelines.results import Results
-from preprocessing.commands import UsageError, WorkError, run
+from pipelines import inspect_dataset, prepare_corpus
+from pipelines.duplicates import line_duplicates
+from pipelines.prepare.results import Results
+from preprocessing.foundation.commands import UsageError, WorkError, run
 from tests.pipelines.prepared import (
     CURATED,
     SMALL,

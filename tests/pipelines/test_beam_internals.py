@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.worker import sdk_worker_main
 from apache_beam.transforms import environments
 
-from pipelines import beam_internals
+from pipelines.beam import internals as beam_internals
 
 OPTIONS = PipelineOptions(["--runner=FnApiRunner", "--s3_region_name=eu-north-9"])
 
@@ -20,7 +20,7 @@ OPTIONS = PipelineOptions(["--runner=FnApiRunner", "--s3_region_name=eu-north-9"
 def broken(what: str) -> str:
     return (
         f"Apache Beam {apache_beam.__version__} changed inside: {what} "
-        "(pipelines/beam_internals.py)"
+        "(pipelines/beam/internals.py)"
     )
 
 
@@ -40,9 +40,11 @@ def test_runners_and_flags_are_known_by_name():
 
 @pytest.mark.smoke
 def test_the_local_runner_gives_its_workers_the_options_and_our_command():
-    runner = beam_internals.local_runner(OPTIONS, "exec python -m pipelines.worker")
+    runner = beam_internals.local_runner(
+        OPTIONS, "exec python -m pipelines.beam.worker"
+    )
     environment = runner._default_environment
-    assert environment.command_string == "exec python -m pipelines.worker", broken(
+    assert environment.command_string == "exec python -m pipelines.beam.worker", broken(
         "worker processes are Beam's own, twice as slow to start and loud"
     )
     known = dict(runner._provision_info.provision_info.pipeline_options)
@@ -99,7 +101,7 @@ def test_a_worker_process_enters_where_beams_own_does():
 def test_beam_imports_without_the_clouds_and_leaves_their_names_free():
     clouds = {"azure.storage.blob", "boto3", "google.cloud.storage", "pymongo"}
     program = (
-        "import sys; from pipelines.quiet_beam import import_beam_without_clouds;"
+        "import sys; from pipelines.beam.quiet import import_beam_without_clouds;"
         f"import_beam_without_clouds(); print(*({clouds} & set(sys.modules)));"
         "import boto3"
     )

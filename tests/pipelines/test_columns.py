@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import columns, shuffle
-from pipelines.blobs import to_bytes
-from pipelines.plan import Job
-from pipelines.tokenize_task import by_shard
-from preprocessing.near_config import NearConfig
-from preprocessing.objectives import ObjectiveConfig
+from pipelines.job import columns, shuffle
+from pipelines.job.blobs import to_bytes
+from pipelines.job.plan import Job
+from pipelines.prepare.tokenize_task import by_shard
+from preprocessing.duplicates.near_config import NearConfig
+from preprocessing.objectives.objectives import ObjectiveConfig
 from tests.pipelines.test_duplicates import job
 
 KINDS = (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.plan import WORK_NAME
+from pipelines.job.plan import WORK_NAME
 from tests.pipelines.prepared import (
     COMMAND,
     CURATED,

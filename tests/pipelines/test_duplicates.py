@@ -8,12 +8,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import duplicates, plan, workspace
-from pipelines.blobs import from_bytes
-from pipelines.buckets import by_bucket
-from pipelines.shuffle import receive
-from preprocessing.fingerprints import split_hash
-from preprocessing.near_config import NearConfig
+from pipelines.duplicates import exact_duplicates as duplicates
+from pipelines.job import plan
+from pipelines.job.blobs import from_bytes
+from pipelines.job.buckets import by_bucket
+from pipelines.job.shuffle import receive
+from pipelines.prepare import workspace
+from preprocessing.duplicates.near_config import NearConfig
+from preprocessing.foundation.fingerprints import split_hash
 
 NEAR = NearConfig()
 FIELDS = st.tuples(st.integers(0, 6), st.integers(0, 5))  # key, content

@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from pipelines.generations import Job, Output, Tally
-from pipelines.progress import Progress
-from pipelines.prompts import Prompt
-from preprocessing.commands import UsageError, WorkError
+from pipelines.beam.progress import Progress
+from pipelines.generation.generations import Job, Output, Tally
+from pipelines.generation.prompts import Prompt
+from preprocessing.foundation.commands import UsageError, WorkError
 
 JOB = Job("i", 70, 3, "l", {"id": "id"}, {"seed": 0})
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import inspect_dataset, prepare_corpus
-from pipelines.estimate import estimate
-from preprocessing.commands import UsageError, WorkError
-from preprocessing.manifest import read_manifest
+from pipelines.inspect.estimate import estimate
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.foundation.commands import UsageError, WorkError
 from tests.pipelines.prepared import SMALL, arguments, prepare, some_text
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.blobs import Arrays
-from pipelines.buckets import by_bucket
-from pipelines.judging import judge
-from pipelines.plan import Limits
+from pipelines.curation.judging import judge
+from pipelines.job.blobs import Arrays
+from pipelines.job.buckets import by_bucket
+from pipelines.job.plan import Limits
 from tests.pipelines.test_duplicates import FIELDS, fingerprints, job
 
 RANKS = {"keys": ("offsets",), "hashes": ("-sizes", "keys")}

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import line_duplicates, plan
-from pipelines.line_duplicates import drop_repeated_lines, find_lines
-from pipelines.line_losers import LineLosers
-from pipelines.shuffle import blob_bytes, send
-from pipelines.steps import read_records
-from pipelines.task_work import TaskWork
-from preprocessing.documents import Documents
-from preprocessing.fingerprints import key_hash
-from preprocessing.seed_purposes import Purpose
+from pipelines.curation.line_losers import LineLosers
+from pipelines.duplicates import line_duplicates
+from pipelines.duplicates.line_duplicates import drop_repeated_lines, find_lines
+from pipelines.job import plan
+from pipelines.job.shuffle import blob_bytes, send
+from pipelines.job.steps import read_records
+from pipelines.job.task_work import TaskWork
+from preprocessing.foundation.fingerprints import key_hash
+from preprocessing.foundation.seed_purposes import Purpose
+from preprocessing.reading.documents import Documents
 from tests.pipelines.test_duplicates import grouped, job, spread
 
 LINES = ("one two three", "ONE two  three".lower(), " Four five SIX seven ", "a b", "")

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import pack_shard, plan, workspace
-from pipelines.mixture_order import order_rows, read_order
-from pipelines.steps import write_record
-from preprocessing.commands import WorkError
-from preprocessing.interleave import draw
-from preprocessing.mixture import MixtureConfig, MixtureSource
+from pipelines.job import plan
+from pipelines.job.steps import write_record
+from pipelines.prepare import pack_shard, workspace
+from pipelines.prepare.mixture_order import order_rows, read_order
+from preprocessing.foundation.commands import WorkError
+from preprocessing.packing.interleave import draw
+from preprocessing.packing.mixture import MixtureConfig, MixtureSource
 
 # For each packed shard, runs of (source, rows) in file order; a source may come back.
 RUNS = st.lists(

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import mix_shards, pack_shard, prepare_corpus
-from pipelines.steps import record_path
-from pipelines.verify import verify
-from preprocessing.commands import UsageError, WorkError
-from preprocessing.manifest import Manifest, read_manifest
-from preprocessing.shards import Shards
+from pipelines import prepare_corpus
+from pipelines.inspect.verify import verify
+from pipelines.job.steps import record_path
+from pipelines.prepare import mix_shards, pack_shard
+from preprocessing.contracts.manifest import Manifest, read_manifest
+from preprocessing.contracts.shards import Shards
+from preprocessing.foundation.commands import UsageError, WorkError
 from tests.pipelines.prepared import (
     COMMAND,
     SMALL,

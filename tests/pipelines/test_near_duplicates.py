@@ -13,15 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import duplicates, near_duplicates, plan
-from pipelines.blobs import Arrays, from_bytes
-from pipelines.buckets import by_bucket
-from pipelines.rejects import NEAR_DUPLICATE
-from pipelines.shingle_files import keep_shingles
-from pipelines.shuffle import blob_bytes, receive, send
-from pipelines.steps import read_record, read_records
-from preprocessing.fingerprints import split_hash
-from preprocessing.near_config import NearConfig
+from pipelines.curation.shingle_files import keep_shingles
+from pipelines.duplicates import exact_duplicates as duplicates
+from pipelines.duplicates import near_duplicates
+from pipelines.job import plan
+from pipelines.job.blobs import Arrays, from_bytes
+from pipelines.job.buckets import by_bucket
+from pipelines.job.rejects import NEAR_DUPLICATE
+from pipelines.job.shuffle import blob_bytes, receive, send
+from pipelines.job.steps import read_record, read_records
+from preprocessing.duplicates.near_config import NearConfig
+from preprocessing.foundation.fingerprints import split_hash
 from tests.pipelines.test_duplicates import grouped, job, spread
 
 BANDS = 3

@@ -10,7 +10,7 @@ from cloudpathlib import S3Client
 from moto.server import ThreadedMotoServer
 
 from pipelines import inspect_dataset, prepare_corpus
-from preprocessing import storage
+from preprocessing.foundation import storage
 from tests.pipelines.prepared import SMALL, arguments, fingerprint
 
 pytestmark = pytest.mark.slow

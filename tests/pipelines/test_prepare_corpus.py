@@ -12,15 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import prepare_corpus, runners
-from preprocessing import storage
-from preprocessing.commands import WorkError
-from preprocessing.manifest import Split, read_manifest
-from preprocessing.normalize import CleaningConfig, clean, is_empty
-from preprocessing.pieces import ReaderConfig, plan_pieces
-from preprocessing.readers import read_piece
-from preprocessing.shards import Shards
-from preprocessing.tokenizer import Tokenizer
+from pipelines import prepare_corpus
+from pipelines.beam import runners
+from preprocessing.contracts.manifest import Split, read_manifest
+from preprocessing.contracts.shards import Shards
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import WorkError
+from preprocessing.objectives.pieces import ReaderConfig, plan_pieces
+from preprocessing.reading.readers import read_piece
+from preprocessing.rules.normalize import CleaningConfig, clean, is_empty
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from tests.pipelines.prepared import fingerprint, prepare
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocessing.manifest import read_manifest
-from preprocessing.shards import Shards
-from preprocessing.tokenizer import Tokenizer
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.contracts.shards import Shards
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from tests.pipelines.prepared import fingerprint, prepare, some_text
 
 pytestmark = pytest.mark.slow

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.blobs import to_bytes
-from pipelines.buckets import by_bucket
-from pipelines.judging import judge
-from pipelines.plan import Job, Limits, PlanSizes
-from pipelines.shard_documents import ShardDocuments, ShardInput
-from pipelines.shuffle import blob_bytes, send
+from pipelines.curation.judging import judge
+from pipelines.job.blobs import to_bytes
+from pipelines.job.buckets import by_bucket
+from pipelines.job.plan import Job, Limits, PlanSizes
+from pipelines.job.shuffle import blob_bytes, send
+from pipelines.prepare.shard_documents import ShardDocuments, ShardInput
 from tests.pipelines.test_duplicates import job
 
 pytestmark = pytest.mark.slow

@@ -10,13 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import inspect_dataset, train_tokenizer
-from preprocessing import tokenizer
-from preprocessing.commands import UsageError
-from preprocessing.manifest import read_manifest
-from preprocessing.objectives import ObjectiveConfig, original_ids, special_ids
-from preprocessing.row_segments import row_segments
-from preprocessing.shards import Shards
-from preprocessing.tokenizer import Tokenizer
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.contracts.row_segments import row_segments
+from preprocessing.contracts.shards import Shards
+from preprocessing.foundation.commands import UsageError
+from preprocessing.objectives.objectives import (
+    ObjectiveConfig,
+    original_ids,
+    special_ids,
+)
+from preprocessing.tokenizer import tokenizer
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from tests.pipelines import prepared
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import inspect_dataset, prepare_corpus
-from preprocessing import tokenizer
-from preprocessing.manifest import read_manifest
-from preprocessing.special_tokens import OBJECTIVE_TOKENS
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.tokenizer import tokenizer
+from preprocessing.tokenizer.special_tokens import OBJECTIVE_TOKENS
 from tests.pipelines.prepared import SMALL, some_text
 
 pytestmark = pytest.mark.slow

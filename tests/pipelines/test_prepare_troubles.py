@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from pipelines import pack_shard, prepare_corpus, provenance, shuffle
-from preprocessing.commands import Interrupted, UsageError, WorkError
-from preprocessing.manifest import read_manifest
+from pipelines import prepare_corpus
+from pipelines.job import shuffle
+from pipelines.prepare import pack_shard, provenance
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.foundation.commands import Interrupted, UsageError, WorkError
 from tests.pipelines.prepared import (
     CURATED,
     fingerprint,

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pipelines.progress import Progress, watch
+from pipelines.beam.progress import Progress, watch
 
 
 class Terminal(io.StringIO):

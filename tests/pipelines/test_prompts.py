@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.prompts import (
+from pipelines.generation.prompts import (
     LARGEST_CHUNK,
     LARGEST_LINE_BYTES,
     SMALLEST_CHUNK,
@@ -25,8 +25,8 @@ from pipelines.prompts import (
     split_lines,
     take_census,
 )
-from preprocessing import storage
-from preprocessing.commands import UsageError
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError
 
 FIELDS = PromptFields()
 

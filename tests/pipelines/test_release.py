@@ -6,9 +6,9 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.prompts import Prompt
-from pipelines.release import Chunk, answer
-from preprocessing.generation_config import GenerationConfig
+from pipelines.generation.prompts import Prompt
+from pipelines.generation.release import Chunk, answer
+from preprocessing.contracts.generation_config import GenerationConfig
 from trainer.serving.answering import bisected
 
 

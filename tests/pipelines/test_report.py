@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report import write_report
-from pipelines.report_page import percent, short
-from pipelines.results import Results, Stage
-from preprocessing.decontamination import Task
-from preprocessing.manifest import Counts, Manifest, Shard, Source, Split
+from pipelines.prepare.results import Results, Stage
+from pipelines.report.page import percent, short
+from pipelines.report.report import write_report
+from preprocessing.contracts.manifest import Counts, Manifest, Shard, Source, Split
+from preprocessing.duplicates.decontamination import Task
 
 EXCERPT = '<script>alert("no")</script> is how this page & its menu begin'
 STAGES = [

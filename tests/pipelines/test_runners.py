@@ -10,8 +10,8 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines import runners
-from preprocessing.commands import CommandParser, UsageError, WorkError
+from pipelines.beam import runners
+from preprocessing.foundation.commands import CommandParser, UsageError, WorkError
 
 LOCAL, STOCK = runners.LOCAL, runners.STOCK
 # Beam raises in threads of its own when the worker they watch is killed.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import blobs, shuffle
-from preprocessing.commands import WorkError
+from pipelines.job import blobs, shuffle
+from preprocessing.foundation.commands import WorkError
 
 
 @given(

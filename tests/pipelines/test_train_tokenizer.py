@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.train_tokenizer import main
-from preprocessing.commands import UsageError
-from preprocessing.tokenizer import Tokenizer
+from preprocessing.foundation.commands import UsageError
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from tests.scripts_corpus import documents
 
 

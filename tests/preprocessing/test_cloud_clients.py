@@ -15,8 +15,8 @@ from cloudpathlib import AzureBlobClient, GSClient, S3Client
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from preprocessing.cloud_clients import cloud_path, read_cloud_range
-from preprocessing.commands import UsageError
+from preprocessing.foundation.cloud_clients import cloud_path, read_cloud_range
+from preprocessing.foundation.commands import UsageError
 
 DATA = bytes(range(256)) * 20
 
@@ -90,7 +90,7 @@ def test_a_range_of_an_object_is_read_with_one_request(
     assert hasattr(sdk, method), (
         f"ranged reads of {make.__name__}:// break: cloudpathlib's "
         f"{type(client).__name__} keeps no SDK client in .{attribute} any more "
-        "(preprocessing/cloud_clients.py)"
+        "(preprocessing/foundation/cloud_clients.py)"
     )
     monkeypatch.setattr(type(client), "_default_client", client)
     path = f"{make.__name__}://bucket/a/b.bin"

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.clusters import Clusters, Edges
+from preprocessing.duplicates.clusters import Clusters, Edges
 
 
 def key(number):

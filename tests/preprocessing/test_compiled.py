@@ -43,5 +43,5 @@ def test_of_processes_that_want_a_loop_at_once_one_compiles_it(tmp_path):
     # The loop and the one that it calls; who reads the first has no need of the second.
     assert sorted(counted) == [[0, 1], [0, 1], [2, 0]], (
         "workers that start together compile the same loops side by side: numba no "
-        "longer compiles through `Dispatcher.compile` (preprocessing/compiled.py)"
+        "longer compiles through `Dispatcher.compile`: see its module, compiled.py"
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing import contested, contested_ranges
+from preprocessing.tokenizer import contested, contested_ranges
 
 SOME = contested.CodePointSet([(0xE9, 0xE9), (0x88F, 0x891), (0x1F600, 0x1F60F)])
 

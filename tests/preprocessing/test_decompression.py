@@ -10,7 +10,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.decompression import DamagedInput, compression_of, decompress
+from preprocessing.foundation.decompression import (
+    DamagedInput,
+    compression_of,
+    decompress,
+)
 
 SQUEEZE = {"gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress}
 KINDS = pytest.mark.parametrize("kind", SQUEEZE)

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from preprocessing.decontamination import Index, Task, Thresholds, build_index, judge
+from preprocessing.duplicates.decontamination import (
+    Index,
+    Task,
+    Thresholds,
+    build_index,
+    judge,
+)
+from preprocessing.foundation.commands import UsageError
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=12).map(" ".join)
 TEXTS = st.lists(WORDS, max_size=4)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
-from preprocessing.pieces import ReaderConfig
-from preprocessing.read_sizes import ReadSizes
+from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
+from preprocessing.foundation.read_sizes import ReadSizes
+from preprocessing.objectives.pieces import ReaderConfig
 from tests.preprocessing.test_readers import read
 
 FIELD = st.text(st.sampled_from('ab",\t\n\r é'), max_size=6)

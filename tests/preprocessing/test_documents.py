@@ -6,11 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from preprocessing.documents import keys_of
-from preprocessing.fingerprints import keys_of_ids, keys_of_offsets
-from preprocessing.pieces import TO_THE_END, ReaderConfig, format_of, plan_pieces
-from preprocessing.storage import InputFile
+from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
+from preprocessing.foundation.storage import InputFile
+from preprocessing.objectives.pieces import (
+    TO_THE_END,
+    ReaderConfig,
+    format_of,
+    plan_pieces,
+)
+from preprocessing.reading.documents import keys_of
 
 
 @given(

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from preprocessing.commands import UsageError
-from preprocessing.evaluation_texts import evaluation_texts
+from preprocessing.duplicates.evaluation_texts import evaluation_texts
+from preprocessing.foundation.commands import UsageError
 
 TASK = {"question": "why?", "choices": ["a", "b"], "meta": {"source": "x", "n": 3}}
 TEXTS = ["why?", "a", "b", "x"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.fingerprints import (
+from preprocessing.foundation.fingerprints import (
     content_hash,
     keys_of_ids,
     keys_of_offsets,

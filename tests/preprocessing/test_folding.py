@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from preprocessing.folding import (
+from preprocessing.duplicates.folding import (
     DROPPED,
     LETTER,
     LIMIT,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import WorkError
-from preprocessing.interleave import draw, drawn_before, training_rows
-from preprocessing.mixture import MixtureConfig, MixtureSource
+from preprocessing.foundation.commands import WorkError
+from preprocessing.packing.interleave import draw, drawn_before, training_rows
+from preprocessing.packing.mixture import MixtureConfig, MixtureSource
 
 COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=9).filter(any)
 

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.line_hashes import drop_lines, line_hashes
+from preprocessing.duplicates.line_hashes import drop_lines, line_hashes
 
 PIECES = st.sampled_from(
     [

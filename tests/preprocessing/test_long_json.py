@@ -7,13 +7,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import jsonl
-from preprocessing.documents import Documents
-from preprocessing.fingerprints import keys_of_ids
-from preprocessing.jsonl import JsonLines
-from preprocessing.line_blocks import Spans
-from preprocessing.pieces import TO_THE_END, Piece, ReaderConfig
-from preprocessing.read_sizes import ReadSizes
+from preprocessing.foundation.fingerprints import keys_of_ids
+from preprocessing.foundation.read_sizes import ReadSizes
+from preprocessing.objectives.pieces import TO_THE_END, Piece, ReaderConfig
+from preprocessing.reading import jsonl
+from preprocessing.reading.documents import Documents
+from preprocessing.reading.jsonl import JsonLines
+from preprocessing.reading.line_blocks import Spans
 
 ESCAPES = [r"\n", r"\t", r"\"", r"\\", r"\/", r"\b", r"\f", r"\r"]
 UNITS = [r"\u0041", r"\u00e9", r"\u4e2d", r"\uD83D\uDE00", r"\u0000", r"\uFFFF"]

@@ -11,9 +11,10 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import byte_level, contested, encoding, long_texts
-from preprocessing.byte_level import GPT2_PATTERN, QWEN2_PATTERN
-from preprocessing.long_texts import pretoken_cuts
+from preprocessing.foundation import long_texts
+from preprocessing.foundation.long_texts import pretoken_cuts
+from preprocessing.tokenizer import byte_level, contested, encoding
+from preprocessing.tokenizer.byte_level import GPT2_PATTERN, QWEN2_PATTERN
 from tests.scripts_corpus import (
     SPACES,
     changed,

@@ -7,8 +7,7 @@ import json
 
 import pytest
 
-from preprocessing.commands import UsageError, WorkError
-from preprocessing.manifest import (
+from preprocessing.contracts.manifest import (
     Counts,
     Manifest,
     Shard,
@@ -18,7 +17,8 @@ from preprocessing.manifest import (
     read_manifest,
     write_manifest,
 )
-from preprocessing.records import RecordFormat
+from preprocessing.contracts.records import RecordFormat
+from preprocessing.foundation.commands import UsageError, WorkError
 
 LAYOUT = RecordFormat(16, 300)
 

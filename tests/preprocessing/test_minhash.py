@@ -9,10 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.folding import DROPPED, LIMIT, POINT, SPACE, folding_table
-from preprocessing.minhash import MOST_SHINGLES, band_digests, jaccard, shingle_hashes
-from preprocessing.near_config import NearConfig
-from preprocessing.shingles import BLOCK
+from preprocessing.duplicates.folding import DROPPED, LIMIT, POINT, SPACE, folding_table
+from preprocessing.duplicates.minhash import (
+    MOST_SHINGLES,
+    band_digests,
+    jaccard,
+    shingle_hashes,
+)
+from preprocessing.duplicates.near_config import NearConfig
+from preprocessing.duplicates.shingles import BLOCK
 from tests.benchmarks.minhash_rates import (
     SIMILARITIES,
     TOLERANCE,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.commands import UsageError
-from preprocessing.mixture import mixture_files, read_mixture
+from preprocessing.foundation.commands import UsageError
+from preprocessing.packing.mixture import mixture_files, read_mixture
 
 WEIGHTS = """
 epochs = 2

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from preprocessing.normalize import CleaningConfig, clean, clean_text, is_empty
+from preprocessing.foundation.commands import UsageError
+from preprocessing.rules.normalize import CleaningConfig, clean, clean_text, is_empty
 
 PIECES = st.sampled_from(
     ["\n", "\r", "\r\n", " ", "\t", "\x00", "\x7f", "\x85", "\x9f", "a", "\u00e9"]

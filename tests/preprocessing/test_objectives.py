@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import tokenizer
-from preprocessing.commands import UsageError
-from preprocessing.examples import pieces
-from preprocessing.fill_in_middle import fill_in_middle
-from preprocessing.fingerprints import keys_of_offsets
-from preprocessing.objectives import (
+from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.fingerprints import keys_of_offsets
+from preprocessing.objectives.examples import pieces
+from preprocessing.objectives.fill_in_middle import fill_in_middle
+from preprocessing.objectives.objectives import (
     LAYOUTS,
     ObjectiveConfig,
     check_objective,
@@ -24,9 +23,10 @@ from preprocessing.objectives import (
     row_format,
     special_ids,
 )
-from preprocessing.packing import best_fit, concat
-from preprocessing.pairs import PairRoom
-from preprocessing.special_tokens import OBJECTIVE_TOKENS
+from preprocessing.objectives.pairs import PairRoom
+from preprocessing.packing.packing import best_fit, concat
+from preprocessing.tokenizer import tokenizer
+from preprocessing.tokenizer.special_tokens import OBJECTIVE_TOKENS
 from tests.datasets import texts as some_texts
 
 CONFIGS = [

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.packing import best_fit, concat, pack, split_documents
-from preprocessing.records import RecordFormat
+from preprocessing.contracts.records import RecordFormat
+from preprocessing.packing.packing import best_fit, concat, pack, split_documents
 
 PLANNERS = pytest.mark.parametrize("planner", [best_fit, concat])
 

@@ -7,10 +7,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.packing import best_fit, pack
-from preprocessing.pair_packing import pack_pairs
-from preprocessing.records import RecordFormat
-from preprocessing.row_segments import row_segments
+from preprocessing.contracts.records import RecordFormat
+from preprocessing.contracts.row_segments import row_segments
+from preprocessing.packing.packing import best_fit, pack
+from preprocessing.packing.pair_packing import pack_pairs
 
 
 def row_of(block, row):

@@ -6,7 +6,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.prompt_limits import MAX_NEW_TOKENS, most_new_tokens, prompt_room
+from preprocessing.contracts.prompt_limits import (
+    MAX_NEW_TOKENS,
+    most_new_tokens,
+    prompt_room,
+)
 
 
 @given(asked=st.integers(0, 10_000), context=st.integers(1, 100_000))

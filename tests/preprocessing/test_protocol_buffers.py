@@ -6,7 +6,7 @@ from google.protobuf import descriptor_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.protocol_buffers import declare, read
+from preprocessing.foundation.protocol_buffers import declare, read
 
 # Of google/protobuf/descriptor.proto, whose generated classes come with the runtime.
 DECLARED = declare(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.records import RecordFormat
+from preprocessing.contracts.records import RecordFormat
 
 SHAPES = st.sampled_from([1, 2, 31, 64, 127, 512, 2048, 65_534, 65_535])
 VOCABULARIES = st.sampled_from([1, 256, 65_536, 65_537, 1 << 20])

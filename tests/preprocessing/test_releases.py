@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.commands import UsageError
-from preprocessing.releases import (
+from preprocessing.contracts.releases import (
     LINEAGE_NAME,
     SAVED_MODEL_NAME,
     Lineage,
@@ -15,6 +14,7 @@ from preprocessing.releases import (
     read_lineage,
     versions,
 )
+from preprocessing.foundation.commands import UsageError
 
 LINEAGE = Lineage(
     dataset_hash="d",

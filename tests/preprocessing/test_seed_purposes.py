@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing import seed_purposes
-from preprocessing.fingerprints import key_hash, keys_of_offsets, seed_word, word_of
-from preprocessing.seed_purposes import (
+from preprocessing.foundation import seed_purposes
+from preprocessing.foundation.fingerprints import (
+    key_hash,
+    keys_of_offsets,
+    seed_word,
+    word_of,
+)
+from preprocessing.foundation.seed_purposes import (
     FillInMiddleDraw,
     NearPurpose,
     PrefixDraw,
@@ -39,11 +44,11 @@ NUMBERS = {
 }
 # Where words are made of numbers that are no purposes: shards, windows, parts.
 WITHOUT_PURPOSE = {
-    "pipelines/pack_shard.py",
-    "preprocessing/packing.py",
-    "preprocessing/pair_packing.py",
-    "preprocessing/examples.py",  # a draw of an example's own word
-    "preprocessing/fingerprints.py",
+    "pipelines/prepare/pack_shard.py",
+    "preprocessing/packing/packing.py",
+    "preprocessing/packing/pair_packing.py",
+    "preprocessing/objectives/examples.py",  # a draw of an example's own word
+    "preprocessing/foundation/fingerprints.py",
 }
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import storage
-from preprocessing.commands import UsageError, WorkError
-from preprocessing.manifest import Split
-from preprocessing.shards import Shards, shard_name, write_shard
+from preprocessing.contracts.manifest import Split
+from preprocessing.contracts.shards import Shards, shard_name, write_shard
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError, WorkError
 from tests.preprocessing.test_manifest import LAYOUT, a_manifest
 
 SHARD_ROWS = (5, 0, 1, 7)

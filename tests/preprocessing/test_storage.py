@@ -11,12 +11,12 @@ import pytest
 from cloudpathlib import S3Client
 from moto.server import ThreadedMotoServer
 
-from preprocessing import storage
-from preprocessing.commands import UsageError, WorkError
-from preprocessing.manifest import read_manifest, write_manifest
-from preprocessing.pieces import ReaderConfig, plan_pieces
-from preprocessing.readers import read_piece
-from preprocessing.shards import Shards
+from preprocessing.contracts.manifest import read_manifest, write_manifest
+from preprocessing.contracts.shards import Shards
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError, WorkError
+from preprocessing.objectives.pieces import ReaderConfig, plan_pieces
+from preprocessing.reading.readers import read_piece
 from tests.preprocessing.test_readers import read
 from tests.preprocessing.test_shards import NUM_ROWS, rows_of_dataset, write_dataset
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.string_buffers import array_of, sizes_of, views
+from preprocessing.foundation.string_buffers import array_of, sizes_of, views
 from tests.test_house_rules import SOURCES, name, tree
 
 KINDS = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()]
@@ -107,4 +107,4 @@ def test_arrows_buffers_are_met_in_one_module():
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Attribute) and node.attr in ("buffers", "from_buffers")
     }
-    assert found == {"preprocessing/string_buffers.py"}
+    assert found == {"preprocessing/foundation/string_buffers.py"}

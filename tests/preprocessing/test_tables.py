@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing import storage
-from preprocessing.pieces import ReaderConfig, plan_pieces
-from preprocessing.read_sizes import READ_SIZES, ReadSizes
-from preprocessing.readers import read_piece
+from preprocessing.foundation import storage
+from preprocessing.foundation.read_sizes import READ_SIZES, ReadSizes
+from preprocessing.objectives.pieces import ReaderConfig, plan_pieces
+from preprocessing.reading.readers import read_piece
 from tests.preprocessing.test_readers import read
 
 

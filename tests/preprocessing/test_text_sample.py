@@ -4,7 +4,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.text_sample import TextSample
+from preprocessing.reading.text_sample import TextSample
 
 
 @given(

@@ -11,13 +11,17 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import byte_level, contested, gigatoken_engine
-from preprocessing.byte_level import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
-from preprocessing.commands import UsageError
-from preprocessing.encoding import contested_set
-from preprocessing.special_tokens import SpecialIds
-from preprocessing.string_buffers import views
-from preprocessing.tokenizer import Tokenizer, train
+from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.string_buffers import views
+from preprocessing.tokenizer import byte_level, contested, gigatoken_engine
+from preprocessing.tokenizer.byte_level import (
+    GPT2_PATTERN,
+    LLAMA3_PATTERN,
+    QWEN2_PATTERN,
+)
+from preprocessing.tokenizer.encoding import contested_set
+from preprocessing.tokenizer.special_tokens import SpecialIds
+from preprocessing.tokenizer.tokenizer import Tokenizer, train
 from tests.scripts_corpus import (
     changed,
     documents,

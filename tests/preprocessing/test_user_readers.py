@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from pipelines.input_flags import add_input_flags, reader_config
-from preprocessing import storage
-from preprocessing.commands import CommandParser, UsageError, WorkError
-from preprocessing.fingerprints import keys_of_ids
-from preprocessing.pieces import ReaderConfig, plan_pieces
-from preprocessing.read_sizes import ReadSizes
-from preprocessing.readers import read_piece
-from preprocessing.user_code import load
+from pipelines.prepare.input_flags import add_input_flags, reader_config
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import CommandParser, UsageError, WorkError
+from preprocessing.foundation.fingerprints import keys_of_ids
+from preprocessing.foundation.read_sizes import ReadSizes
+from preprocessing.foundation.user_code import load
+from preprocessing.objectives.pieces import ReaderConfig, plan_pieces
+from preprocessing.reading.readers import read_piece
 from tests.preprocessing.test_readers import read
 
 MODULE = """

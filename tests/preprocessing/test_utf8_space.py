@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.utf8_space import (
+from preprocessing.foundation.utf8_space import (
     LINE_END_BEGINS,
     SPACE_BEGINS,
     line_end_at,

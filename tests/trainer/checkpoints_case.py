@@ -13,13 +13,13 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from trainer import checkpoints
-from trainer.checkpoint_writer import CheckpointWriter
-from trainer.checkpoints import State
-from trainer.device_options import DeviceOptions
-from trainer.local_ports import lend_ports
-from trainer.position import Position
-from trainer.strategies import make_strategy
+from trainer.distribution.device_options import DeviceOptions
+from trainer.distribution.local_ports import lend_ports
+from trainer.distribution.strategies import make_strategy
+from trainer.run import checkpoints
+from trainer.run.checkpoint_writer import CheckpointWriter
+from trainer.run.checkpoints import State
+from trainer.run.position import Position
 
 
 class Weights(tf.Module):

@@ -13,17 +13,17 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from trainer.compilation import Compilation
-from trainer.device_options import DeviceOptions
-from trainer.guard import GuardConfig
-from trainer.layout import Layout
-from trainer.losses import LossConfig
+from trainer.compute.compilation import Compilation
+from trainer.distribution.device_options import DeviceOptions
+from trainer.distribution.strategies import make_strategy
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model, with_family
-from trainer.optimizers import OPTIMIZERS, OptimizerConfig
-from trainer.step_metrics import StepMetrics
-from trainer.strategies import make_strategy
-from trainer.train_step import (
+from trainer.optimizers.optimizer import OPTIMIZERS, OptimizerConfig
+from trainer.step.guard import GuardConfig
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
+from trainer.step.step_metrics import StepMetrics
+from trainer.step.train_step import (
     Learner,
     ReplicaStep,
     make_learner,

@@ -8,7 +8,7 @@ import pytest
 from cloudpathlib import S3Client
 from moto.server import ThreadedMotoServer
 
-from preprocessing.manifest import Manifest, read_manifest
+from preprocessing.contracts.manifest import Manifest, read_manifest
 from tests.datasets import write_dataset
 
 

@@ -7,8 +7,8 @@ holds and asks for is read off TensorFlow 2.21's files.
 
 from dataclasses import replace
 
-from trainer.cuda_libraries import CudaLibraries, Library, wanted_names
-from trainer.nvml import HOST, NOT_ASKED, NVLINK, PEER, Driver, Gpu
+from trainer.machine.cuda_libraries import CudaLibraries, Library, wanted_names
+from trainer.machine.nvml import HOST, NOT_ASKED, NVLINK, PEER, Driver, Gpu
 
 GIB = 1 << 30
 H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0), 81_559 << 20, 80_994 << 20)

@@ -13,16 +13,16 @@ import numpy as np
 import tensorflow as tf
 
 from tests.trainer.strategies_case import BATCH, VOCAB, local_rows, rows
-from trainer.compilation import Compilation
-from trainer.device_options import DeviceOptions
-from trainer.guard import GuardConfig
-from trainer.layout import Layout
-from trainer.losses import LossConfig
+from trainer.compute.compilation import Compilation
+from trainer.distribution.device_options import DeviceOptions
+from trainer.distribution.strategies import make_strategy
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
-from trainer.optimizers import OptimizerConfig
-from trainer.strategies import make_strategy
-from trainer.train_step import ReplicaStep, make_learner, make_train_loop
+from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.step.guard import GuardConfig
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
+from trainer.step.train_step import ReplicaStep, make_learner, make_train_loop
 
 POISON = VOCAB - 1
 

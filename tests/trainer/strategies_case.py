@@ -17,27 +17,27 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from trainer.compilation import Compilation
-from trainer.coordinator import make_coordinated_loop
-from trainer.device_options import DeviceOptions
-from trainer.guard import GuardConfig
-from trainer.interruption import StopRequest
-from trainer.layout import Layout
-from trainer.losses import LossConfig
+from trainer.compute.compilation import Compilation
+from trainer.distribution.coordinator import make_coordinated_loop
+from trainer.distribution.device_options import DeviceOptions
+from trainer.distribution.rendezvous import read_cluster
+from trainer.distribution.servers import serve, serves
+from trainer.distribution.strategies import make_strategy
+from trainer.distribution.workers import Workers, workers_of
+from trainer.machine.interruption import StopRequest
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
-from trainer.optimizers import OptimizerConfig
-from trainer.rendezvous import read_cluster
-from trainer.servers import serve, serves
-from trainer.strategies import make_strategy
-from trainer.train_step import (
+from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.step.guard import GuardConfig
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
+from trainer.step.train_step import (
     Learner,
     ReplicaStep,
     make_learner,
     make_train_loop,
     spread_rows,
 )
-from trainer.workers import Workers, workers_of
 
 STEPS, BATCH, LENGTH, VOCAB = 50, 8, 24, 32
 CLIP_NORM = 0.05

@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.batch import unpack_rows
+from trainer.data.batch import unpack_rows
 
 
 def test_a_packed_row_is_shifted_by_one_and_nothing_crosses_a_segment() -> None:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from trainer.batch_schedule import BatchSchedule
-from trainer.input_pipeline import DataConfig
+from preprocessing.foundation.commands import UsageError
+from trainer.data.batch_schedule import BatchSchedule
+from trainer.data.input_pipeline import DataConfig
 
 ramps = st.builds(
     lambda initial, times, steps: BatchSchedule(initial * times, initial, steps),

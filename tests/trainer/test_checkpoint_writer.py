@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing import storage
-from preprocessing.commands import WorkError
-from trainer import checkpoints
-from trainer.checkpoint_files import set_aside
-from trainer.checkpoint_values import write_values
-from trainer.checkpoint_writer import CheckpointWriter
-from trainer.checkpoints import State
-from trainer.loop_config import LoopConfig
-from trainer.position import Position
-from trainer.retention import kept_steps
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import WorkError
+from trainer.run import checkpoints
+from trainer.run.checkpoint_files import set_aside
+from trainer.run.checkpoint_values import write_values
+from trainer.run.checkpoint_writer import CheckpointWriter
+from trainer.run.checkpoints import State
+from trainer.run.loop_config import LoopConfig
+from trainer.run.position import Position
+from trainer.run.retention import kept_steps
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,19 +12,19 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from trainer import checkpoints
-from trainer.checkpoint_files import remove_incomplete, set_aside
-from trainer.checkpoint_writer import CheckpointWriter
-from trainer.checkpoints import DamagedCheckpoint, State
-from trainer.config import RunConfig
-from trainer.functional import weight_places
+from preprocessing.foundation.commands import UsageError
 from trainer.models.decoder import DecoderConfig
+from trainer.models.functional import weight_places
 from trainer.models.model import build_model
-from trainer.optimizers import Optimizer, OptimizerConfig
-from trainer.position import Fault, Position
-from trainer.run_directory import write_run
-from trainer.variable_names import named_variables
+from trainer.optimizers.optimizer import Optimizer, OptimizerConfig
+from trainer.run import checkpoints
+from trainer.run.checkpoint_files import remove_incomplete, set_aside
+from trainer.run.checkpoint_writer import CheckpointWriter
+from trainer.run.checkpoints import DamagedCheckpoint, State
+from trainer.run.config import RunConfig
+from trainer.run.position import Fault, Position
+from trainer.run.run_directory import write_run
+from trainer.run.variable_names import named_variables
 
 
 class Pair(tf.Module):

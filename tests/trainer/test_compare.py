@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from trainer import compare
-from trainer.config import RunConfig
-from trainer.input_pipeline import DataConfig
-from trainer.optimizers import OptimizerConfig
-from trainer.run_curves import Curve, differing, read_curves, short_names
-from trainer.run_directory import write_run
+from trainer.comparison.run_curves import Curve, differing, read_curves, short_names
+from trainer.data.input_pipeline import DataConfig
+from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.run.config import RunConfig
+from trainer.run.run_directory import write_run
 
 CONFIG = RunConfig(data=DataConfig(sequence_length=64, global_batch_size=4))
 PATHS = st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map("/".join)

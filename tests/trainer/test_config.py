@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from preprocessing.commands import UsageError
-from trainer.config import (
+from preprocessing.foundation.commands import UsageError
+from trainer.run.config import (
     RunConfig,
     differences,
     from_json,
@@ -15,7 +15,7 @@ from trainer.config import (
     with_file,
     with_pairs,
 )
-from trainer.presets import PRESETS, preset
+from trainer.run.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -18,12 +18,12 @@ from tests.trainer.conformance_case import (
     mean_loss,
     rows,
 )
-from trainer import checkpoints
-from trainer.checkpoint_files import State
-from trainer.checkpoint_writer import CheckpointWriter
-from trainer.functional import called_with
-from trainer.position import Position
-from trainer.train_step import Learner, make_train_loop, run_steps
+from trainer.models.functional import called_with
+from trainer.run import checkpoints
+from trainer.run.checkpoint_files import State
+from trainer.run.checkpoint_writer import CheckpointWriter
+from trainer.run.position import Position
+from trainer.step.train_step import Learner, make_train_loop, run_steps
 
 pytestmark = pytest.mark.slow
 

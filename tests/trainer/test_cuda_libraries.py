@@ -3,7 +3,7 @@
 
 import pytest
 
-from trainer import cuda_libraries
+from trainer.machine import cuda_libraries
 
 # As TensorFlow's builds and their metadata say.
 EXTRAS = {

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from trainer.device_memory import control_group_limit, device_memory
+from trainer.machine.device_memory import control_group_limit, device_memory
 
 
 def test_this_machine_has_memory() -> None:

@@ -6,10 +6,15 @@ import argparse
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import CommandParser, UsageError
-from trainer import devices, strategies, task
-from trainer.device_options import DeviceOptions, add_device_flags, device_options
-from trainer.strategies import count_replicas, make_strategy, resolve
+from preprocessing.foundation.commands import CommandParser, UsageError
+from trainer import task
+from trainer.distribution import devices, strategies
+from trainer.distribution.device_options import (
+    DeviceOptions,
+    add_device_flags,
+    device_options,
+)
+from trainer.distribution.strategies import count_replicas, make_strategy, resolve
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.commands import WorkError
+from preprocessing.foundation.commands import WorkError
 from tests.trainer.recorded_gpus import ONE_H100
 from trainer import doctor
-from trainer.local_ports import lend_ports
-from trainer.tensorflow_probe import TensorflowProbe
+from trainer.distribution.local_ports import lend_ports
+from trainer.machine.tensorflow_probe import TensorflowProbe
 
 HEALTHY = TensorflowProbe(
     version="2.16.2",

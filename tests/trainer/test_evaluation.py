@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import WorkError
-from preprocessing.manifest import read_manifest
-from preprocessing.tokenizer import Tokenizer
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.foundation.commands import WorkError
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from tests.datasets import write_dataset
-from trainer.evaluated_model import as_it_is
-from trainer.evaluation import (
+from trainer.data.input_pipeline import SubRows
+from trainer.data.mixed_rows import source_names
+from trainer.distribution.workers import workers_of
+from trainer.loop.evaluation import (
     Evaluation,
     byte_counts,
     make_evaluate,
 )
-from trainer.input_pipeline import SubRows
-from trainer.layout import Layout
-from trainer.mixed_rows import source_names
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
-from trainer.run_directory import restore_tokenizer
-from trainer.workers import workers_of
+from trainer.run.run_directory import restore_tokenizer
+from trainer.step.evaluated_model import as_it_is
+from trainer.step.layout import Layout
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,14 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import UsageError, WorkError
-from preprocessing.releases import WARMUP_NAME, find_release, read_lineage, versions
-from preprocessing.signatures import SIGNATURES
+from preprocessing.contracts.releases import (
+    WARMUP_NAME,
+    find_release,
+    read_lineage,
+    versions,
+)
+from preprocessing.contracts.signatures import SIGNATURES
+from preprocessing.foundation.commands import UsageError, WorkError
 from tests.releases import release_untrained
 from tests.trainer.small_runs import small_run
 from trainer import export, task

@@ -4,10 +4,10 @@
 import pytest
 import tensorflow as tf
 
-from trainer.functional import called_with, weight_places
 from trainer.models.decoder import DecoderConfig
+from trainer.models.functional import called_with, weight_places
 from trainer.models.model import PrecisionConfig, build_model, with_family
-from trainer.variable_names import named_variables
+from trainer.run.variable_names import named_variables
 
 
 def model(family: str) -> tf.Module:

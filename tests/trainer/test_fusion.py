@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.fusion import fused, fuses, fusing, max_of, softmax, sum_of
+from trainer.compute.fusion import fused, fuses, fusing, max_of, softmax, sum_of
 
 # Rows below and above the size from which halves are joined, some that halve once or
 # never.

@@ -16,9 +16,9 @@ from tests.trainer.recorded_gpus import (
     WHEEL_2_21,
     WITHOUT_CUDNN,
 )
-from trainer import gpu_findings
-from trainer.cuda_libraries import Library
-from trainer.nvml import Driver, Gpu
+from trainer.machine import gpu_findings
+from trainer.machine.cuda_libraries import Library
+from trainer.machine.nvml import Driver, Gpu
 
 
 def judged(driver, cuda, seen=(), on_the_bus=1, version="2.21.0"):

@@ -8,15 +8,15 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.byte_level import (
+from preprocessing.foundation.commands import UsageError
+from preprocessing.tokenizer.byte_level import (
     CHARACTER_OF_BYTE,
     CL100K_PATTERN,
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
 )
-from preprocessing.commands import UsageError
-from preprocessing.special_tokens import SpecialIds
-from preprocessing.tokenizer import Tokenizer
+from preprocessing.tokenizer.special_tokens import SpecialIds
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from tests.scripts_corpus import (
     changed,
     documents,
@@ -24,8 +24,8 @@ from tests.scripts_corpus import (
     hostile_strings,
     split_style_tokenizer,
 )
-from trainer.graph_tokenizer import GraphTokenizer
-from trainer.sentencepiece_proto import InexactMerges, scored_pieces
+from trainer.serving.graph_tokenizer import GraphTokenizer
+from trainer.serving.sentencepiece_proto import InexactMerges, scored_pieces
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 NO_REGEX = {**BYTE_LEVEL, "use_regex": False}

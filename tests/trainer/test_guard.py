@@ -7,8 +7,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from trainer.guard import (
+from preprocessing.foundation.commands import UsageError
+from trainer.step.guard import (
     NO_TARGETS,
     NOT_FINITE,
     OVERFLOW,

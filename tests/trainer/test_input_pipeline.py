@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from trainer.input_pipeline import DataConfig, SubRows, cut_rows, segments_inside
+from preprocessing.foundation.commands import UsageError
+from trainer.data.input_pipeline import DataConfig, SubRows, cut_rows, segments_inside
 
 
 def targets_of(features):

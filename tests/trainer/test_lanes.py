@@ -14,18 +14,18 @@ import pytest
 import tensorflow as tf
 from hypothesis import given
 
-from preprocessing.commands import UsageError
-from trainer.batch import unpack_rows
-from trainer.compilation import Compilation
-from trainer.functional import called_with, weight_places
-from trainer.fusion import fusing
-from trainer.gradients import LocalSums, Seeds
-from trainer.lanes import choose_lanes, side_by_side
-from trainer.layout import Layout
-from trainer.losses import LossConfig, training_loss
+from preprocessing.foundation.commands import UsageError
+from trainer.compute.compilation import Compilation
+from trainer.compute.fusion import fusing
+from trainer.compute.lanes import choose_lanes, side_by_side
+from trainer.data.batch import unpack_rows
 from trainer.models.decoder import DecoderConfig
+from trainer.models.functional import called_with, weight_places
 from trainer.models.language_model import PrecisionConfig
 from trainer.models.model import build_model, with_family
+from trainer.step.gradients import LocalSums, Seeds
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig, training_loss
 
 
 @given(st.integers(1, 64), st.floats(1e6, 1e12), st.integers(1, 128))
@@ -122,7 +122,7 @@ def test_rows_that_lanes_do_not_divide_are_refused() -> None:
 def test_threads_are_shared_before_tensorflow_starts_and_left_alone_after() -> None:
     program = """
 import tensorflow as tf
-from trainer.lanes import share_threads
+from trainer.compute.lanes import share_threads
 share_threads(1, 6)
 print(tf.config.threading.get_intra_op_parallelism_threads())
 share_threads(3, 6)

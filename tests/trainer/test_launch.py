@@ -14,7 +14,7 @@ import pytest
 
 from tests.trainer.small_runs import small_run
 from tests.trainer.test_resume import lines, weights
-from trainer.metrics import read_lines
+from trainer.run.metrics import read_lines
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.byte_level import GPT2_PATTERN, LLAMA3_PATTERN, O200K_PATTERN
-from preprocessing.tokenizer import Tokenizer
+from preprocessing.tokenizer.byte_level import (
+    GPT2_PATTERN,
+    LLAMA3_PATTERN,
+    O200K_PATTERN,
+)
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from tests import scripts_corpus
-from trainer.graph_tokenizer import GraphTokenizer
+from trainer.serving.graph_tokenizer import GraphTokenizer
 
 PATTERNS = {"gpt2": GPT2_PATTERN, "llama3": LLAMA3_PATTERN, "o200k": O200K_PATTERN}
 STYLES = ("gpt2", "llama3")

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from trainer import local_ports
-from trainer.local_ports import lend_ports
+from trainer.distribution import local_ports
+from trainer.distribution.local_ports import lend_ports
 
 _ASK = (
-    "import json, sys; from trainer.local_ports import lend_ports\n"
+    "import json, sys; from trainer.distribution.local_ports import lend_ports\n"
     "print(json.dumps(lend_ports(300)), flush=True); sys.stdin.read()"
 )
 

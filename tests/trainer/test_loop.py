@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import Interrupted, UsageError
-from trainer.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, SPIKE, GuardConfig
-from trainer.loop import Parts, inner_loops, run
-from trainer.loop_config import LoopConfig
-from trainer.position import Fault, Position, RollBack
-from trainer.step_metrics import StepMetrics
-from trainer.training_rows import Block
+from preprocessing.foundation.commands import Interrupted, UsageError
+from trainer.data.training_rows import Block
+from trainer.loop.outer_loop import Parts, inner_loops, run
+from trainer.run.loop_config import LoopConfig
+from trainer.run.position import Fault, Position, RollBack
+from trainer.step.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, SPIKE, GuardConfig
+from trainer.step.step_metrics import StepMetrics
 
 BATCH = 4
 

@@ -9,11 +9,11 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from trainer.functional import called_with, weight_places
-from trainer.losses import LossConfig, target_nats, token_nats, training_loss
+from preprocessing.foundation.commands import UsageError
 from trainer.models.decoder import DecoderConfig
+from trainer.models.functional import called_with, weight_places
 from trainer.models.model import PrecisionConfig, build_model
+from trainer.step.losses import LossConfig, target_nats, token_nats, training_loss
 
 VOCAB, WIDTH = 11, 8
 

@@ -10,23 +10,23 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from preprocessing.packing import best_fit, pack
-from preprocessing.records import RecordFormat
-from preprocessing.row_segments import row_segments
-from trainer.batch import unpack_rows
-from trainer.compilation import Compilation
-from trainer.config import RunConfig, resolved
+from preprocessing.contracts.records import RecordFormat
+from preprocessing.contracts.row_segments import row_segments
+from preprocessing.foundation.commands import UsageError
+from preprocessing.packing.packing import best_fit, pack
+from trainer.compute.compilation import Compilation
+from trainer.data.batch import unpack_rows
 from trainer.export import check_servable
-from trainer.guard import GuardConfig
-from trainer.layout import Layout
-from trainer.losses import LossConfig, training_loss
 from trainer.models.attention import segment_mask
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
 from trainer.models.recurrent import RecurrentConfig
-from trainer.optimizers import OptimizerConfig
-from trainer.train_step import ReplicaStep, make_learner, make_train_loop
+from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.run.config import RunConfig, resolved
+from trainer.step.guard import GuardConfig
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig, training_loss
+from trainer.step.train_step import ReplicaStep, make_learner, make_train_loop
 
 LENGTH, VOCAB = 16, 40
 KINDS = pytest.mark.parametrize("kind", ["prefix", "loss_mask"])

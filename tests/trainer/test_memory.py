@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from trainer.memory import (
+from trainer.loop.memory import (
     Memory,
     MicroBatch,
     estimate,
@@ -15,8 +15,8 @@ from trainer.memory import (
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model, with_family
 from trainer.models.parameters import num_parameters
-from trainer.optimizers import OptimizerConfig
-from trainer.presets import PRESETS, preset
+from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.run.presets import PRESETS, preset
 
 SMALL = DecoderConfig(num_layers=2, d_model=32, num_heads=2, ffn_dim=64)
 LONG = dataclasses.replace(SMALL, num_layers=12, attention_chunk=128)

@@ -7,8 +7,9 @@ import math
 import pytest
 import tensorflow as tf
 
-from trainer.interval import Interval
-from trainer.metrics import (
+from trainer.compute.peak_flops import measured_cpu_flops, published_flops
+from trainer.run.interval import Interval
+from trainer.run.metrics import (
     EvaluationLine,
     MetricsFiles,
     SourceLine,
@@ -17,7 +18,6 @@ from trainer.metrics import (
     read_lines,
     training_line,
 )
-from trainer.peak_flops import measured_cpu_flops, published_flops
 
 INTERVAL = Interval(
     step=20,

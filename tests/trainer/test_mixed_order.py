@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from trainer.mixed_order import MixedOrder, shares
-from trainer.row_order import BLOCK_ROWS, RowOrder
+from preprocessing.foundation.commands import UsageError
+from trainer.data.mixed_order import MixedOrder, shares
+from trainer.data.row_order import BLOCK_ROWS, RowOrder
 
 datasets = st.lists(
     st.tuples(st.integers(400, 4000), st.floats(0.05, 3.0)), min_size=2, max_size=4

@@ -6,11 +6,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from preprocessing.commands import UsageError
-from preprocessing.manifest import read_manifest
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.foundation.commands import UsageError
 from tests.datasets import write_dataset
-from trainer.input_pipeline import SubRows
-from trainer.mixed_rows import (
+from trainer.data.input_pipeline import SubRows
+from trainer.data.mixed_rows import (
     JoinedRows,
     check_mixable,
     combined_hash,

@@ -12,7 +12,7 @@ import pytest
 from tests.datasets import write_dataset
 from tests.trainer.small_runs import small_run
 from trainer import evaluate, task
-from trainer.metrics import read_lines
+from trainer.run.metrics import read_lines
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.functional import weight_places
 from trainer.models.decoder import DecoderConfig
+from trainer.models.functional import weight_places
 from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.models.weights import Role, Weight, declare
-from trainer.update_rules.muon import orthogonalised
+from trainer.optimizers.update_rules.muon import orthogonalised
 
 SHAPES = [(8, 8), (64, 24), (24, 64), (128, 128), (3, 40, 16), (1, 7)]
 

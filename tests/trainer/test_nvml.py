@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainer import nvml
+from trainer.machine import nvml
 
 MODULE = (
     "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release\n"

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.omitted_rows import runs, take
+from trainer.data.omitted_rows import runs, take
 
 edges = st.lists(st.integers(0, 300), max_size=8, unique=True).map(sorted)
 omitted_ranges = edges.map(lambda e: list(zip(e[::2], e[1::2], strict=False)))

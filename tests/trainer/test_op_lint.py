@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels, op_def_registry
 
-from trainer.op_lint import TEXT_OPS, lint, read_graph
+from trainer.release.op_lint import TEXT_OPS, lint, read_graph
 
 SPEC = [tf.TensorSpec([None], tf.float32, name="x")]
 

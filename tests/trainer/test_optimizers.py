@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from tests.trainer.update_references import Settings, reference
-from trainer.fusion import fusing
+from trainer.compute.fusion import fusing
 from trainer.models.weights import Role, Weight
-from trainer.optimizers import OPTIMIZERS, Optimizer, OptimizerConfig, state_size
-from trainer.update_rules.factors import Factors
-from trainer.variable_names import named_variables
+from trainer.optimizers.optimizer import (
+    OPTIMIZERS,
+    Optimizer,
+    OptimizerConfig,
+    state_size,
+)
+from trainer.optimizers.update_rules.factors import Factors
+from trainer.run.variable_names import named_variables
 
 WEIGHTS = [
     Weight(Role.MATRIX, widths=(4, 2, 2)),

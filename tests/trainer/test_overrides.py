@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from trainer.overrides import changed, flattened, parse_pairs
+from preprocessing.foundation.commands import UsageError
+from trainer.run.overrides import changed, flattened, parse_pairs
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import sys
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from tests.trainer.toy_family import Config
-from trainer import checkpoints, evaluate, export, task
-from trainer.config import RunConfig, with_pairs
-from trainer.functional import called_with, trained_places, weight_places
+from trainer import evaluate, export, task
+from trainer.models.functional import called_with, trained_places, weight_places
 from trainer.models.model import PrecisionConfig, build_model
 from trainer.models.parameters import num_parameters
+from trainer.run import checkpoints
+from trainer.run.config import RunConfig, with_pairs
 
 FAMILY = "tests.trainer.toy_family:Config"
 FLAGS = (

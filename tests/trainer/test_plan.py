@@ -5,14 +5,14 @@ import shutil
 
 import pytest
 
-from preprocessing.commands import UsageError
-from trainer.batch_layout import lanes_of, spread, spread_evaluation
-from trainer.config import RunConfig
-from trainer.device_options import DeviceOptions
-from trainer.dry_run import check_fits, needed, show, sketch_run
-from trainer.input_pipeline import DataConfig
-from trainer.plan import ConfigSource, configure, read_data
-from trainer.presets import PRESETS, preset
+from preprocessing.foundation.commands import UsageError
+from trainer.data.input_pipeline import DataConfig
+from trainer.distribution.device_options import DeviceOptions
+from trainer.loop.batch_layout import lanes_of, spread, spread_evaluation
+from trainer.loop.dry_run import check_fits, needed, show, sketch_run
+from trainer.loop.plan import ConfigSource, configure, read_data
+from trainer.run.config import RunConfig
+from trainer.run.presets import PRESETS, preset
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 
 import pytest
 
-from preprocessing.commands import UsageError
-from trainer.memory import sketch
+from preprocessing.foundation.commands import UsageError
+from trainer.loop.memory import sketch
 from trainer.models.parameters import num_parameters
-from trainer.presets import PRESETS, preset
+from trainer.run.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing import storage
-from trainer.profiling import parse_profile
+from preprocessing.foundation import storage
+from trainer.loop.profiling import parse_profile
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 
 import io
 
-from trainer.metrics import EvaluationLine, TrainingLine
-from trainer.progress import ProgressLine
+from trainer.loop.progress import ProgressLine
+from trainer.run.metrics import EvaluationLine, TrainingLine
 
 
 class Terminal(io.StringIO):

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from preprocessing.commands import UsageError
-from preprocessing.releases import versions
-from trainer.publish import choose_version, staged
+from preprocessing.contracts.releases import versions
+from preprocessing.foundation.commands import UsageError
+from trainer.release.publish import choose_version, staged
 
 KILLED = """
 import os, signal, sys
-from trainer.publish import staged
+from trainer.release.publish import staged
 with staged(sys.argv[1], None) as (staging, version):
     open(os.path.join(staging, "saved_model.pb"), "w").write("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -9,11 +9,11 @@ import time
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from tests.datasets import write_dataset
 from tests.trainer.test_replicated_runs import finish, flags, start
-from trainer.local_ports import lend_ports
-from trainer.rendezvous import answers, as_lost_peer, check_port
+from trainer.distribution.local_ports import lend_ports
+from trainer.distribution.rendezvous import answers, as_lost_peer, check_port
 
 
 def test_a_port_in_use_is_named():

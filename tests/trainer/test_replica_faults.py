@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from trainer.guard import NOT_FINITE
-from trainer.local_ports import lend_ports
+from trainer.distribution.local_ports import lend_ports
+from trainer.step.guard import NOT_FINITE
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,10 @@ import time
 import pytest
 
 from tests.trainer.small_runs import small_run
-from trainer import checkpoints, evaluate, task
-from trainer.local_ports import lend_ports
-from trainer.metrics import read_lines
+from trainer import evaluate, task
+from trainer.distribution.local_ports import lend_ports
+from trainer.run import checkpoints
+from trainer.run.metrics import read_lines
 
 pytestmark = pytest.mark.slow
 

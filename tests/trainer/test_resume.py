@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import Interrupted
-from trainer import checkpoints, task
-from trainer.metrics import read_lines
+from preprocessing.foundation.commands import Interrupted
+from trainer import task
+from trainer.run import checkpoints
+from trainer.run.metrics import read_lines
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.loop_config import LoopConfig
-from trainer.retention import best_steps, kept_steps, retained
+from trainer.run.loop_config import LoopConfig
+from trainer.run.retention import best_steps, kept_steps, retained
 
 STEPS = st.sets(st.integers(1, 200), min_size=1)
 BEST = st.lists(st.integers(1, 200), max_size=5)

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.commands import WorkError
-from trainer.guard import GuardConfig
-from trainer.position import Fault
-from trainer.rollback import (
+from preprocessing.foundation.commands import WorkError
+from trainer.run.position import Fault
+from trainer.run.rollback import (
     Rollback,
     omitted_ranges,
     plan_rollback,
     read_rollbacks,
     record,
 )
+from trainer.step.guard import GuardConfig
 
 FAULTS = (Fault(step=41, first_row=320, end_row=328), Fault(45, 352, 360))
 

@@ -8,13 +8,14 @@ import shutil
 import numpy as np
 import pytest
 
-from preprocessing.commands import WorkError
-from preprocessing.manifest import read_manifest
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.foundation.commands import WorkError
 from tests.trainer import poisoned_family
 from tests.trainer.small_runs import small_run
 from tests.trainer.test_resume import weights
-from trainer import checkpoints, task
-from trainer.input_pipeline import SubRows
+from trainer import task
+from trainer.data.input_pipeline import SubRows
+from trainer.run import checkpoints
 
 pytestmark = pytest.mark.slow
 

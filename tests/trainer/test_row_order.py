@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.row_order import BLOCK_ROWS, RowOrder
+from trainer.data.row_order import BLOCK_ROWS, RowOrder
 
 sizes = st.integers(1, 5 * BLOCK_ROWS)
 seeds = st.integers(0, 2**40)

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from preprocessing.dataset_files import PROVENANCE, provenance_of
-from preprocessing.manifest import read_manifest
-from preprocessing.shards import Shards
-from trainer.input_pipeline import SubRows
-from trainer.mixed_order import MixedOrder
-from trainer.rows_at_fault import describe
+from preprocessing.contracts.dataset_files import PROVENANCE, provenance_of
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.contracts.shards import Shards
+from trainer.data.input_pipeline import SubRows
+from trainer.data.mixed_order import MixedOrder
+from trainer.data.rows_at_fault import describe
 
 
 @pytest.fixture(scope="module")

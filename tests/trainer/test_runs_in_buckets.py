@@ -4,10 +4,11 @@
 import pytest
 import tensorflow as tf
 
-from preprocessing import storage
+from preprocessing.foundation import storage
 from tests.trainer.small_runs import small_run
-from trainer import checkpoints, task
-from trainer.metrics import read_lines
+from trainer import task
+from trainer.run import checkpoints
+from trainer.run.metrics import read_lines
 
 pytestmark = pytest.mark.slow
 

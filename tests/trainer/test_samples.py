@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.tokenizer import Tokenizer
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from tests.datasets import texts
-from trainer.guard import GuardConfig
-from trainer.input_pipeline import SubRows
+from trainer.data.input_pipeline import SubRows
+from trainer.loop.samples import Sample, choose_prompts, make_sampler, markdown
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model, with_family
-from trainer.optimizers import OptimizerConfig
-from trainer.run_directory import restore_tokenizer
-from trainer.samples import Sample, choose_prompts, make_sampler, markdown
-from trainer.samples_config import SamplesConfig
-from trainer.train_step import make_learner
+from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.run.run_directory import restore_tokenizer
+from trainer.run.samples_config import SamplesConfig
+from trainer.step.guard import GuardConfig
+from trainer.step.train_step import make_learner
 
 SHAPE = DecoderConfig(num_layers=1, d_model=32, num_heads=4)
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from trainer.schedules import SCHEDULES, decay_start, learning_rate
+from preprocessing.foundation.commands import UsageError
+from trainer.optimizers.schedules import SCHEDULES, decay_start, learning_rate
 
 
 def rate(

@@ -4,9 +4,9 @@ import json
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import UsageError
-from trainer.device_options import DeviceOptions
-from trainer.strategies import choose, make_strategy, read_tf_config
+from preprocessing.foundation.commands import UsageError
+from trainer.distribution.device_options import DeviceOptions
+from trainer.distribution.strategies import choose, make_strategy, read_tf_config
 
 WORKERS = {
     "cluster": {"worker": ["a:1", "b:1"]},

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.strategies_case import CLIP_NORM
-from trainer.local_ports import lend_ports
+from trainer.distribution.local_ports import lend_ports
 
 pytestmark = pytest.mark.slow
 

@@ -9,12 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from preprocessing.commands import Interrupted, UsageError, WorkError
-from preprocessing.manifest import TOKENIZER_NAME, read_manifest, write_manifest
+from preprocessing.contracts.manifest import (
+    TOKENIZER_NAME,
+    read_manifest,
+    write_manifest,
+)
+from preprocessing.foundation.commands import Interrupted, UsageError, WorkError
 from tests.datasets import write_dataset
 from tests.trainer.small_runs import SMALL
-from trainer import checkpoints, evaluate, export, task
-from trainer.metrics import read_lines
+from trainer import evaluate, export, task
+from trainer.run import checkpoints
+from trainer.run.metrics import read_lines
 
 BRIEF = (*SMALL, "loop.total_steps=4", "loop.log_every=2", "loop.steps_per_loop=2")
 

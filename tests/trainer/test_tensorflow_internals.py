@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.distribute.sharded_variable import ShardedVariable
 
-from trainer import tensorflow_wheel
-from trainer.merge_call import call_merged
-from trainer.sharded_variables import is_in_pieces, pieces
+from trainer.compute.merge_call import call_merged
+from trainer.compute.sharded_variables import is_in_pieces, pieces
+from trainer.machine import tensorflow_wheel
 
 
 def broken(what: str, module: str) -> str:

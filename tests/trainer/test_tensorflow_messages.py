@@ -7,7 +7,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.util import event_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from trainer.tensorflow_messages import MESSAGES
+from trainer.machine.tensorflow_messages import MESSAGES
 
 ROOTS = {
     "SavedModel": saved_model_pb2.SavedModel,

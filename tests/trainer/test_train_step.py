@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import UsageError
-from trainer.compilation import Compilation
-from trainer.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, GuardConfig
-from trainer.layout import Layout
-from trainer.losses import LossConfig
+from preprocessing.foundation.commands import UsageError
+from trainer.compute.compilation import Compilation
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model, with_family
-from trainer.optimizers import Optimizer, OptimizerConfig
-from trainer.step_metrics import StepMetrics
-from trainer.train_step import (
+from trainer.optimizers.optimizer import Optimizer, OptimizerConfig
+from trainer.step.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, GuardConfig
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
+from trainer.step.step_metrics import StepMetrics
+from trainer.step.train_step import (
     ReplicaStep,
     make_learner,
     make_train_loop,

@@ -7,13 +7,13 @@ import threading
 import numpy as np
 import pytest
 
-from preprocessing.commands import WorkError
-from preprocessing.manifest import read_manifest
+from preprocessing.contracts.manifest import read_manifest
+from preprocessing.foundation.commands import WorkError
 from tests.datasets import write_dataset
-from trainer.batch_schedule import BatchSchedule
-from trainer.input_pipeline import SubRows
-from trainer.mixed_order import MixedOrder
-from trainer.training_rows import TrainingRows
+from trainer.data.batch_schedule import BatchSchedule
+from trainer.data.input_pipeline import SubRows
+from trainer.data.mixed_order import MixedOrder
+from trainer.data.training_rows import TrainingRows
 
 OMITTED = [(13, 21), (40, 41), (90, 300)]
 

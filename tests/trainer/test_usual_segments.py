@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.compilation import Compilation
-from trainer.functional import weight_places
-from trainer.gradients import LocalSums, Seeds
-from trainer.layout import Layout
-from trainer.losses import LossConfig
+from trainer.compute.compilation import Compilation
+from trainer.data.usual_segments import usual_segments
 from trainer.models.decoder import DecoderConfig
+from trainer.models.functional import weight_places
 from trainer.models.model import PrecisionConfig, build_model
-from trainer.usual_segments import usual_segments
+from trainer.step.gradients import LocalSums, Seeds
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
 
 ROOM = 16
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.commands import WorkError
-from trainer.release import warmup_requests
-from trainer.warmup_requests import Request, read_requests, write_requests
+from preprocessing.foundation.commands import WorkError
+from trainer.release.release import warmup_requests
+from trainer.release.warmup_requests import Request, read_requests, write_requests
 
 REQUESTS = [
     Request("serving_default", {"prompt": ["Ünïcode 🙂".encode(), b""]}),

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from trainer.watchdog import HEARTBEAT, Watchdog
+from trainer.machine.watchdog import HEARTBEAT, Watchdog
 
 _STUCK = """
 import time
-from trainer.watchdog import Watchdog
+from trainer.machine.watchdog import Watchdog
 with Watchdog(1.5) as watchdog:
     for _ in range(20):
         time.sleep(0.1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from trainer.fusion import fused, softmax, sum_of
+from trainer.compute.fusion import fused, softmax, sum_of
 from trainer.models.chunked_attention import HIDDEN, Segments, chunked_attention
 from trainer.models.fused_attention import PackedSegments, fused_attention
 from trainer.models.layers import Initializer, dimensions, residual_stddev

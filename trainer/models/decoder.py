@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from trainer.models.attention import HeadSizes, cache_mask, cache_places, segment_mask
 from trainer.models.block import (
     Block,

@@ -20,7 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.fusion import compiled_whole
+from trainer.compute.fusion import compiled_whole
 from trainer.models.custom_call import custom_call
 from trainer.models.layers import dimensions
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import tensorflow as tf
 
-from preprocessing.commands import UsageError, suggest
+from preprocessing.foundation.commands import UsageError, suggest
 from trainer.models.layers import Initializer
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")

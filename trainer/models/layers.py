@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from trainer.fusion import compiled_whole, fused
+from trainer.compute.fusion import compiled_whole, fused
 from trainer.models.weights import Role, Weight, declare
 
 

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from preprocessing import user_code
-from preprocessing.commands import UsageError, suggest
+from preprocessing.foundation import user_code
+from preprocessing.foundation.commands import UsageError, suggest
 from trainer.models.decoder import DecoderConfig
 from trainer.models.language_model import LanguageModel, ModelConfig, PrecisionConfig
 from trainer.models.layers import Initializer

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from trainer.fusion import fused, sum_of
+from trainer.compute.fusion import fused, sum_of
 from trainer.models.layers import Initializer
 from trainer.models.weights import Role, Weight
 

@@ -6,7 +6,7 @@ from collections.abc import Container
 
 import tensorflow as tf
 
-from trainer.functional import WeightPlace, trained_places, weight_places
+from trainer.models.functional import WeightPlace, trained_places, weight_places
 from trainer.models.weights import Role
 
 

@@ -3,14 +3,14 @@
 
 Chen et al. 2016, arXiv 1604.06174. TensorFlow's own `tf.recompute_grad` gives no
 gradient to a tensor that the function captures, which is what weights are in a step
-(`trainer.functional`); here every weight is an argument.
+(`trainer.models.functional`); here every weight is an argument.
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from trainer.functional import WeightPlace, called_with
+from trainer.models.functional import WeightPlace, called_with
 
 Layer = Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer.fusion import fused
+from trainer.compute.fusion import fused
 
 
 class Heads(NamedTuple):

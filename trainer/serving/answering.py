@@ -10,9 +10,9 @@ batch. Here a batch that fails is halved until the prompt at fault is alone.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from preprocessing.generation_config import GenerationConfig
-from preprocessing.prompt_limits import prompt_room
-from preprocessing.releases import Lineage
+from preprocessing.contracts.generation_config import GenerationConfig
+from preprocessing.contracts.prompt_limits import prompt_room
+from preprocessing.contracts.releases import Lineage
 from trainer.serving.loaded_release import LoadedRelease
 
 

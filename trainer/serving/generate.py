@@ -15,8 +15,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from preprocessing.prompt_limits import MAX_NEW_TOKENS, most_new_tokens, prompt_room
-from preprocessing.tokenizer import Tokenizer
+from preprocessing.contracts.prompt_limits import (
+    MAX_NEW_TOKENS,
+    most_new_tokens,
+    prompt_room,
+)
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.language_model import LanguageModel
 from trainer.serving.sampling import Sampling, sample
 

@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preprocessing import releases, storage
-from preprocessing.signatures import SIGNATURES
+from preprocessing.contracts import releases
+from preprocessing.contracts.signatures import SIGNATURES
+from preprocessing.foundation import storage
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

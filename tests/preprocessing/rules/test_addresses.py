@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from preprocessing.rules.addresses import (
     AddressLists,
     count_without,

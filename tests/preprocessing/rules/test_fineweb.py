@@ -6,7 +6,7 @@ import dataclasses
 import pyarrow as pa
 import pytest
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from preprocessing.rules.fineweb import FINEWEB, judge
 
 # A line of 41 characters and nine words, the full stop one of them.

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from preprocessing.commands import UsageError
-from preprocessing.rules import fasttext_model
+from preprocessing.foundation.commands import UsageError
+from preprocessing.language import fasttext_model
+from preprocessing.language.language_kernel import tables
 from preprocessing.rules.language import (
     Thresholds,
     failures,
@@ -21,7 +22,6 @@ from preprocessing.rules.language import (
     known_languages,
     shares,
 )
-from preprocessing.rules.language_kernel import tables
 from tests.scripts_corpus import SENTENCES, hostile_strings
 
 CODES = {

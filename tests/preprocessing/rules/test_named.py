@@ -6,7 +6,7 @@ import sys
 import pyarrow as pa
 import pytest
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from preprocessing.rules.named import PRESETS, build, parse_rules, with_languages
 
 OWN = """

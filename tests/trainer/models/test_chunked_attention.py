@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.batch import unpack_rows
-from trainer.compilation import Compilation
-from trainer.functional import weight_places
-from trainer.gradients import LocalSums, Seeds
-from trainer.layout import Layout
-from trainer.losses import LossConfig
+from trainer.compute.compilation import Compilation
+from trainer.data.batch import unpack_rows
 from trainer.models.decoder import DecoderConfig
+from trainer.models.functional import weight_places
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model
+from trainer.step.gradients import LocalSums, Seeds
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
 
 pytestmark = pytest.mark.slow
 

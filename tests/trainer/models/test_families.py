@@ -10,16 +10,16 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.batch import unpack_rows
-from trainer.compilation import Compilation
-from trainer.functional import weight_places
-from trainer.gradients import LocalSums, Seeds
-from trainer.layout import Layout
-from trainer.losses import LossConfig, training_loss
+from trainer.compute.compilation import Compilation
+from trainer.data.batch import unpack_rows
 from trainer.models.decoder import DecoderConfig
+from trainer.models.functional import weight_places
 from trainer.models.language_model import LanguageModel
 from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.models.recurrent import RecurrentConfig
+from trainer.step.gradients import LocalSums, Seeds
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig, training_loss
 
 VOCAB, LENGTH = 48, 16
 CONFIGS = {

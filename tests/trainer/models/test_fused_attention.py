@@ -13,7 +13,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.compilation import Compilation
+from trainer.compute.compilation import Compilation
 from trainer.models import fused_attention
 from trainer.models.decoder import DecoderConfig
 from trainer.models.fused_attention import fits, pack_segments
@@ -73,7 +73,9 @@ def module(most: int, heads: int, kv_heads: int) -> str:
         tf.zeros([batch, length, count, width], tf.bfloat16)
         for count in (heads, kv_heads, kv_heads)
     ]
-    return function.experimental_get_compiler_ir(*inputs)(stage="hlo")  # type: ignore[attr-defined]
+    return function.experimental_get_compiler_ir(*inputs)(
+        stage="hlo", device_name="/device:CPU:0"
+    )
 
 
 def test_forward_and_gradient_are_one_call_each_in_the_layouts_of_rows() -> None:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from preprocessing.commands import UsageError
+from preprocessing.foundation.commands import UsageError
 from trainer.models.attention import HeadSizes
 from trainer.models.decoder import DecoderConfig
 from trainer.models.language_model import PrecisionConfig

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.fusion import fusing
+from trainer.compute.fusion import fusing
 from trainer.models.attention import masked_softmax
 from trainer.models.layers import Initializer
 from trainer.models.normalisation import RMSNorm

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.shards import Shards
+from preprocessing.contracts.shards import Shards
 from tests.datasets import texts
 from tests.releases import SEQUENCE_LENGTH, tokenizer_of, untrained_run
-from trainer.batch import unpack_rows
-from trainer.losses import LossConfig, training_loss
+from trainer.data.batch import unpack_rows
 from trainer.serving.score import score
+from trainer.step.losses import LossConfig, training_loss
 
 
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which documents lose: repeated ids, then exact duplicates; and who must validate.
+
+    fingerprints by key  -> the first of a repeated id stays      -> losers
+    survivors by content -> the smallest key stays                -> losers
+    what survives both   -> its bands, where near duplicates are looked for too
+                         -> the bucket's best candidate for validation
+
+Losers are (key, offset) pairs sent to the shard that holds the document. Where exact
+duplicates are kept, the first step is the last.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipelines.curation.judging import Verdict, judge, words
+from pipelines.duplicates.bands import send_bands
+from pipelines.job.blobs import Arrays, concatenated, from_bytes, to_bytes
+from pipelines.job.buckets import by_bucket, by_key
+from pipelines.job.columns import CANDIDATE, LOSER, empty, rows_of
+from pipelines.job.plan import Job
+from pipelines.job.rejects import DUPLICATE, REPEATED, RejectFile
+from pipelines.job.shuffle import send
+from pipelines.job.steps import write_record
+from preprocessing.foundation.fingerprints import order_hash, split_hash
+from preprocessing.reading.documents import Reject
+
+REJECTS_AT_ONCE = 1 << 16
+Elements = list[tuple[int, bytes]]
+
+
+@dataclass
+class Judged:
+    """What a bucket gives on, as elements.
+
+    Attributes:
+        survivors: rows of documents that stay, to the next step's buckets.
+        candidates: where the step is the last that looks for equal documents, the
+            best validator among them and their number, to bucket 0.
+        losers: documents that go, to their shards.
+    """
+
+    survivors: Elements = field(default_factory=list)
+    candidates: Elements = field(default_factory=list)
+    losers: Elements = field(default_factory=list)
+
+
+def drop_repeated_ids(job: Job, bucket: int, values: list[bytes]) -> Judged:
+    """Keeps the first document, by offset, of each key; a key is an id in a file."""
+    judged = Judged()
+    with RejectFile(job.output, f"{REPEATED}-{bucket:05d}") as rejects:
+        for number, verdict in enumerate(judge(job, values, "keys", ("offsets",))):
+            _reject(job, REPEATED, verdict, rejects, _repeated)
+            at = f"{bucket:05d}-{number:05d}"
+            if "exact" in job.config.deduplicate:
+                blobs = by_bucket(job, verdict.kept, "hashes")
+                name = f"shuffle/survivors-{at}"
+                judged.survivors += send(job.transport, job.work, name, blobs)
+            else:
+                _give_on(job, at, verdict.kept, judged)
+            judged.losers += send_losers(job, f"shuffle/repeated-{at}", verdict.lost)
+    write_record(job, REPEATED, bucket, rejects.record())
+    return judged
+
+
+def drop_duplicates(job: Job, bucket: int, values: list[bytes]) -> Judged:
+    """Keeps the smallest key of each content; names the best validators."""
+    judged = Judged()
+    with RejectFile(job.output, f"{DUPLICATE}-{bucket:05d}") as rejects:
+        for number, verdict in enumerate(judge(job, values, "hashes", ("keys",))):
+            _reject(job, DUPLICATE, verdict, rejects, _same_text)
+            at = f"{bucket:05d}-{number:05d}"
+            _give_on(job, at, verdict.kept, judged)
+            judged.losers += send_losers(job, f"shuffle/duplicates-{at}", verdict.lost)
+    write_record(job, DUPLICATE, bucket, rejects.record())
+    return judged
+
+
+def _give_on(job: Job, at: str, kept: Arrays, judged: Judged) -> None:
+    """Adds what documents without an equal are asked for next."""
+    if not len(kept["keys"]):
+        return
+    judged.candidates.append((0, _candidate(job, kept)))
+    if "near" in job.config.deduplicate:
+        judged.survivors += send_bands(job, f"shuffle/bands-{at}", kept)
+
+
+def _repeated(file: str, offset: int) -> str:
+    return f"its id is already at offset {offset}"
+
+
+def _same_text(file: str, offset: int) -> str:
+    return f"the same text as {file} at offset {offset}"
+
+
+def force_validation(job: Job, keys: np.ndarray, documents: int) -> Elements:
+    """Returns the document that must validate because hashing chose none, if any.
+
+    Args:
+        job: the job.
+        keys: uint8 [n, 16], of documents that stay; the best of each bucket of them.
+        documents: how many stay.
+
+    Returns:
+        At most one element: the document's key, to its shard. With a fraction above 0
+        and two documents or more, validation is never empty.
+    """
+    hashes = split_hash(job.config.seed, keys)
+    if documents < 2 or not job.config.validation_fraction:
+        return []
+    if validates(job, hashes).any():
+        return []
+    key = keys[_best(keys, hashes)]
+    return [(int(shards_of(job, key)[0]), to_bytes({"keys": key}))]
+
+
+def candidates_of(values: list[bytes]) -> tuple[np.ndarray, int]:
+    """Returns `Judged.candidates` of all buckets: keys [n, 16]; how many documents."""
+    if not values:
+        return empty(CANDIDATE)["keys"], 0
+    rows = concatenated([from_bytes(value) for value in values])
+    return rows["keys"], int(rows["documents"].sum())
+
+
+def validates(job: Job, hashes: np.ndarray) -> np.ndarray:
+    """Tells which split hashes fall into the validation split, bool [n]."""
+    limit = int(job.config.validation_fraction * 2**64)
+    return hashes < np.uint64(min(limit, 2**64 - 1))
+
+
+def shards_of(job: Job, keys: np.ndarray) -> np.ndarray:
+    """Returns the shard that holds each key, int64 [n]."""
+    return job.ranges(order_hash(job.config.seed, keys))
+
+
+def send_losers(job: Job, name: str, rows: Arrays) -> Elements:
+    """Returns the elements that carry rows' keys and offsets to their shards."""
+    if not len(rows["keys"]):
+        return []
+    blobs = by_key(job, rows_of(LOSER, rows), shards_of(job, rows["keys"]))
+    return send(job.transport, job.work, name, blobs)
+
+
+def _candidate(job: Job, kept: Arrays) -> bytes:
+    best = _best(kept["keys"], split_hash(job.config.seed, kept["keys"]))
+    count = np.array([len(kept["keys"])], np.int64)
+    rows = {"keys": kept["keys"][best], "documents": count}
+    return to_bytes(rows_of(CANDIDATE, rows))
+
+
+def _best(keys: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """Returns the place of the smallest split hash, then key, int64 [1]."""
+    return np.lexsort((*reversed(words(keys)), hashes))[:1]
+
+
+def _reject(
+    job: Job,
+    reason: str,
+    verdict: Verdict,
+    rejects: RejectFile,
+    detail: Callable[[str, int], str],
+) -> None:
+    """Writes the losers to their file of rejects, some thousands at a time."""
+    files, lost, owners = job.plan().files, verdict.lost, verdict.owners
+    for start in range(0, len(lost["offsets"]), REJECTS_AT_ONCE):
+        rows = slice(start, start + REJECTS_AT_ONCE)
+        rejects.write(
+            Reject(
+                reason=reason,
+                relative=files[file],
+                offset=offset,
+                detail=detail(files[owner], at),
+                document=key.tobytes().hex(),
+                size=size,
+            )
+            for file, offset, key, size, owner, at in zip(
+                lost["files"][rows].tolist(),
+                lost["offsets"][rows].tolist(),
+                lost["keys"][rows],
+                lost["sizes"][rows].tolist(),
+                owners["files"][rows].tolist(),
+                owners["offsets"][rows].tolist(),
+                strict=True,
+            )
+        )

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The output directory of batch generation: what is finished, and what is not.
+
+    OUTPUT/
+      job.json                            what is being made; another job is refused
+      generations-00000-of-00004.jsonl    the answers of one chunk, whole or absent
+      summary.json                        written last
+      .work/                              chunks to do, finished ones' numbers; removed
+
+Every file appears under its name only when complete, and says the same whoever writes
+it, so a job killed at any moment goes on where it was.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipelines.beam.progress import Progress
+from pipelines.generation.prompts import Prompt, decode_chunk, encode_chunk
+from preprocessing.contracts.manifest import canonical_json
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError, WorkError
+
+SCHEMA_VERSION = 1
+JOB_NAME = "job.json"
+SUMMARY_NAME = "summary.json"
+_WORK_NAME = ".work"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything the answers depend on; two equal jobs give the same files.
+
+    Attributes:
+        input_sha256: hash of the input's lines.
+        num_prompts: lines that are not blank.
+        num_shards: output files.
+        lineage_sha256: hash of the release's lineage.
+        fields: which fields of a line were read.
+        generation: how prompts are continued.
+        schema_version: of this file.
+    """
+
+    input_sha256: str
+    num_prompts: int
+    num_shards: int
+    lineage_sha256: str
+    fields: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of a number of prompts."""
+
+    prompts: int = 0
+    errors: int = 0
+    truncated: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """Adds two tallies."""
+        return Tally(
+            self.prompts + other.prompts,
+            self.errors + other.errors,
+            self.truncated + other.truncated,
+            self.tokens + other.tokens,
+        )
+
+
+@dataclass(frozen=True)
+class Output:
+    """The output directory of a job with a known number of shards."""
+
+    directory: str
+    num_shards: int
+
+    def shard_name(self, index: int) -> str:
+        """Returns a shard's name."""
+        return f"generations-{index:05d}-of-{self.num_shards:05d}.jsonl"
+
+    def open(self, job: Job) -> None:
+        """Makes the directory, or takes up the same job where it stopped.
+
+        Raises:
+            UsageError: it holds something else, or cannot be written.
+        """
+        path = storage.join(self.directory, JOB_NAME)
+        if storage.exists(path):
+            self._check_same(json.loads(storage.read_bytes(path)), asdict(job))
+            return
+        if storage.exists(self.directory) and not storage.is_dir(self.directory):
+            raise UsageError(
+                f"wanted a directory at {self.directory}, found a file. Choose another "
+                "--output"
+            )
+        # A job killed before it had written job.json leaves hidden names alone.
+        names = storage.list_names(self.directory)
+        if any(not name.startswith(".") for name in names):
+            raise UsageError(
+                f"wanted an empty directory or an unfinished job at {self.directory}, "
+                f"found files and no {JOB_NAME}. Choose another --output"
+            )
+        try:
+            storage.make_directory(storage.join(self.directory, _WORK_NAME))
+            storage.write_atomically(path, canonical_json(asdict(job)))
+        except OSError as error:
+            raise UsageError(
+                f"wanted to write to {self.directory}, found: {error.strerror}. Choose "
+                "another --output"
+            ) from error
+
+    def unfinished(self) -> list[int]:
+        """Returns the shards that are still to be made."""
+        names = set(storage.list_names(self.directory))
+        shards = range(self.num_shards)
+        return [index for index in shards if self.shard_name(index) not in names]
+
+    def write_chunk(self, index: int, prompts: Sequence[Prompt]) -> None:
+        """Leaves the prompts of a shard for a worker."""
+        storage.write_atomically(self._work("chunk", index), encode_chunk(prompts))
+
+    def read_chunk(self, index: int) -> list[Prompt]:
+        """Returns the prompts of a shard."""
+        return decode_chunk(storage.read_bytes(self._work("chunk", index)))
+
+    def write_shard(
+        self, index: int, lines: Sequence[Mapping[str, Any]], truncated: int
+    ) -> None:
+        """Publishes a shard; its tally first, so a shard that is there is counted."""
+        tally = Tally(
+            prompts=len(lines),
+            errors=sum("error" in line for line in lines),
+            truncated=truncated,
+            tokens=sum(line.get("num_tokens", 0) for line in lines),
+        )
+        tally_bytes = json.dumps(asdict(tally)).encode()
+        storage.write_atomically(self._work("tally", index), tally_bytes)
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        path = storage.join(self.directory, self.shard_name(index))
+        storage.write_atomically(path, text.encode())
+        storage.remove_file(self._work("chunk", index))
+
+    def report(self, index: int, done: int) -> None:
+        """Notes how many prompts of an unfinished shard have been answered."""
+        storage.write_atomically(self._work("done", index), str(done).encode())
+
+    def tally(self, shards: Sequence[int]) -> Tally:
+        """Returns what became of the prompts of finished shards."""
+        total = Tally()
+        for index in shards:
+            total += Tally(**json.loads(storage.read_bytes(self._work("tally", index))))
+        return total
+
+    def progress(self, num_prompts: int, chunk_size: int) -> Progress:
+        """Returns how many prompts have been answered so far.
+
+        Reads one small file per shard at work, none of which goes away before the end.
+        """
+        unfinished = self.unfinished()
+        done = num_prompts
+        for index in unfinished:
+            done -= min(chunk_size, num_prompts - index * chunk_size)
+        names = set(storage.list_names(storage.join(self.directory, _WORK_NAME)))
+        for index in unfinished:
+            path = self._work("done", index)
+            if path.rpartition("/")[2] in names:
+                done += int(storage.read_bytes(path))
+        return Progress("generate", done, num_prompts)
+
+    def summary(self) -> Tally | None:
+        """Returns the totals of a complete job, None for one that is not."""
+        path = storage.join(self.directory, SUMMARY_NAME)
+        if not storage.exists(path):
+            return None
+        return Tally(**json.loads(storage.read_bytes(path)))
+
+    def finish(self, job: Job) -> Tally:
+        """Checks that every prompt was answered once and writes the summary.
+
+        Raises:
+            WorkError: the numbers do not add up.
+        """
+        total = self.tally(range(self.num_shards))
+        if self.unfinished() or total.prompts != job.num_prompts:
+            raise WorkError(
+                f"wanted {job.num_prompts} answers in {self.num_shards} shards, found "
+                f"{total.prompts} with {len(self.unfinished())} shards missing. Run "
+                "the same command again"
+            )
+        path = storage.join(self.directory, SUMMARY_NAME)
+        storage.write_atomically(path, canonical_json(asdict(total)))
+        self.remove_work()
+        return total
+
+    def remove_work(self) -> None:
+        """Removes what only an unfinished job needs."""
+        storage.remove_tree(storage.join(self.directory, _WORK_NAME))
+
+    def _check_same(self, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+        different = [key for key in wanted if stored.get(key) != wanted[key]]
+        if different:
+            raise UsageError(
+                f"wanted the job that {self.directory} was begun with, found another "
+                f"{', '.join(different)}. Restore it or choose another --output"
+            )
+
+    def _work(self, kind: str, index: int) -> str:
+        return storage.join(self.directory, _WORK_NAME, f"{kind}-{index:05d}")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the flags of a preparation name: its input, its tokenizer, all it will do."""
+
+import argparse
+from dataclasses import dataclass
+
+from pipelines.curation.rule_files import RuleFiles
+from pipelines.job.plan import (
+    PLANNERS,
+    SIZES,
+    Plan,
+    PlanSizes,
+    PrepareConfig,
+    make_plan,
+)
+from pipelines.prepare import prepare_flags
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.storage import InputFile
+from preprocessing.objectives.objectives import check_objective
+from preprocessing.packing.mixture import MixtureConfig, mixture_files, read_mixture
+from preprocessing.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A preparation as its flags ask for it, everything in them checked.
+
+    Attributes:
+        config: what the dataset's bytes depend on.
+        plan: who reads what.
+        files: the input.
+        tokenizer: the ids.
+        rule_files: what rules read besides, by the name that workers know.
+    """
+
+    config: PrepareConfig
+    plan: Plan
+    files: list[InputFile]
+    tokenizer: Tokenizer
+    rule_files: dict[str, bytes]
+
+
+def asked_for(flags: argparse.Namespace, sizes: PlanSizes = SIZES) -> Asked:
+    """Returns what the flags ask for, the input cut by `sizes`.
+
+    Raises:
+        UsageError: it cannot be done.
+    """
+    prepare_flags.check(flags)
+    mixture, files = _input_files(flags)
+    tokenizer = _tokenizer(flags)
+    lists = RuleFiles.read(flags)
+    config = prepare_flags.config(flags, tokenizer, mixture, lists.names(), sizes)
+    planner = PLANNERS[config.packing]
+    check_objective(config.objective, tokenizer, config.sequence_length, planner)
+    plan = make_plan(files, config.reader, sizes)
+    return Asked(config, plan, files, tokenizer, lists.contents())
+
+
+def _input_files(
+    flags: argparse.Namespace,
+) -> tuple[MixtureConfig | None, list[InputFile]]:
+    """Returns the mixture, if the input is one, and the input's files."""
+    if flags.mixture:
+        mixture, inputs = read_mixture(flags.mixture)
+        return mixture, _with_text(mixture_files(inputs), "the mixture's globs")
+    return None, _with_text(storage.expand(flags.input), "--input")
+
+
+def _with_text(files: list[InputFile], where: str) -> list[InputFile]:
+    if not any(file.size for file in files):
+        raise UsageError(
+            f"wanted documents in the input, found {len(files)} empty "
+            f"file{'s' * (len(files) > 1)}. Check {where}"
+        )
+    return files
+
+
+def _tokenizer(flags: argparse.Namespace) -> Tokenizer:
+    return Tokenizer.load(
+        flags.tokenizer,
+        bos_token=flags.bos_token,
+        eos_token=flags.eos_token,
+        pad_token=flags.pad_token,
+    )

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The output directory before and after the work: whose it is, and what may go on.
+
+Unfinished work lies in OUTPUT/_work with a `job.json` that names its configuration and
+input. The same command goes on where it stopped; anything else finds the output taken.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.duplicates import line_duplicates, near_duplicates
+from pipelines.job.plan import WORK_NAME, Job, Plan, write_plan
+from pipelines.job.rejects import DIRECTORY, DUPLICATE, NEAR_DUPLICATE, REPEATED
+from pipelines.job.steps import read_checked, write_checked
+from pipelines.prepare import mix_shards, pack_shard, provenance, tokenize_task
+from preprocessing.contracts.manifest import MANIFEST_NAME, read_manifest
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.storage import InputFile
+
+_JOB_NAME = "job.json"
+_WORK_DIRECTORIES = (
+    tokenize_task.KIND,
+    tokenize_task.PARTS,
+    "shuffle",
+    line_duplicates.FOUND,
+    line_duplicates.JUDGED,
+    REPEATED,
+    DUPLICATE,
+    near_duplicates.MET,
+    near_duplicates.PAIRED,
+    NEAR_DUPLICATE,
+    pack_shard.KIND,
+    pack_shard.ROWS,
+    mix_shards.KIND,
+    "provenance",
+    provenance.KIND,
+)
+
+
+def claim(job: Job, files: Sequence[InputFile]) -> str:
+    """Finds out what the output directory is to this job.
+
+    Returns:
+        "new", "unfinished" (by the same job) or "finished" (by the same job).
+
+    Raises:
+        UsageError: the directory holds something else, or this job's input or
+            configuration differ from those it was begun with.
+        WorkError: the work directory was damaged.
+    """
+    identity = _identity(job, files)
+    if storage.exists(storage.join(job.output, MANIFEST_NAME)):
+        manifest = read_manifest(job.output)
+        found = {
+            "config": manifest.config,
+            "sources": [[source.path, source.size] for source in manifest.sources],
+        }
+        _refuse_other(job, identity, json.loads(json.dumps(found)))
+        return "finished"
+    path = job.path(_JOB_NAME)
+    if storage.exists(path):
+        _refuse_other(job, identity, read_checked(path))
+        return "unfinished"
+    names = [name for name in storage.list_names(job.output) if name != WORK_NAME]
+    if names or (storage.exists(job.output) and not storage.is_dir(job.output)):
+        raise UsageError(
+            f"wanted a new or empty --output, {job.output} holds "
+            f"{names[0] if names else 'a file'}. Name another directory"
+        )
+    return "new"
+
+
+def begin(
+    job: Job,
+    plan: Plan,
+    files: Sequence[InputFile],
+    tokenizer: bytes,
+    rule_files: Mapping[str, bytes],
+) -> None:
+    """Makes the work directory; `job.json` comes last and makes it this job's.
+
+    Args:
+        job: the job.
+        plan: its plan.
+        files: the input.
+        tokenizer: the tokenizer's file.
+        rule_files: what else workers read, by name.
+
+    Raises:
+        UsageError: the output cannot be written.
+    """
+    try:
+        for name in _WORK_DIRECTORIES:
+            storage.make_directory(job.path(name))
+        write_plan(job, plan)
+        storage.write_atomically(job.path("tokenizer.json"), tokenizer)
+        for name, contents in rule_files.items():
+            storage.write_atomically(job.path(name), contents)
+        write_checked(job.path(_JOB_NAME), _identity(job, files))
+        # After job.json: until then nothing but the work directory may lie here.
+        storage.make_directory(storage.join(job.output, DIRECTORY))
+    except OSError as error:
+        raise UsageError(
+            f"wanted to write to --output {job.output}, found: {error}. Name a "
+            "directory that can be written"
+        ) from error
+
+
+def end(job: Job) -> None:
+    """Removes the work directory, and what killed workers left beside it."""
+    for directory in (job.output, storage.join(job.output, DIRECTORY)):
+        storage.remove_leftovers(directory)
+    storage.remove_tree(job.work)
+
+
+def _identity(job: Job, files: Sequence[InputFile]) -> dict[str, Any]:
+    fields = {
+        "config": job.config.to_dict(),
+        "sources": [[file.relative, file.size] for file in files],
+        "modified": [[file.relative, file.modified] for file in files],
+    }
+    return json.loads(json.dumps(fields))
+
+
+def _refuse_other(job: Job, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raises if a directory was begun with another configuration or input."""
+    difference = _differences(wanted["config"], found["config"])
+    if not difference:
+        old = dict(found["sources"])
+        new = dict(wanted["sources"])
+        difference = [
+            f"input {path}: {_bytes(old.get(path))} then, {_bytes(new.get(path))} now"
+            for path in sorted(old.keys() | new.keys())
+            if old.get(path) != new.get(path)
+        ]
+    if not difference and "modified" in found:
+        times = dict(found["modified"])
+        difference = [
+            f"input {path} was changed since then"
+            for path, time in wanted["modified"]
+            if times.get(path) != time
+        ]
+    if difference:
+        more = f" and {len(difference) - 3} more" if len(difference) > 3 else ""
+        raise UsageError(
+            f"wanted --output {job.output} to be this job's own, it was begun with "
+            f"another: {'; '.join(difference[:3])}{more}. Name another directory, or "
+            "remove this one"
+        )
+
+
+def _differences(wanted: Any, found: Any, name: str = "") -> list[str]:
+    if not (isinstance(wanted, dict) and isinstance(found, dict)):
+        return [] if wanted == found else [f"{name} {found} then, {wanted} now"]
+    return [
+        line
+        for key in sorted(wanted.keys() | found.keys())
+        for line in _differences(
+            wanted.get(key), found.get(key), f"{name}.{key}" if name else key
+        )
+    ]
+
+
+def _bytes(size: int | None) -> str:
+    return "absent" if size is None else f"{size} bytes"

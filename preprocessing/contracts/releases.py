@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A release on disk (Door 3): where its versions lie and what it was made from.
+
+NAME/
+  3/                                          one version, complete or absent
+    saved_model.pb  variables/                what TensorFlow Serving loads
+    assets/tokenizer.json  assets/lineage.json
+    assets.extra/tf_serving_warmup_requests   replayed before traffic is taken
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from preprocessing.contracts.manifest import canonical_json
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError
+
+SCHEMA_VERSION = 1
+SAVED_MODEL_NAME = "saved_model.pb"
+WARMUP_NAME = "assets.extra/tf_serving_warmup_requests"
+LINEAGE_NAME = "assets/lineage.json"
+TOKENIZER_ASSET = "assets/tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a release was made from, and what it must answer.
+
+    Attributes:
+        dataset_hash: SHA-256 of the dataset's manifest.
+        tokenizer_sha256: SHA-256 of the tokenizer file.
+        config: the run's whole configuration.
+        step: the checkpoint's step.
+        vocab_size: number of ids.
+        bos_id: id put before each prompt, or None.
+        eos_id: id that ends a continuation.
+        pad_id: id that fills `token_ids`.
+        context: positions a prompt and its continuation may take; None for a
+            recurrent model, which has no limit.
+        versions: name of a package -> the version that exported.
+        expected: requests with the answers that the trainer itself gave.
+        schema_version: of this file.
+    """
+
+    dataset_hash: str
+    tokenizer_sha256: str
+    config: Mapping[str, Any]
+    step: int
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int
+    pad_id: int
+    context: int | None
+    versions: Mapping[str, str]
+    expected: Mapping[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+    def to_bytes(self) -> bytes:
+        """Returns canonical JSON."""
+        return canonical_json(dataclasses.asdict(self))
+
+
+def versions(directory: str) -> list[int]:
+    """Returns the versions below a model's directory, ascending.
+
+    As TensorFlow Serving has it, a version is a name of digits alone.
+    """
+    names = storage.list_names(directory)
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def find_release(path: str) -> str:
+    """Returns the directory of a release: `path` itself, or its highest version.
+
+    Raises:
+        UsageError: neither is a release.
+    """
+    numbered = [storage.join(path, str(found)) for found in versions(path)]
+    # An upload that was cut short has a version's name, but not yet this file.
+    for release in (path, *reversed(numbered)):
+        if storage.exists(storage.join(release, SAVED_MODEL_NAME)):
+            read_lineage(release)
+            return release.rstrip("/")
+    raise UsageError(
+        f"wanted a release (a directory with {SAVED_MODEL_NAME}) or a directory of "
+        f"versions at {path}, found neither. Make one with quern-export"
+    )
+
+
+def read_lineage(release: str) -> Lineage:
+    """Reads the lineage of a release.
+
+    Raises:
+        UsageError: there is none, or it is not one this version reads.
+    """
+    path = storage.join(release, LINEAGE_NAME)
+    try:
+        fields = json.loads(storage.read_bytes(path))
+        found = fields["schema_version"]
+        if found == SCHEMA_VERSION:
+            return Lineage(**fields)
+    except FileNotFoundError:
+        raise UsageError(
+            f"wanted a release made by quern-export at {release}, found no "
+            f"{LINEAGE_NAME} in it. Export the run again"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        found = "something else"
+    raise UsageError(
+        f"wanted schema_version {SCHEMA_VERSION} in {path}, found {found}. Export the "
+        "run again with this version of Quern"
+    )
+
+
+def copy_tree(source: str, target: str) -> None:
+    """Copies a directory between local and cloud paths, `saved_model.pb` last.
+
+    An object store cannot rename: readers that look for that file see all or nothing.
+    """
+    names = sorted(_files(source, ""), key=lambda name: name == SAVED_MODEL_NAME)
+    for name in names:
+        path = storage.join(target, name)
+        storage.make_directory(os.path.dirname(path))
+        with (
+            storage.open_input(storage.join(source, name)) as original,
+            storage.atomic_file(path) as copy,
+        ):
+            shutil.copyfileobj(original, copy)
+
+
+def _files(directory: str, prefix: str) -> list[str]:
+    """Returns the relative names of all files below a directory."""
+    found = []
+    for name in storage.list_names(directory):
+        path = storage.join(directory, name)
+        if storage.is_dir(path):
+            found += _files(path, f"{prefix}{name}/")
+        else:
+            found.append(prefix + name)
+    return found

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pieces of files are read, and how they become documents.
+
+A piece is what one worker reads at a time; however a file is cut into pieces, its
+documents, keys and offsets are the same.
+"""
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError, suggest
+from preprocessing.foundation.decompression import compression_of
+from preprocessing.foundation.user_code import is_import_path
+
+FORMATS = (
+    *("auto", "text", "lines", "paragraphs", "jsonl", "parquet"),
+    *("arrow", "csv", "tsv", "warc", "wet"),
+)
+TO_THE_END = -1
+_PIECE_BYTES = 64 << 20
+_FORMAT_OF_EXTENSION = {
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".warc": "warc",
+    ".wet": "wet",
+}
+# Compressed inside, by column; a compression around them would keep them from seeking.
+_COLUMNAR = ("parquet", "arrow")
+_CUT_ANYWHERE = ("lines", "paragraphs", "jsonl")
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """How files become documents.
+
+    Attributes:
+        format: one of `FORMATS`; "auto" decides by each file's extension; or a user's
+            function as `my_package.module:function`
+            (`preprocessing.reading.user_readers`).
+        text_field: the field or column that holds the text.
+        id_field: the field or column that holds the id, where there is one.
+        url_field: the one that holds the address a document is from, where there is
+            one, as a string; whatever else it holds counts as none.
+        target_field: the one that holds a pair's second text; a document without it is
+            a reject. None where documents are no pairs.
+        max_document_bytes: a larger document is a reject (`too_large`). In JSONL, CSV
+            and web archives the whole line or record counts.
+    """
+
+    format: str = "auto"
+    text_field: str = "text"
+    id_field: str = "id"
+    url_field: str = "url"
+    target_field: str | None = None
+    max_document_bytes: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS and not is_import_path(self.format):
+            raise UsageError(
+                f"wanted --format {', '.join(FORMATS)}, or a function of yours as "
+                f"my_package.module:function, found {self.format}."
+                f"{suggest(self.format, FORMATS)} Name one"
+            )
+        if not self.text_field or self.text_field == self.id_field:
+            raise UsageError(
+                f"wanted a --text_field other than --id_field, found "
+                f"'{self.text_field}' and '{self.id_field}'. Name the text's field"
+            )
+        if self.target_field in ("", self.text_field, self.id_field):
+            raise UsageError(
+                "wanted a --target_field other than --text_field and --id_field, found "
+                f"'{self.target_field}'. Name the field of the pair's second text"
+            )
+        if self.max_document_bytes < 1:
+            raise UsageError(
+                "wanted --max_document_bytes of 1 or more, found "
+                f"{self.max_document_bytes}. Leave it out for 64 MiB"
+            )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one worker reads at a time.
+
+    Attributes:
+        index: its place among all pieces.
+        path: the file.
+        relative: the file's path relative to the glob's fixed prefix.
+        start: bytes of a plain file, else 0; of Parquet, the first row group.
+        end: where it ends, exclusive, likewise; `TO_THE_END` for whole files. A
+            document belongs to the piece in which it starts.
+        size: bytes of the stored file that the piece stands for.
+        format: one of `FORMATS` but "auto", or a user's function.
+        compression: "none", "gzip" or "zstd".
+    """
+
+    index: int
+    path: str
+    relative: str
+    start: int
+    end: int
+    size: int
+    format: str
+    compression: str
+
+
+def format_of(path: str, reader: ReaderConfig) -> str:
+    """Returns the format a file is read as."""
+    if reader.format != "auto":
+        return reader.format
+    name = path.removesuffix(".gz").removesuffix(".zst").lower()
+    return _FORMAT_OF_EXTENSION.get(os.path.splitext(name)[1], "text")
+
+
+def plan_pieces(
+    files: Sequence[storage.InputFile],
+    reader: ReaderConfig,
+    piece_bytes: int = _PIECE_BYTES,
+) -> list[Piece]:
+    """Cuts files into pieces of about `piece_bytes`, in the files' order.
+
+    Plain JSONL, lines and paragraphs are cut anywhere, Parquet at row groups, all else
+    is read whole.
+    """
+    pieces: list[Piece] = []
+    for file in files:
+        kind = format_of(file.path, reader)
+        compression = "none" if kind in _COLUMNAR else compression_of(file.path)
+        for start, end, size in _ranges(file, kind, compression, piece_bytes):
+            pieces.append(
+                Piece(
+                    index=len(pieces),
+                    path=file.path,
+                    relative=file.relative,
+                    start=start,
+                    end=end,
+                    size=size,
+                    format=kind,
+                    compression=compression,
+                )
+            )
+    return pieces
+
+
+def _ranges(
+    file: storage.InputFile, kind: str, compression: str, piece_bytes: int
+) -> list[tuple[int, int, int]]:
+    """Returns (start, end, stored bytes) of a file's pieces."""
+    whole = [(0, TO_THE_END, file.size)]
+    if file.size <= piece_bytes or compression != "none":
+        return whole
+    if kind == "parquet":
+        return _row_group_ranges(file, piece_bytes) or whole
+    if kind not in _CUT_ANYWHERE:
+        return whole
+    count = -(-file.size // piece_bytes)
+    cuts = [file.size * part // count for part in range(count + 1)]
+    return [(start, end, end - start) for start, end in itertools.pairwise(cuts)]
+
+
+def _row_group_ranges(
+    file: storage.InputFile, piece_bytes: int
+) -> list[tuple[int, int, int]]:
+    """Returns ranges of row groups; none for a file whose footer cannot be read."""
+    try:
+        with storage.open_input(file.path) as stream:
+            groups = pq.ParquetFile(stream).metadata.num_row_groups
+    except pa.ArrowInvalid:
+        return []  # read_piece meets the damage again and counts it
+    count = min(groups, -(-file.size // piece_bytes))
+    cuts = [groups * part // count for part in range(count + 1)] if count else []
+    sizes = [file.size * part // count for part in range(count + 1)] if count else []
+    return [
+        (cuts[part], cuts[part + 1], sizes[part + 1] - sizes[part])
+        for part in range(count)
+    ]

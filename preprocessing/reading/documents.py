@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents between a file's bytes and ids: the one table that all stages share.
+
+Readers fill it, cleaning and rules transform it, encoding takes it. A document's key
+comes from its file's path relative to the glob's fixed prefix and its id, or, where it
+has none, its offset. The offset is in bytes of the uncompressed file, and for tables
+(Parquet, Arrow, CSV) and users' readers the number of the row.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from preprocessing.foundation.fingerprints import (
+    KEY_BYTES,
+    keys_of_ids,
+    keys_of_offsets,
+)
+from preprocessing.foundation.string_buffers import sizes_of
+from preprocessing.objectives.pieces import Piece, ReaderConfig
+
+Trouble = tuple[int, str, str]  # a reject's offset, reason and detail
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A document that is not kept: why, and where it lies.
+
+    Attributes:
+        reason: malformed_json, missing_field, wrong_type, invalid_utf8, too_large,
+            truncated_input, damaged_input and the like (readers); a rule's name, such
+            as gopher_quality@1; empty, repeated_id, duplicate and the like.
+        relative: the file's path relative to the glob's fixed prefix.
+        offset: where the document lies in the file.
+        detail: what was found, for people.
+        document: its key in hex; empty where it could not be read.
+        size: UTF-8 bytes of its text; 0 where it could not be read.
+        check: the rule's threshold that was missed.
+        value: what was measured.
+        threshold: what was wanted.
+        excerpt: how its text begins, where an example is kept for the report.
+    """
+
+    reason: str
+    relative: str
+    offset: int
+    detail: str
+    document: str = ""
+    size: int = 0
+    check: str = ""
+    value: float | str = ""
+    threshold: float | str = ""
+    excerpt: str = ""
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Some documents of one file, in file order, and what was met instead of some.
+
+    Attributes:
+        relative: the file's path relative to the glob's fixed prefix.
+        texts: valid UTF-8, no nulls, [n].
+        keys: uint8 [n, 16].
+        offsets: int64 [n].
+        urls: the addresses documents are from, [n] with nulls; None where none has one.
+        targets: the second texts of pairs, valid UTF-8, no nulls, [n]; None where the
+            reader has no `target_field`.
+        rejects: documents that could not be read.
+        bytes_read: bytes of the stored file since the documents before; over a piece
+            they add up to its size.
+        file: the file's number in a job's plan.
+    """
+
+    relative: str
+    texts: pa.LargeStringArray
+    keys: np.ndarray
+    offsets: np.ndarray
+    urls: pa.LargeStringArray | None = None
+    targets: pa.LargeStringArray | None = None
+    rejects: Sequence[Reject] = ()
+    bytes_read: int = 0
+    file: int = 0
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """UTF-8 bytes of each text, int64 [n]."""
+        return sizes_of(self.texts)
+
+    @property
+    def target_sizes(self) -> np.ndarray:
+        """UTF-8 bytes of each target, int64 [n]; 0 where there are no targets."""
+        none = self.targets is None
+        return np.zeros(len(self.keys), np.int64) if none else sizes_of(self.targets)
+
+    def where(self, keep: np.ndarray) -> "Documents":
+        """Returns the documents chosen by a mask, bool [n]."""
+        if keep.all():
+            return self
+        mask = pa.array(keep)
+        return replace(
+            self,
+            texts=self.texts.filter(mask),
+            keys=self.keys[keep],
+            offsets=self.offsets[keep],
+            urls=self.urls if self.urls is None else self.urls.filter(mask),
+            targets=self.targets if self.targets is None else self.targets.filter(mask),
+        )
+
+
+def documents_of(
+    piece: Piece,
+    texts: pa.LargeStringArray,
+    offsets: np.ndarray,
+    ids: Sequence[str | None] | None = None,
+    urls: pa.LargeStringArray | None = None,
+    targets: pa.LargeStringArray | None = None,
+    troubles: Iterable[Trouble] = (),
+) -> Documents:
+    """Returns what a reader found in a piece.
+
+    Args:
+        piece: the piece.
+        texts: as in `Documents`, and so the columns below.
+        offsets: int64 [n].
+        ids: [n], None where a document has none; None where none has.
+        urls: [n].
+        targets: [n].
+        troubles: what was met instead of some.
+    """
+    return Documents(
+        relative=piece.relative,
+        texts=texts,
+        keys=keys_of(piece.relative, ids, offsets),
+        offsets=offsets,
+        urls=urls,
+        targets=targets,
+        rejects=rejects_of(piece, troubles),
+    )
+
+
+def no_documents(
+    piece: Piece, reader: ReaderConfig, troubles: Iterable[Trouble] = ()
+) -> Documents:
+    """Returns no documents of a piece, and what was met instead."""
+    none = pa.array([], pa.large_string())
+    targets = none if reader.target_field else None
+    offsets = np.zeros(0, np.int64)
+    return documents_of(piece, none, offsets, targets=targets, troubles=troubles)
+
+
+def rejects_of(piece: Piece, troubles: Iterable[Trouble]) -> list[Reject]:
+    """Returns troubles of a piece as rejects."""
+    return [
+        Reject(reason, piece.relative, offset, detail)
+        for offset, reason, detail in troubles
+    ]
+
+
+def keys_of(
+    relative: str, ids: Sequence[str | None] | None, offsets: np.ndarray
+) -> np.ndarray:
+    """Returns documents' keys, uint8 [n, 16]: by id where there is one, else offset."""
+    if ids is None:
+        return keys_of_offsets(relative, offsets.tolist())
+    keys = np.empty((len(offsets), KEY_BYTES), np.uint8)
+    with_id = np.array([name is not None for name in ids], bool)
+    keys[with_id] = keys_of_ids(relative, [name for name in ids if name is not None])
+    keys[~with_id] = keys_of_offsets(relative, offsets[~with_id].tolist())
+    return keys
+
+
+class Gathered:
+    """Documents of a piece that are found one by one, until they are given on."""
+
+    def __init__(self, piece: Piece, reader: ReaderConfig) -> None:
+        self.size = 0
+        self._piece, self._reader = piece, reader
+        self._rows: list[tuple[str, str | None, int, str | None, str | None]] = []
+        self._troubles: list[Trouble] = []
+
+    def add(
+        self,
+        text: str,
+        name: str | None,
+        offset: int,
+        url: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        """Adds a document; its strings are valid Unicode."""
+        self._rows.append((text, name, offset, url, target))
+        self.size += len(text) + len(target or "")
+
+    def reject(self, offset: int, reason: str, detail: str) -> None:
+        """Adds a reject."""
+        self._troubles.append((offset, reason, detail))
+
+    def drain(self) -> Documents:
+        """Returns what was added since the last call."""
+        rows, troubles = self._rows, self._troubles
+        self._rows, self._troubles, self.size = [], [], 0
+        if not rows:
+            return no_documents(self._piece, self._reader, troubles)
+        texts, ids, offsets, urls, targets = zip(*rows, strict=True)
+        return documents_of(
+            self._piece,
+            pa.array(texts, pa.large_string()),
+            np.array(offsets, np.int64),
+            ids if any(name is not None for name in ids) else None,
+            _strings(urls),
+            _strings(targets),
+            troubles,
+        )
+
+
+def _strings(values: Sequence[Any]) -> pa.LargeStringArray | None:
+    present = any(value is not None for value in values)
+    return pa.array(values, pa.large_string()) if present else None

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads one piece of a file as batches of documents, whatever its format."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from preprocessing.foundation import storage
+from preprocessing.foundation.read_sizes import READ_SIZES, ReadSizes
+from preprocessing.foundation.string_buffers import array_of
+from preprocessing.foundation.user_code import is_import_path
+from preprocessing.objectives.pieces import Piece, ReaderConfig
+from preprocessing.reading import line_blocks
+from preprocessing.reading.documents import Documents, documents_of, no_documents
+from preprocessing.reading.jsonl import JsonLines, is_utf8
+from preprocessing.reading.line_blocks import Spans
+from preprocessing.reading.tables import read_arrow, read_parquet
+
+Read = Callable[[BinaryIO, Piece, ReaderConfig, ReadSizes], Iterator[Documents]]
+
+
+def read_piece(
+    piece: Piece, reader: ReaderConfig, sizes: ReadSizes = READ_SIZES
+) -> Iterator[Documents]:
+    """Yields the piece's documents in batches of about 4 MB of input.
+
+    What cannot be read becomes rejects; a batch may hold nothing else.
+
+    Raises:
+        OSError: the file is gone or cannot be read at all.
+        UsageError: a user's reader cannot be imported.
+        WorkError: a user's reader failed.
+    """
+    read = 0
+
+    def counted(documents: Documents) -> Documents:
+        nonlocal read
+        before, read = read, max(read, min(piece.size, _position(file, piece)))
+        return dataclasses.replace(documents, bytes_read=read - before)
+
+    read_documents = _reader_of(piece.format)
+    with storage.open_input(piece.path) as file:
+        # No loop, whose variable would hold on to texts while others work with them.
+        yield from map(counted, read_documents(file, piece, reader, sizes))
+    if read < piece.size:
+        rest = no_documents(piece, reader)
+        yield dataclasses.replace(rest, bytes_read=piece.size - read)
+
+
+def _position(file: BinaryIO, piece: Piece) -> int:
+    """Returns how many of the piece's stored bytes have been read by now."""
+    if piece.format in ("parquet", "arrow"):
+        return 0  # they seek; all is counted when all has been read
+    return max(0, min(file.tell() - piece.start, piece.size))
+
+
+def _reader_of(kind: str) -> Read:
+    """Returns what reads a format; a library is imported by whom reads with it."""
+    if is_import_path(kind):
+        from preprocessing.reading.user_readers import read_with_function
+
+        return read_with_function
+    if kind in ("warc", "wet"):
+        from preprocessing.reading.web_archives import read_archive
+
+        return read_archive
+    if kind in ("csv", "tsv"):
+        from preprocessing.reading.delimited import read_delimited
+
+        return read_delimited
+    return _READERS[kind]
+
+
+def _read_text(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+) -> Iterator[Documents]:
+    """One document per file."""
+    limit = reader.max_document_bytes
+    yield _texts(piece, line_blocks.whole_file(file, piece, limit, sizes))
+
+
+def _read_lines(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+) -> Iterator[Documents]:
+    """One document per line that is not blank."""
+    spans = line_blocks.lines(file, piece, reader.max_document_bytes, sizes)
+    yield from map(functools.partial(_texts, piece), spans)
+
+
+def _read_paragraphs(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+) -> Iterator[Documents]:
+    """One document per run of lines between blank ones."""
+    spans = line_blocks.paragraphs(file, piece, reader.max_document_bytes, sizes)
+    yield from map(functools.partial(_texts, piece), spans)
+
+
+def _texts(piece: Piece, spans: Spans) -> Documents:
+    """Cuts the spans out of their block; those that are not UTF-8 are rejects."""
+    troubles, keep = list(spans.troubles), np.arange(len(spans.starts))
+    data = pa.py_buffer(spans.data)
+    if not is_utf8(data):
+        good = np.ones(len(keep), bool)
+        for place in keep.tolist():
+            start, end = int(spans.starts[place]), int(spans.ends[place])
+            try:
+                spans.data[start:end].decode()
+            except UnicodeDecodeError as error:
+                good[place] = False
+                at = spans.offset + start
+                detail = f"byte {at + error.start} of the file"
+                troubles.append((at, "invalid_utf8", detail))
+        keep = keep[good]
+    if len(keep) == 1 and 2 * (spans.ends - spans.starts)[keep[0]] > len(spans.data):
+        # One document that fills the block, huge perhaps, stays where it is.
+        edges = np.array([spans.starts[keep[0]], spans.ends[keep[0]]])
+        texts = array_of(data, edges)
+    else:
+        # Documents and the gaps between them in turn, over the block itself: the
+        # offsets need no copy of the text, and `take` copies only what is kept.
+        edges = np.empty(2 * len(spans.starts), np.int64)
+        edges[0::2], edges[1::2] = spans.starts, spans.ends
+        texts = array_of(data, edges).take(pa.array(2 * keep))
+    offsets = spans.offset + spans.starts[keep]
+    return documents_of(piece, texts, offsets, troubles=troubles)
+
+
+def _read_jsonl(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+) -> Iterator[Documents]:
+    """One document per line: an object with a text, and perhaps an id and the like."""
+    spans = line_blocks.lines(file, piece, reader.max_document_bytes, sizes)
+    yield from map(JsonLines(piece, reader, sizes).parse, spans)
+
+
+_READERS: dict[str, Read] = {
+    "text": _read_text,
+    "lines": _read_lines,
+    "paragraphs": _read_paragraphs,
+    "jsonl": _read_jsonl,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+}

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The uncompressed bytes of a file, for libraries that want a file to read from."""
+
+import io
+from typing import BinaryIO, cast
+
+from preprocessing.foundation.decompression import DamagedInput, decompress
+from preprocessing.objectives.pieces import Piece
+from preprocessing.reading.documents import Trouble
+
+
+class Uncompressed(io.RawIOBase):
+    """A whole file, decompressed as it is read; it cannot seek.
+
+    Damage looks like the file's end to whoever reads, who may be a library that makes
+    an error of its own of it; `damage` says afterwards what the end was.
+    """
+
+    def __init__(self, file: BinaryIO, compression: str) -> None:
+        self.damage: DamagedInput | None = None
+        self._chunks = decompress(file, compression)
+        self._chunk, self._used, self._at = b"", 0, 0
+
+    def readable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def tell(self) -> int:
+        """Returns how many bytes have been read."""
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fills the buffer as far as the current chunk goes; 0 at the end."""
+        while self._used == len(self._chunk) and self.damage is None:
+            try:
+                chunk = next(self._chunks, None)
+            except DamagedInput as damage:
+                self.damage = damage
+                break
+            if chunk is None:
+                return 0
+            self._chunk, self._used = chunk, 0
+        size = min(len(buffer), len(self._chunk) - self._used)
+        buffer[:size] = self._chunk[self._used : self._used + size]
+        self._used += size
+        self._at += size
+        return size
+
+
+def uncompressed(file: BinaryIO, piece: Piece) -> BinaryIO:
+    """Returns the whole file's bytes to read: a plain file is itself, and can seek."""
+    if piece.compression == "none":
+        return file
+    return cast(BinaryIO, Uncompressed(file, piece.compression))
+
+
+def damage_of(stream: BinaryIO, offset: int) -> list[Trouble]:
+    """Returns the reject for the damage that ended the stream, if some did."""
+    if isinstance(stream, Uncompressed) and stream.damage:
+        return [(offset, stream.damage.reason, stream.damage.detail)]
+    return []

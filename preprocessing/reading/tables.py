@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents out of columnar files: Parquet, and Arrow's own file and stream formats.
+
+A document's offset is its row's number in the file. One row group, or one record batch,
+is decoded at a time, so memory follows how the file was written: writers make row
+groups of 10 to 500 MB and batches of 64k rows or fewer. A plain local Arrow file is
+mapped and costs no memory of its own.
+"""
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Generator, Iterator
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from preprocessing.foundation import storage
+from preprocessing.foundation.read_sizes import ReadSizes
+from preprocessing.objectives.pieces import TO_THE_END, Piece, ReaderConfig
+from preprocessing.reading.documents import Documents, documents_of, no_documents
+
+_ARROW_FILE_MAGIC = b"ARROW1"
+
+# Documents and rejects, and the number of the row behind them.
+_Read = tuple[Documents, int]
+
+
+def read_parquet(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+) -> Iterator[Documents]:
+    """Yields the rows of the piece's row groups; damage is a reject."""
+    row = 0
+    try:
+        metadata = pq.ParquetFile(file).metadata
+        row = _rows_of(metadata, range(piece.start))
+        behind = functools.partial(_read_behind, file, metadata, piece, reader, sizes)
+        batches = behind(row)
+        while held := [*itertools.islice(batches, 1)]:
+            if held[0][0].texts.nbytes > sizes.huge_bytes:
+                held += _ahead(batches, sizes.huge_bytes)
+                batches.close()
+                pa.default_memory_pool().release_unused()
+                batches = behind(held[-1][1])
+            while held:  # which keeps no text that others work with
+                row = held[0][1]
+                yield held.pop(0)[0]
+    except (pa.ArrowInvalid, OSError) as error:
+        yield _damage(error, row, piece, reader)
+
+
+def _ahead(batches: Iterator[_Read], left: int) -> list[_Read]:
+    """Returns the next batches, at most `left` bytes of text, up to any damage."""
+    held: list[_Read] = []
+    with contextlib.suppress(pa.ArrowInvalid, OSError):  # met again when reopened
+        for documents, row in batches:
+            left -= documents.texts.nbytes
+            if left < 0:
+                break
+            held.append((documents, row))
+    return held
+
+
+def _read_behind(
+    file: BinaryIO,
+    metadata: pq.FileMetaData,
+    piece: Piece,
+    reader: ReaderConfig,
+    sizes: ReadSizes,
+    row: int,
+) -> Generator[_Read, None, None]:
+    """Yields the piece's documents from a row on at which a batch of them begins."""
+    end = metadata.num_row_groups if piece.end == TO_THE_END else piece.end
+    mine = range(piece.start, end)
+    skipped = row - _rows_of(metadata, range(piece.start))
+    rows = _rows_of(metadata, mine)
+    if skipped >= rows:
+        return
+    total = sum(metadata.row_group(at).total_byte_size for at in mine)
+    size = max(1, total // rows)
+    one_by_one = size >= sizes.large_row_bytes
+    table = pq.ParquetFile(file, metadata=metadata, pre_buffer=True)
+    present = set(table.schema_arrow.names)
+    batches = table.iter_batches(
+        batch_size=1 if one_by_one else min(65_536, sizes.batch_bytes // size),
+        row_groups=mine,
+        columns=[name for name in _wanted(reader) if name in present],
+    )
+    while skipped > 0:
+        skipped -= next(batches).num_rows
+    if one_by_one:
+        batches = _gathered(batches, sizes.batch_bytes)
+    for batch in batches:
+        held = [(_documents(batch, row, piece, reader), row + batch.num_rows)]
+        row = held[0][1]
+        del batch  # its texts go, however large, with what is made of them
+        yield held.pop()
+
+
+def _rows_of(metadata: pq.FileMetaData, groups: range) -> int:
+    return sum(metadata.row_group(at).num_rows for at in groups)
+
+
+def _gathered(rows: Iterator[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
+    """Joins single rows to batches; those before any damage are not lost."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    damage = None
+    try:
+        for row in rows:
+            if held and size + row.nbytes > most:
+                yield _joined(held)
+                held, size = [], 0
+            held.append(row)
+            size += row.nbytes
+    except (pa.ArrowInvalid, OSError) as error:
+        damage = error
+    if held:
+        yield _joined(held)
+    if damage:
+        raise damage
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Returns the batches as one; one alone is not copied."""
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+def read_arrow(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+) -> Iterator[Documents]:
+    """Yields the rows of an Arrow file or stream, told apart by how it begins."""
+    row = 0
+    try:
+        for whole in _record_batches(file, piece, reader):
+            size = max(1, whole.get_total_buffer_size() // max(1, whole.num_rows))
+            rows = max(1, min(65_536, sizes.batch_bytes // size))
+            for first in range(0, whole.num_rows, rows):
+                batch = whole.slice(first, rows)
+                yield _documents(batch, row, piece, reader)
+                row += batch.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        yield _damage(error, row, piece, reader)
+
+
+def _record_batches(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig
+) -> Iterator[pa.RecordBatch]:
+    """Yields an Arrow file's record batches, with the columns that are wanted alone."""
+    source = file if storage.is_cloud(piece.path) else pa.memory_map(piece.path)
+    is_file = source.read(len(_ARROW_FILE_MAGIC)) == _ARROW_FILE_MAGIC
+    source.seek(0)
+    opened = pa.ipc.open_file if is_file else pa.ipc.open_stream
+    names = opened(source).schema.names
+    source.seek(0)
+    fields = [at for at, name in enumerate(names) if name in _wanted(reader)]
+    if not fields:
+        fields = [0]  # no list at all would mean every column; one counts the rows
+    batches = opened(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+    if not is_file:
+        yield from batches
+        return
+    for place in range(batches.num_record_batches):
+        yield batches.get_batch(place)
+
+
+def _damage(
+    error: Exception, row: int, piece: Piece, reader: ReaderConfig
+) -> Documents:
+    """Returns the reject for a file that cannot be read on from a row."""
+    if isinstance(error, OSError) and error.errno:
+        raise error  # the disk or the network, not the file's contents
+    trouble = (row, "damaged_input", " ".join(str(error).split()))
+    return no_documents(piece, reader, [trouble])
+
+
+def _wanted(reader: ReaderConfig) -> list[str]:
+    names = (reader.text_field, reader.id_field, reader.url_field, reader.target_field)
+    return [name for name in names if name]
+
+
+def _documents(
+    batch: pa.RecordBatch, row: int, piece: Piece, reader: ReaderConfig
+) -> Documents:
+    """Turns a record batch whose first row is `row` into documents and rejects."""
+    offsets = np.arange(row, row + batch.num_rows)
+    reasons = np.full(batch.num_rows, None, object)
+    texts = _text_column(batch, reader.text_field, reasons, reader)
+    targets = None
+    if reader.target_field:
+        targets = _text_column(batch, reader.target_field, reasons, reader)
+    names = _id_column(batch, reader.id_field)
+    if names is None and reader.id_field in batch.schema.names:
+        reasons[reasons == None] = "wrong_type"  # noqa: E711 (an array of objects)
+    keep = np.array([reason is None for reason in reasons], bool)
+    troubles = [
+        (int(at), reason, f"row {at}")
+        for at, reason in zip(offsets[~keep], reasons[~keep], strict=True)
+    ]
+    urls = _string_column(batch, reader.url_field)
+    if not keep.all():  # as a rule all are kept, and a text may be huge
+        mask = pa.array(keep)
+        texts, names, urls, targets = (
+            column if column is None else column.filter(mask)
+            for column in (texts, names, urls, targets)
+        )
+    return documents_of(
+        piece,
+        texts,
+        offsets[keep],
+        None if names is None else names.to_pylist(),
+        None if urls is None else _without_bad(urls),
+        targets,
+        troubles,
+    )
+
+
+def _text_column(
+    batch: pa.RecordBatch, name: str, reasons: np.ndarray, reader: ReaderConfig
+) -> pa.LargeStringArray:
+    """Returns a column of texts; `reasons` says which rows have none, and why."""
+    texts = _string_column(batch, name)
+    if texts is None:
+        reasons[:] = "wrong_type" if name in batch.schema.names else "missing_field"
+        return pa.nulls(batch.num_rows, pa.large_string())
+    sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
+    reasons[_not_utf8(texts)] = "invalid_utf8"
+    reasons[sizes > reader.max_document_bytes] = "too_large"
+    reasons[texts.is_null().to_numpy(zero_copy_only=False)] = "missing_field"
+    return texts
+
+
+def _string_column(batch: pa.RecordBatch, name: str) -> pa.LargeStringArray | None:
+    """Returns a column of strings, or None where there is none of that name."""
+    if name not in batch.schema.names:
+        return None
+    column = batch.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_null(column.type) or _is_string(column.type):
+        return column.cast(pa.large_string(), safe=False)
+    return None
+
+
+def _id_column(batch: pa.RecordBatch, name: str) -> pa.LargeStringArray | None:
+    """Returns a column of ids spelled out, or None where it cannot name anything."""
+    column = _string_column(batch, name)
+    if column is not None or name not in batch.schema.names:
+        return column
+    column = batch.column(name)
+    kind = column.type
+    spelled = (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_temporal(kind)
+    )
+    return column.cast(pa.large_string()) if spelled else None
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+    )
+
+
+def _not_utf8(texts: pa.LargeStringArray) -> np.ndarray:
+    """Returns the places of texts that are not UTF-8, int64 [at most n]."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        values = texts.cast(pa.large_binary()).to_pylist()
+        return np.flatnonzero([not _decodes(value or b"") for value in values])
+    return np.zeros(0, np.int64)
+
+
+def _without_bad(texts: pa.LargeStringArray) -> pa.LargeStringArray | None:
+    """Returns the strings with null for those that are not UTF-8; None if all null.
+
+    For columns that a document can do without.
+    """
+    places = _not_utf8(texts)
+    if len(places):
+        bad = np.zeros(len(texts), bool)
+        bad[places] = True
+        null = pa.scalar(None, pa.large_string())
+        texts = pa.compute.if_else(pa.array(bad), null, texts)
+    return None if texts.null_count == len(texts) else texts
+
+
+def _decodes(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents that a user's own function finds in a file.
+
+    def notes(file: BinaryIO) -> Iterator[dict]:
+        for line in file:
+            yield {"text": line.decode(), "url": "https://example.com/notes"}
+
+`--format my_package.module:notes` reads every file whole through it. It yields dicts
+with the text, and where there are some the id, the URL and the target, all strings,
+under the names that the reader flags give them ("text", "id", "url"); other keys are
+ignored. A file named .gz or .zst arrives decompressed and cannot seek.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from preprocessing.foundation.commands import WorkError
+from preprocessing.foundation.read_sizes import ReadSizes
+from preprocessing.foundation.user_code import load
+from preprocessing.objectives.pieces import Piece, ReaderConfig
+from preprocessing.reading.documents import Documents, Gathered
+from preprocessing.reading.streams import damage_of, uncompressed
+
+
+def read_with_function(
+    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+) -> Iterator[Documents]:
+    """Yields what the function that `piece.format` names finds; an offset counts them.
+
+    Raises:
+        WorkError: the function raised; its name and the file's are in the message.
+    """
+    gathered, number = Gathered(piece, reader), 0
+    stream = uncompressed(file, piece)
+    found = _found(piece, stream)
+    for number, record in enumerate(found):
+        _add(gathered, number, record, reader)
+        if gathered.size >= sizes.batch_bytes:
+            yield gathered.drain()
+    for offset, reason, detail in damage_of(stream, number):
+        gathered.reject(offset, reason, detail)
+    yield gathered.drain()
+
+
+def _found(piece: Piece, stream: BinaryIO) -> Iterator[Any]:
+    """Yields what the function yields, until it ends or meets damage."""
+    function = load(piece.format)
+    try:
+        yield from function(stream)
+    except Exception as error:  # the user's code may raise anything
+        if damage_of(stream, 0):
+            return  # it met an end that the file does not have: the reject says so
+        raise WorkError(
+            f"wanted documents of {piece.relative} from {piece.format}, found "
+            f"{type(error).__name__}: {error}. Repair the function, or leave the file "
+            "out of --input"
+        ) from error
+
+
+def _add(gathered: Gathered, number: int, record: Any, reader: ReaderConfig) -> None:
+    """Adds one record, or why it is none."""
+    trouble = _trouble(record, reader)
+    if trouble:
+        gathered.reject(number, *trouble)
+        return
+    gathered.add(
+        record[reader.text_field],
+        record.get(reader.id_field),
+        number,
+        record.get(reader.url_field),
+        record[reader.target_field] if reader.target_field else None,
+    )
+
+
+def _trouble(record: Any, reader: ReaderConfig) -> tuple[str, str] | None:
+    """Returns (reason, detail) of a record that is no document."""
+    if not isinstance(record, Mapping):
+        return "wrong_type", f"a {type(record).__name__}, not a dict"
+    for field in filter(None, (reader.text_field, reader.target_field)):
+        if record.get(field) is None:
+            return "missing_field", f"no {field}"
+    wanted = (reader.text_field, reader.target_field, reader.id_field, reader.url_field)
+    for field in filter(None, wanted):
+        value = record.get(field)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            return "wrong_type", f"{field} is a {type(value).__name__}, not a str"
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            return "invalid_utf8", f"{field} holds a lone surrogate"
+        if size > reader.max_document_bytes:
+            return "too_large", f"{field} of {size} bytes"
+    return None

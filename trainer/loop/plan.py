@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settles what a run will be before anything is built or written.
+
+Whatever can be known to be wrong from flags, files and devices is found here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from preprocessing.contracts.manifest import Manifest, read_manifest
+from preprocessing.foundation.commands import UsageError
+from trainer.compute.lanes import count_cores, share_threads
+from trainer.data.mixed_rows import (
+    check_mixable,
+    combined_hash,
+    dataset_names,
+    mixing_weights,
+)
+from trainer.distribution.device_options import DeviceOptions
+from trainer.distribution.strategies import check_sharding, make_strategy
+from trainer.distribution.workers import Workers, workers_of
+from trainer.loop.batch_layout import lanes_of, spread
+from trainer.run.config import RunConfig, resolved, with_file, with_pairs
+from trainer.run.presets import preset
+from trainer.run.run_directory import is_run, read_run
+from trainer.step.layout import Layout
+
+
+@dataclass(frozen=True)
+class ConfigSource:
+    """Where a configuration comes from: preset, then file, then `--set` pairs."""
+
+    preset: str | None
+    file: str | None
+    pairs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The datasets of a run.
+
+    Attributes:
+        paths: where they are.
+        manifests: what they are; the first speaks for the tokenizer.
+        weights: how much each gives to the training rows, in any unit.
+    """
+
+    paths: tuple[str, ...]
+    manifests: tuple[Manifest, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def manifest(self) -> Manifest:
+        """The first dataset's."""
+        return self.manifests[0]
+
+    @property
+    def hash(self) -> str:
+        """What a run is bound to: a dataset's hash, or one of all and their weights."""
+        return combined_hash(self.manifests, self.weights)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A short name of each."""
+        return dataset_names(self.paths)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run whose flags make sense; `config` has a sequence length."""
+
+    data: Data
+    config: RunConfig
+    layout: Layout
+    workers: Workers
+
+
+def plan(
+    datasets: Sequence[str],
+    run: str | None,
+    source: ConfigSource,
+    strategy_name: str,
+    options: DeviceOptions,
+    connect_timeout: float,
+) -> Plan:
+    """Reads the datasets' manifests and settles the configuration and strategy.
+
+    Raises:
+        UsageError: any of them is not what it should be.
+    """
+    data, config = read_data(datasets, run, source)
+    check_sharding(strategy_name, config.optimizer.name)
+    cores, size = count_cores(), data.manifest.vocab_size
+    lanes = lanes_of(config, size, strategy_name, options, cores)
+    share_threads(lanes * options.logical_cpus, cores)
+    strategy = make_strategy(strategy_name, options, connect_timeout=connect_timeout)
+    replicas = strategy.num_replicas_in_sync
+    layout = spread(config.data, replicas, lanes)
+    return Plan(data, config, layout, workers_of(strategy))
+
+
+def read_data(
+    datasets: Sequence[str], run: str | None, source: ConfigSource
+) -> tuple[Data, RunConfig]:
+    """Returns the datasets of a run and its configuration, which must fit.
+
+    Raises:
+        UsageError: they do not, or cannot be read.
+    """
+    manifests = tuple(read_manifest(dataset) for dataset in datasets)
+    names = dataset_names(datasets)
+    check_mixable(manifests, names)
+    config = resolved(configure(source, run), manifests)
+    config.optimizer.check_fits(config.loop.total_steps)
+    length = config.sequence_length
+    sizes = [m.splits["train"].rows * (m.sequence_length // length) for m in manifests]
+    weights = mixing_weights(config.data.weights, sizes)
+    return Data(tuple(datasets), manifests, weights), config
+
+
+def configure(source: ConfigSource, run: str | None) -> RunConfig:
+    """Returns the configuration of a new run, or of the one at `run` with changes.
+
+    Raises:
+        UsageError: nothing says what to train, or a key or value is refused.
+    """
+    if source.preset is not None:
+        base = preset(source.preset)
+    elif run is not None and source.file is None and is_run(run):
+        base = read_run(run).config
+    elif source.file is not None:
+        base = RunConfig()
+    else:
+        raise UsageError(
+            "wanted --preset NAME or --config FILE for a new run, found neither. Try "
+            "--preset laptop"
+        )
+    if source.file is not None:
+        base = with_file(base, source.file)
+    return with_pairs(base, source.pairs)

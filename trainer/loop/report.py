@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells a run's numbers to files and to people; the chief's alone."""
+
+from collections.abc import Sequence
+
+from trainer.loop.evaluation import Evaluation
+from trainer.loop.progress import ProgressLine
+from trainer.loop.samples import Sample, markdown
+from trainer.run.interval import Interval
+from trainer.run.metrics import (
+    EvaluationLine,
+    MetricsFiles,
+    SourceLine,
+    Speed,
+    training_line,
+)
+
+
+class Report:
+    """Writes each line of metrics to the run's files and shows it."""
+
+    def __init__(
+        self, files: MetricsFiles, progress: ProgressLine, speed: Speed
+    ) -> None:
+        """Takes what it writes to, and how speed is reckoned."""
+        self._files, self._progress, self._speed = files, progress, speed
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Time spent on the run up to now, in all invocations."""
+        return self._progress.elapsed_seconds
+
+    def note(self, text: str) -> None:
+        """Shows a sentence."""
+        self._progress.note(text)
+
+    def training(self, interval: Interval) -> None:
+        """Tells what happened since the last line."""
+        line = training_line(interval, self._speed)
+        self._files.append(
+            line,
+            {
+                "guard/skipped_updates": interval.skipped,
+                "guard/loss_scale": interval.loss_scale,
+            },
+        )
+        self._progress.training(line, interval.seconds)
+        if interval.skipped:
+            self.note(_skips(interval))
+
+    def evaluation(
+        self, step: int, result: Evaluation, samples: Sequence[Sample]
+    ) -> None:
+        """Tells the result of an evaluation, and what the model wrote after it."""
+        sources = {
+            name: SourceLine(source.loss, source.bits_per_byte, source.targets)
+            for name, source in result.sources.items()
+        }
+        line = EvaluationLine(step, result.loss, result.bits_per_byte, sources)
+        # A line that is there says that the step is evaluated, so it comes first: a
+        # process killed in between loses samples and never writes them twice.
+        self._files.append(line)
+        self._files.append_texts(step, [markdown(sample) for sample in samples])
+        self._progress.evaluation(line)
+
+    def publish(self) -> None:
+        """Uploads the files of a run in a bucket."""
+        self._files.publish()
+
+    def close(self) -> None:
+        """Writes out what is buffered."""
+        self._progress.close()
+        self._files.close()
+
+
+def _skips(interval: Interval) -> str:
+    """Returns a sentence on the updates skipped since the last line, and why."""
+    others = interval.skipped - interval.spikes - interval.overflows
+    reasons = [
+        (interval.spikes, "a gradient norm far beyond the last ones"),
+        (
+            interval.overflows,
+            f"an overflow of float16 (the loss scale was {interval.loss_scale:,.0f})",
+        ),
+        (others, "a loss or gradient that was not finite, or no targets"),
+    ]
+    told = [f"{count} for {reason}" for count, reason in reasons if count]
+    return (
+        f"step {interval.step:,}: skipped {interval.skipped} updates since the last "
+        f"line, {', '.join(told)}"
+    )

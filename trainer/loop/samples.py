@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts that the model continues after each evaluation, for people to read.
+
+The prompts are the beginnings of validation documents and stay the same for a whole
+run; so does the noise. What changes from one evaluation to the next is the model.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.data.input_pipeline import Features, SubRows
+from trainer.data.mixed_rows import JoinedRows
+from trainer.run.samples_config import SamplesConfig
+from trainer.serving.generate import Decoding, Generation, generate, texts_of
+from trainer.serving.sampling import Sampling
+from trainer.step.evaluated_model import EvaluatedModel
+
+# The likeliest continuation, and one as a reader would be served.
+TEMPERATURES = (0.0, 0.8)
+_PROMPT_TOKENS = 16
+_ROWS_NEAR = 16
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt and how the model went on at each of `TEMPERATURES`."""
+
+    prompt: str
+    continuations: Sequence[str]
+
+
+def make_sampler(
+    evaluated: EvaluatedModel,
+    tokenizer: Tokenizer,
+    rows: SubRows | JoinedRows,
+    config: SamplesConfig,
+    seed: int,
+) -> Callable[[], list[Sample]]:
+    """Returns a function that continues the prompts with the current weights.
+
+    The chief alone calls it: it reads the weights (their averages, if kept) outside of
+    any replica, without a collective. It is traced once.
+
+    Args:
+        evaluated: what is trained.
+        tokenizer: the run's.
+        rows: the validation split, of one row or more.
+        config: how many prompts, fewer where there are fewer rows; and how they go on.
+        seed: of the noise.
+    """
+    decoding = Decoding(
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        context=evaluated.model.context(rows.sequence_length),
+    )
+    prompts = choose_prompts(rows, config.count, tokenizer.bos_id)
+    sampling = _sampling(len(prompts), config.tokens, seed)
+    ids = tf.ragged.constant(prompts * len(TEMPERATURES), dtype=tf.int32)
+
+    @tf.function(autograph=False)
+    def run(values: list[tf.Tensor]) -> Generation:
+        with evaluated.called_with(values):
+            return generate(evaluated.model, ids, sampling, decoding)
+
+    def sample() -> list[Sample]:
+        result = run(evaluated.values())
+        texts = texts_of(result, tokenizer)
+        count = len(prompts)
+        return [
+            Sample(tokenizer.decode(prompt), texts[index::count])
+            for index, prompt in enumerate(prompts)
+        ]
+
+    return sample
+
+
+def choose_prompts(
+    rows: SubRows | JoinedRows, count: int, bos_id: int | None
+) -> list[list[int]]:
+    """Returns the first ids of `count` documents, BOS left out.
+
+    They are looked for at places spread evenly over the split, so a mixture shows more
+    than its first dataset: in the first row from there on in which a document begins,
+    as BOS tells. If none is near, or without BOS, it is the beginning of what the place
+    holds, which may lie within a document; padding gives an empty prompt.
+    """
+    count = min(count, rows.num_rows)
+    places = np.arange(count + 1) * rows.num_rows // count
+    return [
+        _prompt(rows.read(np.arange(first, min(end, first + _ROWS_NEAR))), bos_id)
+        for first, end in itertools.pairwise(places)
+    ]
+
+
+def markdown(sample: Sample) -> str:
+    """Returns a sample as TensorBoard shows it.
+
+    Texts are set as code, so that nothing in them is taken for markup.
+    """
+    parts = ["prompt", _as_code(sample.prompt)]
+    for temperature, text in zip(TEMPERATURES, sample.continuations, strict=True):
+        parts += [f"temperature {temperature:g}", _as_code(text)]
+    return "\n\n".join(parts)
+
+
+def _prompt(features: Features, bos_id: int | None) -> list[int]:
+    """Returns the beginning of the first document, or else segment, of some rows."""
+    segments: list[np.ndarray] = []
+    for tokens, lengths in zip(
+        features["tokens"], features["segment_lengths"], strict=True
+    ):
+        parts = np.split(tokens, np.cumsum(lengths[lengths > 0]))
+        segments += parts[:-1]  # The last is padding.
+    opened = [segment[1:] for segment in segments if segment[0] == bos_id]
+    first = [*opened, *segments, np.zeros(0, np.int32)][0]
+    # Half of a document, or more, is left to read the continuation against.
+    ids: list[int] = first[: min(_PROMPT_TOKENS, (len(first) + 1) // 2)].tolist()
+    return ids
+
+
+def _sampling(prompts: int, max_new_tokens: int, seed: int) -> Sampling:
+    """Returns how each prompt is continued, at each temperature in turn."""
+    rows = prompts * len(TEMPERATURES)
+    return Sampling(
+        max_new_tokens=tf.fill([rows], max_new_tokens),
+        temperature=tf.repeat(tf.constant(TEMPERATURES), prompts),
+        top_k=tf.zeros([rows], tf.int32),
+        top_p=tf.ones([rows]),
+        seed=tf.range(rows, dtype=tf.int64) + seed,
+    )
+
+
+def _as_code(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines() or [""])

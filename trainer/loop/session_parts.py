@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds what a session strings together: model, step, evaluation, files."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import tensorflow as tf
+
+from preprocessing.contracts.manifest import TOKENIZER_NAME
+from preprocessing.foundation import storage
+from preprocessing.tokenizer import byte_level
+from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.compute.compilation import (
+    Compilation,
+    choose_compilation,
+    choose_for_evaluation,
+)
+from trainer.compute.peak_flops import peak_flops
+from trainer.data.training_rows import TrainingRows
+from trainer.data.usual_segments import usual_segments
+from trainer.distribution.coordinator import make_coordinated_loop
+from trainer.loop.evaluation import byte_counts, make_evaluate
+from trainer.loop.plan import Plan
+from trainer.loop.progress import ProgressLine
+from trainer.loop.report import Report
+from trainer.loop.run_rows import Rows
+from trainer.loop.samples import Sample, make_sampler
+from trainer.loop.session import Chief, Evaluate, Session, SessionParts, Start, Watch
+from trainer.models.fused_attention import gpu_has_fused_attention
+from trainer.models.language_model import RowShape
+from trainer.models.model import build_model
+from trainer.run import checkpoints
+from trainer.run.checkpoint_writer import CheckpointWriter
+from trainer.run.metrics import MetricsFiles, Speed
+from trainer.run.retention import kept_steps
+from trainer.run.run_directory import restore_tokenizer
+from trainer.step.train_step import (
+    Learner,
+    ReplicaStep,
+    TrainLoop,
+    make_learner,
+    make_train_loop,
+)
+
+
+def make_session(
+    planned: Plan, run: str, start: Start, rows: Rows, watch: Watch
+) -> Session:
+    """Returns a session of a run, its model and optimizer restored if it has any.
+
+    Args:
+        planned: what to train.
+        run: the run's directory.
+        start: where it is entered.
+        rows: what it reads.
+        watch: what looks over it.
+    """
+    workers = planned.workers
+    learner = _make_learner(planned)
+    modules: Mapping[str, tf.Module] = {
+        "model": learner.model,
+        "optimizer": learner.optimizer,
+        "guard": learner.guard,
+    }
+    if start.position.step:
+        checkpoints.restore(run, start.position.step, modules)
+    tokenizer = restore_tokenizer(
+        storage.join(run, TOKENIZER_NAME), planned.data.manifest
+    )
+    stream = TrainingRows(
+        rows.training,
+        rows.order,
+        planned.config.data.batch_schedule,
+        workers.index,
+        workers.count,
+        start.omitted,
+    )
+    compilation = _compilation(planned, learner)
+    usual = _usual_segments(planned, rows, compilation)
+    train = _make_train_loop(planned, learner, compilation, usual)
+    evaluate = _make_evaluate(planned, learner, tokenizer, rows)
+    chief = None
+    if workers.chief:
+        chief = Chief(
+            report=_open_report(planned, run, start, learner),
+            writer=CheckpointWriter(
+                run, modules, partial(kept_steps, run, planned.config.loop)
+            ),
+            sample=_make_sampler(planned, learner, tokenizer, rows),
+            notes=[
+                *start.notes,
+                *_notes(planned, start, rows, tokenizer),
+                *_remark(planned, compilation, usual),
+            ],
+        )
+    parts = SessionParts(stream, train, evaluate, chief)
+    return Session(planned, start, watch, parts)
+
+
+def _make_learner(planned: Plan) -> Learner:
+    config = planned.config
+    with planned.workers.strategy.scope():
+        model = build_model(
+            config.model,
+            planned.data.manifest.vocab_size,
+            config.precision,
+            config.seed,
+        )
+        return make_learner(
+            model, config.optimizer, config.guard, config.loop.total_steps
+        )
+
+
+def _compilation(planned: Plan, learner: Learner) -> Compilation:
+    """Returns what of a step is compiled."""
+    length = planned.config.sequence_length
+    tokens = planned.layout.micro_batch_size * length
+    return choose_compilation(
+        planned.config.compute.xla,
+        tokens * learner.model.flops_per_token(length),
+        planned.workers.coordinator is not None,
+    )
+
+
+def _usual_segments(planned: Plan, rows: Rows, compilation: Compilation) -> int | None:
+    """Returns the segments of usual rows, where knowing them makes a step faster."""
+    if compilation is not Compilation.WHOLE or not gpu_has_fused_attention():
+        return None
+    size = planned.layout.micro_batch_size
+    return max(usual_segments(each, size) for each in rows.training)
+
+
+def _make_train_loop(
+    planned: Plan, learner: Learner, compilation: Compilation, usual: int | None
+) -> TrainLoop:
+    config, workers = planned.config, planned.workers
+    step = ReplicaStep(
+        learner,
+        workers.strategy,
+        planned.layout,
+        config.loss,
+        config.seed,
+        compilation,
+        usual,
+    )
+    if workers.coordinator is not None:
+        return make_coordinated_loop(step, learner, workers.coordinator)
+    return make_train_loop(step, workers.strategy)
+
+
+def _remark(planned: Plan, compilation: Compilation, usual: int | None) -> list[str]:
+    """Returns what a model's family says of how rows are computed, if anything."""
+    config, manifest = planned.config, planned.data.manifest
+    most = usual or manifest.max_segments + 1
+    prefixes = "prefix_lengths" in manifest.features
+    rows = RowShape(config.sequence_length, most, prefixes)
+    with compilation.tracing():
+        said = config.model.remark(tf.as_dtype(config.precision.compute), rows)
+    return [] if said is None else [said]
+
+
+def _make_evaluate(
+    planned: Plan, learner: Learner, tokenizer: Tokenizer, rows: Rows
+) -> Evaluate | None:
+    """Returns what evaluates on the validation split; None if that has no rows."""
+    if not rows.validation.num_rows:
+        return None
+    evaluate = make_evaluate(
+        learner.evaluated,
+        planned.workers,
+        planned.layout,
+        byte_counts(tokenizer),
+        rows.sources,
+        choose_for_evaluation(planned.config.compute.xla),
+    )
+    return partial(evaluate, rows.validation)
+
+
+def _make_sampler(
+    planned: Plan, learner: Learner, tokenizer: Tokenizer, rows: Rows
+) -> Callable[[], list[Sample]]:
+    """Returns what continues texts after an evaluation, if any are asked for."""
+    config = planned.config
+    if not config.samples.count or not rows.validation.num_rows:
+        return list
+    return make_sampler(
+        learner.evaluated, tokenizer, rows.validation, config.samples, config.seed
+    )
+
+
+def _open_report(planned: Plan, run: str, start: Start, learner: Learner) -> Report:
+    """Opens the metrics, cut back to where the run is entered."""
+    workers, config = planned.workers, planned.config
+    gpus = tf.config.list_physical_devices("GPU")
+    # All logical CPUs of a process share the cores that its peak is measured on.
+    devices = planned.layout.num_replicas if gpus else workers.count
+    at_once = planned.layout.lanes * planned.layout.num_replicas // workers.count
+    peak = config.compute.peak_flops or peak_flops(config.precision.compute, at_once)
+    speed = Speed(
+        sequence_length=config.sequence_length,
+        flops_per_token=learner.model.flops_per_token(config.sequence_length),
+        peak_flops=None if peak is None else peak * devices,
+    )
+    step = start.position.step
+    progress = ProgressLine(step, config.loop.last_step, start.elapsed_seconds)
+    report = Report(MetricsFiles(run, step), progress, speed)
+    if speed.peak_flops is not None:
+        report.note(f"mfu is against a peak of {speed.peak_flops / 1e12:.3f} TFLOP/s")
+    return report
+
+
+def _notes(planned: Plan, start: Start, rows: Rows, tokenizer: Tokenizer) -> list[str]:
+    """Returns what people should know before the first step."""
+    notes, last = [], planned.config.loop.last_step
+    if start.position.step >= last:
+        notes.append(f"step {last:,} is already done")
+    if not rows.validation.num_rows:
+        notes.append("no validation rows: the run will not be evaluated")
+    bpe = byte_level.parse(tokenizer.json_bytes, TOKENIZER_NAME)
+    if bpe.beyond_graphs is not None:
+        notes.append(
+            "quern-export will refuse this run: no graph can reproduce this of "
+            f"its tokenizer: {bpe.beyond_graphs}"
+        )
+    return notes

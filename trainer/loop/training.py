@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains a planned run: claims its directory, enters it, and again after rollbacks."""
+
+import contextlib
+import dataclasses
+import gc
+
+import tensorflow as tf
+
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import Interrupted
+from trainer.data.rows_at_fault import describe
+from trainer.distribution.rendezvous import as_lost_peer
+from trainer.loop.plan import Plan
+from trainer.loop.profiling import ProfileWindow
+from trainer.loop.run_rows import Rows, open_rows
+from trainer.loop.session import Start, Watch
+from trainer.loop.session_parts import make_session
+from trainer.machine.interruption import stop_request
+from trainer.machine.watchdog import Watchdog
+from trainer.run import checkpoint_files, checkpoints
+from trainer.run.metrics import is_evaluated, read_lines
+from trainer.run.position import Fault, Position, RollBack
+from trainer.run.rollback import (
+    Rollback,
+    omitted_ranges,
+    plan_rollback,
+    read_rollbacks,
+    record,
+)
+from trainer.run.run_directory import (
+    METRICS_NAME,
+    check_can_hold,
+    check_same,
+    is_run,
+    read_tokenizer,
+    write_run,
+)
+
+
+def train(
+    planned: Plan, run: str, max_seconds: float | None, profile: ProfileWindow | None
+) -> None:
+    """Trains to the last step, in a new directory or from its last checkpoint.
+
+    Args:
+        planned: what to train.
+        run: the run's directory, local or cloud.
+        max_seconds: save and stop after this time; None never does.
+        profile: steps to profile.
+
+    Raises:
+        UsageError: the directory cannot hold this run, or a shard is not whole.
+        WorkError: a row is damaged, a checkpoint cannot be written, or a worker is
+            gone.
+        Interrupted: saved, and stopped on request.
+    """
+    watchdog = Watchdog(planned.config.loop.watchdog_seconds)
+    with stop_request(max_seconds) as request, watchdog:
+        if not tf.config.list_physical_devices("GPU"):
+            # Resumes are exact on CPUs: without it threads may add up in any order.
+            # It costs nothing measurable there (1.03 s of CPU a step of the preset
+            # 14m, with and without). On GPUs it does, so they repeat to rounding.
+            tf.config.experimental.enable_op_determinism()
+        rows = open_rows(planned)
+        watch = Watch(request, watchdog, profile)
+        try:
+            resumes = _claim(planned, run)
+            stopped = _train_to_the_end(planned, run, rows, watch, resumes)
+        except tf.errors.OpError as error:
+            lost = as_lost_peer(error) if planned.workers.clustered else None
+            raise lost or error from error
+        # Together, and after the chief's last upload: a worker that leaves early looks
+        # to the others, and to what launched them, like one that died.
+        with contextlib.suppress(tf.errors.OpError):
+            # Who left already has been here: this process's part is done and saved.
+            planned.workers.total(0)
+        if stopped is not None:
+            raise stopped
+
+
+def _train_to_the_end(
+    planned: Plan, run: str, rows: Rows, watch: Watch, resumes: bool
+) -> Interrupted | None:
+    """Enters the run until it ends or is stopped; returns what stopped it."""
+    while True:
+        start = _start(planned, run, resumes)
+        session = make_session(planned, run, start, rows, watch)
+        try:
+            session.run()
+            session.finish()
+            return None
+        except Interrupted as interrupted:
+            session.finish()
+            return interrupted
+        except RollBack as trouble:
+            session.finish()
+            session.note(_roll_back(planned, run, rows, trouble.faults))
+        finally:
+            session.close()
+        # The weights of the session that is left make room for those of the next.
+        del session
+        gc.collect()
+        resumes = True
+
+
+def _claim(planned: Plan, run: str) -> bool:
+    """Checks that the directory may hold this run, and has the chief write its files.
+
+    `loop.stop_after_step` belongs to one invocation and is not kept. Returns whether
+    the run was there before.
+    """
+    config, data, workers = planned.config, planned.data, planned.workers
+    tokenizer = read_tokenizer(data.paths[0], data.manifest)
+    resumes = is_run(run)
+    if resumes:
+        check_same(run, " and ".join(data.paths), data.hash, config)
+    else:
+        check_can_hold(run)
+    # Every worker has looked by now; the chief writes only after this.
+    workers.total(0)
+    if workers.chief:
+        kept = dataclasses.replace(config.loop, stop_after_step=None)
+        stored = dataclasses.replace(config, loop=kept)
+        write_run(run, stored, data.manifest, tokenizer, data.hash)
+    return resumes
+
+
+def _start(planned: Plan, run: str, resumes: bool) -> Start:
+    """Finds where the run is entered; all workers together."""
+    workers = planned.workers
+    newest, rollbacks = checkpoints.find_newest(run), read_rollbacks(run)
+    state, step = newest.state, newest.step
+    workers.agree(step, "the last checkpoint's step")
+    workers.agree(len(rollbacks), "the run's rollbacks")
+    lines = read_lines(storage.join(run, METRICS_NAME))
+    # The chief wrote the metrics; another host may still be shown an older file.
+    evaluated = bool(workers.chiefs(int(is_evaluated(lines, step))))
+    if workers.chief:
+        for damaged in newest.damaged:
+            checkpoint_files.set_aside(run, damaged.step)
+    position = Position() if state is None else state.position
+    if rollbacks and rollbacks[-1].to_step == step:
+        # What led to the rollback is dealt with and must not lead to another.
+        position = dataclasses.replace(position, faults=())
+    resuming = [f"resuming {run} at step {step:,}"] if resumes else []
+    return Start(
+        position,
+        0.0 if state is None else state.elapsed_seconds,
+        evaluated,
+        omitted_ranges(rollbacks),
+        [*newest.notes, *resuming],
+    )
+
+
+def _roll_back(planned: Plan, run: str, rows: Rows, faults: tuple[Fault, ...]) -> str:
+    """Goes back to a checkpoint and leaves rows out; returns a sentence on it.
+
+    Later checkpoints are removed first: a process killed in between resumes from an
+    earlier one and comes here again.
+    """
+    workers, config = planned.workers, planned.config.guard
+    steps, rollbacks = checkpoint_files.steps(run), read_rollbacks(run)
+    target = plan_rollback(faults, steps, rollbacks, config)
+    workers.agree(target, "the step to roll back to")
+    consumed = 0
+    if target:
+        consumed = checkpoint_files.read_state(run, target).position.rows_consumed
+    ranges = [(f.first_row, f.end_row) for f in faults if f.first_row >= consumed]
+    if workers.chief:
+        for step in reversed([step for step in steps if step > target]):
+            checkpoint_files.remove(run, step)
+        described = [
+            row
+            for first, end in ranges
+            for row in describe(rows.training, rows.order, first, end)
+        ]
+        record(run, Rollback(target, tuple(ranges)), described)
+    workers.total(0)
+    omitted = sum(end - first for first, end in ranges)
+    return (
+        f"{len(faults)} updates were skipped from step {faults[0].step:,} to "
+        f"{faults[-1].step:,}: going back to step {target:,} and leaving out "
+        f"{omitted:,} rows, named in {storage.join(run, 'omitted.jsonl')}"
+    )

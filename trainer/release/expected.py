@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the trainer itself answers to a few requests, for the release check to repeat.
+
+The prompts are encoded by the corpus side's tokenizer and continued by `generate` on
+the restored checkpoint, before anything is saved: a release that answers the same has
+the same weights, the same ids and the same text.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.contracts.signatures import SIGNATURES
+from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.models.model import LanguageModel
+from trainer.serving.generate import Decoding, Generation, generate, texts_of
+from trainer.serving.sampling import Sampling
+from trainer.serving.score import score
+from trainer.serving.signatures import greedy
+
+# Answered together in one batch, so their lengths must differ: empty, one word, code,
+# scripts and emoji, runs of space, and one longer than any small context.
+PROMPTS = (
+    "",
+    "The",
+    "def main(argv):\n    ",
+    "Größe, naïve café, 東京都, 한국어, العربية 🙂 e\u0301",
+    "  two  spaces\tand a tab\r\n\r\n",
+    "One sentence after another, and so on and on. " * 40,
+)
+_SETTINGS: Mapping[str, list[Any]] = {
+    "max_new_tokens": [16, 1, 24, 8, 0, 12],
+    "temperature": [0.0, 0.7, 1.0, 1.3, 0.0, 0.8],
+    "top_k": [0, 0, 5, 0, 0, 40],
+    "top_p": [1.0, 0.9, 1.0, 1.0, 1.0, 0.5],
+    "seed": [0, 1, 2, 3, 4, -5],
+}
+
+
+def expected_answers(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    decoding: Decoding,
+    sequence_length: int,
+) -> dict[str, Any]:
+    """Returns signature -> {"inputs", "outputs"}, each a name -> list of values."""
+    ids, lengths = tokenizer.encode_batch(PROMPTS)
+    prompts = _ragged(ids, lengths)
+    requests: dict[str, list[Any]] = {"prompt": list(PROMPTS), **_SETTINGS}
+    fed = SIGNATURES["generate"].fed(requests)
+    chosen = Sampling(*(tf.constant(fed[name]) for name in Sampling._fields))
+    run = tf.function(
+        lambda sampling: generate(model, prompts, sampling, decoding), autograph=False
+    )
+    plain = _readable(run(greedy(len(PROMPTS))), tokenizer)
+    sampled = _readable(run(chosen), tokenizer)
+    return {
+        "serving_default": {
+            "inputs": {"prompt": list(PROMPTS)},
+            "outputs": {"text": plain["text"]},
+        },
+        "generate": {
+            "inputs": requests,
+            "outputs": sampled,
+        },
+        "score": {
+            "inputs": {"text": list(PROMPTS)},
+            "outputs": _score(model, tokenizer, sequence_length),
+        },
+    }
+
+
+def _readable(generation: Generation, tokenizer: Tokenizer) -> dict[str, list[Any]]:
+    reasons = generation.finish_reason.numpy()
+    return {
+        "text": texts_of(generation, tokenizer),
+        "token_ids": generation.token_ids.numpy().tolist(),
+        "num_tokens": generation.num_tokens.numpy().tolist(),
+        "finish_reason": [reason.decode() for reason in reasons],
+    }
+
+
+def _score(
+    model: LanguageModel, tokenizer: Tokenizer, sequence_length: int
+) -> dict[str, list[Any]]:
+    documents = _ragged(*tokenizer.encode_documents(PROMPTS))
+    sizes = tf.constant([len(token) for token in tokenizer.token_bytes()])
+    run = tf.function(score, autograph=False)
+    result = run(model, documents, sequence_length, sizes)
+    return {name: value.numpy().tolist() for name, value in result._asdict().items()}
+
+
+def _ragged(ids: np.ndarray, lengths: Sequence[int] | np.ndarray) -> tf.RaggedTensor:
+    return tf.RaggedTensor.from_row_lengths(
+        tf.constant(ids.astype(np.int32)), tf.constant(lengths, tf.int64)
+    )

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Word cutting for TensorFlow: a tokenizer's pattern rewritten for RE2, exactly.
+
+TensorFlow's regular expressions (RE2) have no lookahead, know only ASCII's spaces, and
+class characters by the Unicode version that TensorFlow was built with. So each class
+is spelled out as ranges of code points, asked from the reference, `tokenizers`, when
+a release is exported; and the one lookahead, spaces not followed by a word, becomes a
+mark put before the last space of a run.
+"""
+
+import functools
+from dataclasses import dataclass
+
+from tokenizers import Regex, normalizers
+
+from preprocessing.tokenizer.byte_level import (
+    CL100K_PATTERN,
+    GPT2_PATTERN,
+    LLAMA3_PATTERN,
+    O200K_PATTERN,
+    QWEN2_PATTERN,
+)
+from preprocessing.tokenizer.contested import to_ranges
+
+# What stands between two words. NUL is no part of a text (the text contract).
+MARK = "\x00"
+_EVERYTHING = frozenset(range(1, 0x110000)) - frozenset(range(0xD800, 0xE000))
+
+
+@dataclass(frozen=True)
+class WordPattern:
+    """Two RE2 expressions that cut a text as a tokenizer's pattern does.
+
+    Attributes:
+      run: two groups; a mark goes between them. It stands for the lookahead: spaces
+        but for the last before a word are a word of their own.
+      word: a mark goes behind each match; matches cover the whole text.
+    """
+
+    run: str
+    word: str
+
+
+@functools.cache  # asking takes a second
+def word_pattern(pattern: str) -> WordPattern | None:
+    """Returns the RE2 form of a known pattern; None for an unknown one."""
+    if pattern == GPT2_PATTERN:
+        return _gpt2()
+    rest = {
+        CL100K_PATTERN: rf"|{_class(_numbers())}{{1,3}}|@[\r\n]*|%*[\r\n]|%+",
+        LLAMA3_PATTERN: rf"|{_class(_numbers())}{{1,3}}|@[\r\n]*|%*[\r\n]+|%+",
+        QWEN2_PATTERN: rf"|{_class(_numbers())}|@[\r\n]*|%*[\r\n]+|%+",
+        O200K_PATTERN: rf"|{_class(_numbers())}{{1,3}}|@[\r\n/]*|%*[\r\n]+|%+",
+    }.get(pattern)
+    if rest is None:
+        return None
+    rest = rest.replace("@", f" ?{_others()}+").replace("%", _class(_spaces()))
+    words = _cased_words() if pattern == O200K_PATTERN else _plain_words()
+    inner = _class(_spaces() - {10, 13})
+    return WordPattern(run=_run(inner), word=words + rest)
+
+
+def _gpt2() -> WordPattern:
+    word = (
+        rf"'(?:[sdmt]|ll|ve|re)| ?{_class(_letters())}+| ?{_class(_numbers())}+"
+        rf"| ?{_others()}+|{_class(_spaces())}+"
+    )
+    return WordPattern(run=_run(_class(_spaces())), word=word)
+
+
+def _run(space: str) -> str:
+    """`space` lacks line ends where the pattern has cut behind those of a run."""
+    return f"({space})({space}{_class(_EVERYTHING - _spaces())})"
+
+
+def _plain_words() -> str:
+    prefix = _class(_EVERYTHING - _letters() - _numbers() - {10, 13})
+    return f"{_contraction()}|{prefix}?{_class(_letters())}+"
+
+
+def _cased_words() -> str:
+    prefix = _class(_EVERYTHING - _letters() - _numbers() - {10, 13}) + "?"
+    upper = _class(_matching(r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"))
+    lower = _class(_matching(r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"))
+    ending = f"(?:{_contraction()})?"
+    return f"{prefix}{upper}*{lower}+{ending}|{prefix}{upper}+{lower}*{ending}"
+
+
+def _contraction() -> str:
+    """The English contractions in either case, with what folds to their letters."""
+
+    def spelled(letters: str) -> str:
+        return "".join(_class(_matching(f"(?i:{letter})")) for letter in letters)
+
+    return "'(?:" + "|".join(map(spelled, ("s", "t", "re", "ve", "m", "ll", "d"))) + ")"
+
+
+def _letters() -> frozenset[int]:
+    return _matching(r"\p{L}")
+
+
+def _numbers() -> frozenset[int]:
+    return _matching(r"\p{N}")
+
+
+def _spaces() -> frozenset[int]:
+    return _matching(r"\s")
+
+
+def _others() -> str:
+    return _class(_EVERYTHING - _letters() - _numbers() - _spaces())
+
+
+@functools.cache
+def _matching(expression: str) -> frozenset[int]:
+    """Asks the reference which code points an expression for one character matches."""
+    rest = normalizers.Replace(Regex(expression), "").normalize_str(_all_characters())
+    return _EVERYTHING - frozenset(map(ord, rest))
+
+
+@functools.cache
+def _all_characters() -> str:
+    return "".join(map(chr, sorted(_EVERYTHING)))
+
+
+def _class(points: frozenset[int]) -> str:
+    ranges = [rf"\x{{{first:X}}}-\x{{{last:X}}}" for first, last in to_ranges(points)]
+    return "[" + "".join(ranges) + "]"

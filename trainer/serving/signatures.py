@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What computes a release's answers: text in, text out, the tokenizer in the graph.
+
+There is a function for each signature of the table in
+`preprocessing.contracts.signatures`.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.contracts.signatures import SIGNATURES
+from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.models.language_model import LanguageModel
+from trainer.serving.generate import Decoding, Generation, generate
+from trainer.serving.graph_tokenizer import GraphTokenizer
+from trainer.serving.sampling import Sampling
+from trainer.serving.score import score
+
+# What `serving_default` asks for: enough to see a sentence end, little enough to answer
+# within the 30 s that TensorFlow Serving's REST interface waits. Greedy, so that the
+# same prompt has the same answer.
+DEFAULT_MAX_NEW_TOKENS = 64
+
+
+def _inputs(signature: str) -> list[tf.TensorSpec]:
+    """Returns what a signature of the table takes, in its order."""
+    inputs = SIGNATURES[signature].inputs
+    return [tf.TensorSpec([None], each.dtype, name=each.name) for each in inputs]
+
+
+class TextModel(tf.Module):
+    """A language model with its tokenizer, every signature a method."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        decoding: Decoding,
+        sequence_length: int,
+    ) -> None:
+        super().__init__()
+        self.model, self.tokenizer = model, GraphTokenizer(tokenizer)
+        self._decoding, self._sequence_length = decoding, sequence_length
+        sizes = [len(token) for token in tokenizer.token_bytes()]
+        self._token_bytes = np.array(sizes, np.int32)
+
+    def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
+        """Returns the functions to save, by the name of their signature."""
+        return {
+            "serving_default": self.complete,
+            "generate": self.generate,
+            "score": self.score,
+            "tokenize": self.tokenize,
+        }
+
+    @tf.function(autograph=False, input_signature=_inputs("serving_default"))
+    def complete(self, prompt: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Continues each prompt greedily by up to `DEFAULT_MAX_NEW_TOKENS` ids."""
+        return {"text": self._text(self._generate(prompt, greedy(tf.size(prompt))))}
+
+    @tf.function(autograph=False, input_signature=_inputs("generate"))
+    def generate(
+        self,
+        prompt: tf.Tensor,
+        max_new_tokens: tf.Tensor,
+        temperature: tf.Tensor,
+        top_k: tf.Tensor,
+        top_p: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Continues each prompt as its own parameters say; see `Sampling`."""
+        sampling = Sampling(max_new_tokens, temperature, top_k, top_p, seed)
+        generation = self._generate(prompt, sampling)
+        return {"text": self._text(generation), **generation._asdict()}
+
+    @tf.function(autograph=False, input_signature=_inputs("score"))
+    def score(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores each text as a whole document; see `trainer.serving.score`."""
+        ids = self.tokenizer.encode(text)
+        batch = ids.nrows()
+        parts = [ids, tf.fill([batch, 1], self._decoding.eos_id)]
+        if self._decoding.bos_id is not None:
+            parts.insert(0, tf.fill([batch, 1], self._decoding.bos_id))
+        documents = tf.concat(parts, axis=1)
+        sizes = tf.constant(self._token_bytes)
+        return score(self.model, documents, self._sequence_length, sizes)._asdict()
+
+    @tf.function(autograph=False, input_signature=_inputs("tokenize"))
+    def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encodes each text, without BOS and EOS, padded on the right with PAD."""
+        ids = self.tokenizer.encode(text)
+        padded = ids.to_tensor(self._decoding.pad_id)
+        lengths = tf.cast(ids.row_lengths(), tf.int32)
+        return {"token_ids": padded, "num_tokens": lengths}
+
+    def _generate(self, prompt: tf.Tensor, sampling: Sampling) -> Generation:
+        prompts = self.tokenizer.encode(prompt)
+        return generate(self.model, prompts, sampling, self._decoding)
+
+    def _text(self, generation: Generation) -> tf.Tensor:
+        ids = tf.RaggedTensor.from_tensor(
+            generation.token_ids, lengths=generation.num_tokens
+        )
+        return tf.ensure_shape(self.tokenizer.decode(ids), [None])
+
+
+def greedy(batch: tf.Tensor) -> Sampling:
+    """Returns what `serving_default` asks for, `[batch]` of each parameter."""
+    return Sampling(
+        max_new_tokens=tf.fill([batch], DEFAULT_MAX_NEW_TOKENS),
+        temperature=tf.zeros([batch]),
+        top_k=tf.zeros([batch], tf.int32),
+        top_p=tf.ones([batch]),
+        seed=tf.zeros([batch], tf.int64),
+    )

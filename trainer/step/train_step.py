@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One optimizer update under any strategy, and the compiled loop that runs many.
+
+On each replica:   sums of loss, weight and gradients over its micro-batches
+Between replicas:  one packed all-reduce (SUM) of weight, loss and gradients
+Everywhere equal:  divide by the global weight, global norm, verdict, clip
+On each device:    update
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.compute.compilation import Compilation
+from trainer.compute.merge_call import call_merged
+from trainer.models.functional import WeightPlace, trained_places, weight_places
+from trainer.models.language_model import LanguageModel
+from trainer.optimizers.optimizer import Factors, Optimizer, OptimizerConfig
+from trainer.step.evaluated_model import EvaluatedModel
+from trainer.step.gradients import Features, LocalSums, Seeds
+from trainer.step.guard import Guard, GuardConfig, Remembered, Verdict
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
+from trainer.step.step_metrics import StepMetrics
+
+TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics[tf.Tensor]]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What a step reads and changes; made in the strategy's scope.
+
+    Attributes:
+        model: what is trained.
+        places: its weights.
+        optimizer: of those that are trained.
+        guard: which steps are used.
+    """
+
+    model: LanguageModel
+    places: Sequence[WeightPlace]
+    optimizer: Optimizer
+    guard: Guard
+
+    @property
+    def variables(self) -> list[Any]:
+        """The weights' variables."""
+        return [place.variable for place in self.places]
+
+    @property
+    def trained(self) -> list[Any]:
+        """The variables of the weights that are trained."""
+        return [place.variable for place in trained_places(self.places)]
+
+    @property
+    def evaluated(self) -> EvaluatedModel:
+        """The model as it is judged: by averages of the weights, if kept.
+
+        A weight that is not trained has none and stands for itself.
+        """
+        variables = self.variables
+        if self.optimizer.averages:
+            averages = iter(self.optimizer.averages)
+            variables = [
+                next(averages) if place.trained else place.variable
+                for place in self.places
+            ]
+        return EvaluatedModel(self.model, self.places, variables)
+
+
+class ReplicaStep:
+    """One replica's part of one step, to be called in replica context."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        strategy: tf.distribute.Strategy,
+        layout: Layout,
+        loss: LossConfig,
+        seed: int,
+        compilation: Compilation,
+        usual_segments: int | None = None,
+    ) -> None:
+        """Fixes the step.
+
+        Args:
+            learner: what it trains.
+            strategy: whose replicas share a global batch of `layout`.
+            layout: how a full global batch is spread.
+            loss: what is added to the cross-entropy.
+            seed: of dropout.
+            compilation: what of it XLA compiles.
+            usual_segments: see `LocalSums`.
+        """
+        self._learner, self._strategy = learner, strategy
+        self._layout, self._seed = layout, seed
+        self._local = LocalSums(
+            learner.model, learner.places, layout, loss, compilation, usual_segments
+        )
+        self._settle = compilation.alone(self._settled)
+        self._update = compilation.together(self._update_all)
+
+    def __call__(
+        self, features: Features, step: tf.Tensor | None = None
+    ) -> StepMetrics[tf.Tensor]:
+        """Trains on the replica's rows of one step.
+
+        Args:
+            features: of those rows, as `unpack_rows` takes them.
+            step: int64, the step's number from 0; None is the optimizer's counter,
+                which several asynchronous workers would share.
+        """
+        guard, optimizer = self._learner.guard, self._learner.optimizer
+        now = tf.convert_to_tensor(optimizer.step) if step is None else step
+        skipped, before = tf.convert_to_tensor(optimizer.skipped), guard.remembered()
+        sums = self.global_sums(features, now, before.loss_scale)
+        metrics, factors, verdict = self._settle(sums, now, skipped, before)
+        self._merge(self._update, (sums[2:], factors, verdict))
+        return metrics
+
+    def _settled(
+        self,
+        sums: list[tf.Tensor],
+        now: tf.Tensor,
+        skipped: tf.Tensor,
+        before: Remembered,
+    ) -> tuple[StepMetrics[tf.Tensor], Factors, Verdict]:
+        """Judges the sums of a step and makes what its update needs.
+
+        All of it are scalars: on a GPU that is one launch, compiled, in place of some
+        sixty, some of which would have the host wait for their results.
+        """
+        guard, optimizer = self._learner.guard, self._learner.optimizer
+        weight_sum, loss_sum, *gradients = sums
+        scale, rate = before.loss_scale, optimizer.learning_rate(now)
+        share = 1.0 / (tf.maximum(weight_sum, 1.0) * scale)
+        norm = tf.linalg.global_norm(gradients) * share
+        verdict = guard.judge(loss_sum, weight_sum, norm, before)
+        clip = optimizer.config.clip_norm
+        if clip:
+            # Divided by the larger of the two: exact, and no epsilon for a norm of 0.
+            share *= clip / tf.maximum(norm, clip)
+        factors = optimizer.factors(verdict.accepted, share, rate, now, skipped)
+        metrics = StepMetrics(loss_sum, weight_sum, norm, rate, verdict.code, scale)
+        return metrics, factors, verdict
+
+    def global_sums(
+        self, features: Features, step: tf.Tensor, loss_scale: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """Returns [weight, nats, *gradients] summed over the global batch.
+
+        The one collective of a step is here, outside every loop and condition.
+
+        Args:
+            features: of the replica's rows, as `unpack_rows` takes them.
+            step: int64, the step's number from 0.
+            loss_scale: float32, what gradients come times.
+        """
+        learner = self._learner
+        context = tf.distribute.get_replica_context()
+        # int32 so that it lies in host memory on a GPU, as sizes and indices do.
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
+        rows = features["tokens"].shape[0]
+        seeds = Seeds(
+            dropout=self._dropout_seed(step),
+            first_row=replica * rows,
+            loss_scale=loss_scale if learner.guard.scales else None,
+        )
+        values = [tf.convert_to_tensor(v) for v in learner.variables]
+        sums = self._local(values, features, seeds)
+        if self._layout.num_replicas == 1:
+            return sums
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+
+    def _dropout_seed(self, step: tf.Tensor) -> tf.Tensor | None:
+        if not self._learner.model.config.dropout:
+            return None
+        seed = tf.constant(self._seed % 2**31, tf.int32)
+        return tf.stack([seed, tf.cast(step, tf.int32)])
+
+    def _update_all(
+        self,
+        strategy: tf.distribute.Strategy,
+        gradients: Sequence[tf.Tensor],
+        factors: Factors,
+        verdict: Verdict,
+    ) -> None:
+        learner = self._learner
+        learner.optimizer.update(strategy, learner.trained, gradients, factors)
+        learner.guard.update(strategy, verdict)
+
+    def _merge(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        """Runs `function(strategy, *arguments)` once for all replicas."""
+        call_merged(self._strategy, function, arguments)
+
+
+def make_train_loop(step: ReplicaStep, strategy: tf.distribute.Strategy) -> TrainLoop:
+    """Returns a function that runs many steps in one compiled call.
+
+    Args:
+        step: one replica's part of a step.
+        strategy: whose replicas run it.
+
+    Returns:
+        `train(features, num_steps)`, with the features of rows as `unpack_rows` takes
+        them, each `[steps, local batch, count]`, of which the first num_steps are
+        used: the rows of this process's replicas. It returns at once; reading its
+        `StepMetrics` waits for the steps. It is traced once for each batch size.
+    """
+
+    @tf.function(autograph=False)
+    def run(features: Features, num_steps: tf.Tensor) -> StepMetrics[tf.Tensor]:
+        return run_steps(step, strategy, features, num_steps)
+
+    longest = 0
+
+    def train(
+        features: Mapping[str, np.ndarray], num_steps: int
+    ) -> StepMetrics[tf.Tensor]:
+        nonlocal longest
+        longest = max(longest, len(features["tokens"]))
+        # A shorter block than the longest is padded, so that it is not traced anew.
+        placed = {
+            name: spread_rows(strategy, _lengthen(values, longest), axis=1)
+            for name, values in features.items()
+        }
+        return run(placed, tf.constant(num_steps))
+
+    return train
+
+
+def run_steps(
+    step: ReplicaStep,
+    strategy: tf.distribute.Strategy,
+    features: Features,
+    num_steps: tf.Tensor,
+) -> StepMetrics[tf.Tensor]:
+    """Runs the first `num_steps` steps of a block, inside a compiled function."""
+    longest = strategy.experimental_local_results(features["tokens"])[0].shape[0]
+    arrays = [
+        tf.TensorArray(tf.float32, longest, element_shape=[])
+        for _ in StepMetrics._fields
+    ]
+
+    def on_replica(features: Features, index: tf.Tensor) -> StepMetrics[tf.Tensor]:
+        return step({name: values[index] for name, values in features.items()})
+
+    def body(index: tf.Tensor, *arrays: tf.TensorArray) -> list:
+        result = strategy.run(on_replica, args=(features, index))
+        values = [strategy.experimental_local_results(x)[0] for x in result]
+        written = [a.write(index, x) for a, x in zip(arrays, values, strict=True)]
+        return [index + 1, *written]
+
+    _, *arrays = tf.while_loop(
+        lambda index, *_: index < num_steps,
+        body,
+        [tf.constant(0), *arrays],
+        # No maximum_iterations: TensorFlow has the GPU compute whether to go on then,
+        # and the host wait for it after every step (5 % of one of the preset 125m).
+    )
+    return StepMetrics(*(array.stack()[:num_steps] for array in arrays))
+
+
+def make_learner(
+    model: LanguageModel,
+    optimizer: OptimizerConfig,
+    guard: GuardConfig,
+    total_steps: int,
+) -> Learner:
+    """Makes what a step trains; call it inside `strategy.scope()`.
+
+    Args:
+        model: made in the same scope.
+        optimizer: how its weights are updated.
+        guard: which steps are used.
+        total_steps: steps of the whole run.
+    """
+    places = weight_places(model)
+    trained = trained_places(places)
+    state = Optimizer(
+        [place.variable for place in trained],
+        [place.weight for place in trained],
+        optimizer,
+        total_steps,
+    )
+    compute = model.compute_dtype.name
+    return Learner(model, places, state, Guard(guard, compute))
+
+
+def spread_rows(
+    strategy: tf.distribute.Strategy, rows: np.ndarray, axis: int
+) -> tf.distribute.DistributedValues:
+    """Gives each local replica its contiguous slice of this process's rows."""
+    local = len(strategy.extended.worker_devices)
+    slices = np.split(rows, local, axis=axis)
+
+    def place(context: Any) -> tf.Tensor:
+        return tf.constant(slices[context.replica_id_in_sync_group % local], tf.int32)
+
+    return strategy.experimental_distribute_values_from_function(place)
+
+
+def _lengthen(block: np.ndarray, steps: int) -> np.ndarray:
+    missing = steps - len(block)
+    return np.pad(block, [(0, missing)] + [(0, 0)] * (block.ndim - 1))
