@@ -15,7 +15,7 @@ from pipelines.prepare.input_flags import add_input_flags, reader_config
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import CommandParser, UsageError, run
 from preprocessing.foundation.fingerprints import keys_of_offsets, order_hash
-from preprocessing.objectives.pieces import Piece, ReaderConfig, plan_pieces
+from preprocessing.reading.pieces import Piece, ReaderConfig, plan_pieces
 from preprocessing.reading.readers import read_piece
 from preprocessing.reading.text_sample import TextSample
 from preprocessing.rules.normalize import CleaningConfig, clean

@@ -34,8 +34,8 @@ from pipelines.job.task_work import TaskWork
 from preprocessing.foundation import storage
 from preprocessing.foundation.fingerprints import content_hash
 from preprocessing.objectives.objectives import make_examples
-from preprocessing.objectives.pieces import Piece
 from preprocessing.reading.documents import Documents
+from preprocessing.reading.pieces import Piece
 from preprocessing.reading.readers import read_piece
 from preprocessing.rules.verdicts import Failure
 

@@ -22,9 +22,9 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.storage import InputFile
 from preprocessing.objectives.objectives import ObjectiveConfig, row_format
-from preprocessing.objectives.pieces import Piece, ReaderConfig, plan_pieces
 from preprocessing.packing import packing
 from preprocessing.packing.mixture import MixtureConfig
+from preprocessing.reading.pieces import Piece, ReaderConfig, plan_pieces
 from preprocessing.rules.named import RuleConfig
 from preprocessing.rules.normalize import CleaningConfig
 from preprocessing.tokenizer.tokenizer import Tokenizer

@@ -22,9 +22,9 @@ import numpy as np
 from preprocessing.foundation.compiled import compiled
 from preprocessing.foundation.decompression import DamagedInput
 from preprocessing.foundation.read_sizes import ReadSizes
-from preprocessing.objectives.pieces import Piece, ReaderConfig
 from preprocessing.reading.documents import Documents, Gathered, no_documents
 from preprocessing.reading.line_blocks import read_chunks
+from preprocessing.reading.pieces import Piece, ReaderConfig
 
 # The longest quoted beginning of a field, and what follows it.
 _PARTS = re.compile(rb'"((?:[^"]++|"")*+)"?(.*)', re.DOTALL)

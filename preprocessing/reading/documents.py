@@ -20,7 +20,7 @@ from preprocessing.foundation.fingerprints import (
     keys_of_offsets,
 )
 from preprocessing.foundation.string_buffers import sizes_of
-from preprocessing.objectives.pieces import Piece, ReaderConfig
+from preprocessing.reading.pieces import Piece, ReaderConfig
 
 Trouble = tuple[int, str, str]  # a reject's offset, reason and detail
 

@@ -18,7 +18,6 @@ import pyarrow.json as pj
 
 from preprocessing.foundation.read_sizes import READ_SIZES, ReadSizes
 from preprocessing.foundation.string_buffers import array_of
-from preprocessing.objectives.pieces import Piece, ReaderConfig
 from preprocessing.reading.documents import (
     Documents,
     Trouble,
@@ -27,6 +26,7 @@ from preprocessing.reading.documents import (
     rejects_of,
 )
 from preprocessing.reading.line_blocks import Spans
+from preprocessing.reading.pieces import Piece, ReaderConfig
 
 if TYPE_CHECKING:
     from preprocessing.reading.long_json import LongStrings

@@ -21,8 +21,8 @@ import numpy as np
 
 from preprocessing.foundation.decompression import DamagedInput, decompress
 from preprocessing.foundation.read_sizes import ReadSizes
-from preprocessing.objectives.pieces import TO_THE_END, Piece
 from preprocessing.reading.documents import Trouble
+from preprocessing.reading.pieces import TO_THE_END, Piece
 
 # What is read at once past a piece's end, where only one line or paragraph is wanted.
 _OVERRUN_BYTES = 256 << 10

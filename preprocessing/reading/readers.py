@@ -13,11 +13,11 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.read_sizes import READ_SIZES, ReadSizes
 from preprocessing.foundation.string_buffers import array_of
 from preprocessing.foundation.user_code import is_import_path
-from preprocessing.objectives.pieces import Piece, ReaderConfig
 from preprocessing.reading import line_blocks
 from preprocessing.reading.documents import Documents, documents_of, no_documents
 from preprocessing.reading.jsonl import JsonLines, is_utf8
 from preprocessing.reading.line_blocks import Spans
+from preprocessing.reading.pieces import Piece, ReaderConfig
 from preprocessing.reading.tables import read_arrow, read_parquet
 
 Read = Callable[[BinaryIO, Piece, ReaderConfig, ReadSizes], Iterator[Documents]]

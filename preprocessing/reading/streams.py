@@ -5,8 +5,8 @@ import io
 from typing import BinaryIO, cast
 
 from preprocessing.foundation.decompression import DamagedInput, decompress
-from preprocessing.objectives.pieces import Piece
 from preprocessing.reading.documents import Trouble
+from preprocessing.reading.pieces import Piece
 
 
 class Uncompressed(io.RawIOBase):

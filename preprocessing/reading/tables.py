@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.read_sizes import ReadSizes
-from preprocessing.objectives.pieces import TO_THE_END, Piece, ReaderConfig
 from preprocessing.reading.documents import Documents, documents_of, no_documents
+from preprocessing.reading.pieces import TO_THE_END, Piece, ReaderConfig
 
 _ARROW_FILE_MAGIC = b"ARROW1"
 

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 from preprocessing.foundation.commands import WorkError
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.foundation.user_code import load
-from preprocessing.objectives.pieces import Piece, ReaderConfig
 from preprocessing.reading.documents import Documents, Gathered
+from preprocessing.reading.pieces import Piece, ReaderConfig
 from preprocessing.reading.streams import damage_of, uncompressed
 
 

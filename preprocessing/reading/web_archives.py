@@ -14,8 +14,8 @@ from typing import BinaryIO
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from preprocessing.foundation.read_sizes import ReadSizes
-from preprocessing.objectives.pieces import Piece, ReaderConfig
 from preprocessing.reading.documents import Documents, Gathered
+from preprocessing.reading.pieces import Piece, ReaderConfig
 from preprocessing.reading.streams import damage_of, uncompressed
 from preprocessing.reading.web_pages import UnreadablePage, page_text
 

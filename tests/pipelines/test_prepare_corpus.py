@@ -18,7 +18,7 @@ from preprocessing.contracts.manifest import Split, read_manifest
 from preprocessing.contracts.shards import Shards
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import WorkError
-from preprocessing.objectives.pieces import ReaderConfig, plan_pieces
+from preprocessing.reading.pieces import ReaderConfig, plan_pieces
 from preprocessing.reading.readers import read_piece
 from preprocessing.rules.normalize import CleaningConfig, clean, is_empty
 from preprocessing.tokenizer.tokenizer import Tokenizer

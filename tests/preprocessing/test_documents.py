@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.foundation.storage import InputFile
-from preprocessing.objectives.pieces import (
+from preprocessing.reading.documents import keys_of
+from preprocessing.reading.pieces import (
     TO_THE_END,
     ReaderConfig,
     format_of,
     plan_pieces,
 )
-from preprocessing.reading.documents import keys_of
 
 
 @given(

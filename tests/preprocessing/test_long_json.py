@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from preprocessing.foundation.fingerprints import keys_of_ids
 from preprocessing.foundation.read_sizes import ReadSizes
-from preprocessing.objectives.pieces import TO_THE_END, Piece, ReaderConfig
 from preprocessing.reading import jsonl
 from preprocessing.reading.documents import Documents
 from preprocessing.reading.jsonl import JsonLines
 from preprocessing.reading.line_blocks import Spans
+from preprocessing.reading.pieces import TO_THE_END, Piece, ReaderConfig
 
 ESCAPES = [r"\n", r"\t", r"\"", r"\\", r"\/", r"\b", r"\f", r"\r"]
 UNITS = [r"\u0041", r"\u00e9", r"\u4e2d", r"\uD83D\uDE00", r"\u0000", r"\uFFFF"]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from preprocessing.foundation import storage
 from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.foundation.read_sizes import READ_SIZES, ReadSizes
-from preprocessing.objectives.pieces import TO_THE_END, Piece, ReaderConfig, plan_pieces
+from preprocessing.reading.pieces import TO_THE_END, Piece, ReaderConfig, plan_pieces
 from preprocessing.reading.readers import read_piece
 
 LINE_FORMATS = ("lines", "paragraphs", "jsonl")
@@ -301,7 +301,7 @@ def test_parquet_columns_of_another_type_are_rejects(column, tmp_path):
 _READ_HUGE_LINE = """
 import resource, sys
 from tests.preprocessing.test_readers import read
-from preprocessing.objectives.pieces import ReaderConfig
+from preprocessing.reading.pieces import ReaderConfig
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 documents, rejects = read(sys.argv[1], ReaderConfig(max_document_bytes=1 << 20))
 assert [text for _, _, text in documents] == ["before", "after"], documents

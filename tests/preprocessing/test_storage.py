@@ -15,7 +15,7 @@ from preprocessing.contracts.manifest import read_manifest, write_manifest
 from preprocessing.contracts.shards import Shards
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, WorkError
-from preprocessing.objectives.pieces import ReaderConfig, plan_pieces
+from preprocessing.reading.pieces import ReaderConfig, plan_pieces
 from preprocessing.reading.readers import read_piece
 from tests.preprocessing.test_readers import read
 from tests.preprocessing.test_shards import NUM_ROWS, rows_of_dataset, write_dataset

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.read_sizes import READ_SIZES, ReadSizes
-from preprocessing.objectives.pieces import ReaderConfig, plan_pieces
+from preprocessing.reading.pieces import ReaderConfig, plan_pieces
 from preprocessing.reading.readers import read_piece
 from tests.preprocessing.test_readers import read
 

@@ -13,7 +13,7 @@ from preprocessing.foundation.commands import CommandParser, UsageError, WorkErr
 from preprocessing.foundation.fingerprints import keys_of_ids
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.foundation.user_code import load
-from preprocessing.objectives.pieces import ReaderConfig, plan_pieces
+from preprocessing.reading.pieces import ReaderConfig, plan_pieces
 from preprocessing.reading.readers import read_piece
 from tests.preprocessing.test_readers import read
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.fingerprints import keys_of_ids
-from preprocessing.objectives.pieces import ReaderConfig, plan_pieces
+from preprocessing.reading.pieces import ReaderConfig, plan_pieces
 from preprocessing.reading.readers import read_piece
 from preprocessing.reading.web_pages import UnreadablePage, page_text
 from tests.preprocessing.test_readers import read
@@ -170,7 +170,7 @@ _READ_HUGE = """
 import resource, sys
 from tests.preprocessing.test_readers import read
 from preprocessing import web_archives
-from preprocessing.objectives.pieces import ReaderConfig
+from preprocessing.reading.pieces import ReaderConfig
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 documents, rejects = read(sys.argv[1], ReaderConfig(max_document_bytes=1 << 20))
 assert len(documents) == 2 and [why for _, why in rejects] == ["too_large"] * 2, rejects
