@@ -243,13 +243,6 @@ def test_every_package_that_is_imported_is_asked_for_in_setup():
     assert not missing
 
 
-def test_init_files_are_empty():
-    found = [
-        path for path in python_files(*ROOMS, "tests") if path.name == "__init__.py"
-    ]
-    assert found and all(path.stat().st_size == 0 for path in found)
-
-
 def test_files_are_one_thing_of_400_lines_at_most():
     lengths = {name(path): len(path.read_text().splitlines()) for path in WRITTEN}
     assert not {path: n for path, n in lengths.items() if n > MAX_FILE_LINES}

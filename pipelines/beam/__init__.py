@@ -1,0 +1,17 @@
+"""Apache Beam, and nothing of ours but what it needs.
+
+Takes a graph and the name of a runner; gives a job that ran, and its progress.
+
+    execution.py           Runs a built pipeline to its end and says in one line why
+                           one did not get there
+    internals.py           What this project uses of Beam's insides, all in one
+                           place: Apache Beam 2.77
+    progress.py            Progress of a job as a bar on a terminal and as plain
+                           lines elsewhere
+    quiet.py               Imports apache_beam without its warnings, and without
+                           what a local job never uses
+    runners.py             Runs a Beam graph on a runner chosen by name, never by
+                           guess
+    worker.py              The entry point of a local worker process: Beam's own,
+                           quicker and quiet
+"""

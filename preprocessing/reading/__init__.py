@@ -1,0 +1,31 @@
+"""Documents out of files.
+
+Takes globs, files and functions of users; gives `Documents`, one table whatever the
+format, with a key and an offset for each.
+
+    delimited.py           Documents out of CSV and TSV: quoted fields may hold
+                           delimiters and line ends
+    documents.py           Documents between a file's bytes and ids: the one table
+                           that all stages share
+    jsonl.py               JSON lines to documents: Arrow for whole blocks, each bad
+                           line judged alone
+    line_blocks.py         Lines and paragraphs of a byte stream as spans of large
+                           blocks
+    long_json.py           A huge line of JSON: its long strings are cut out, and
+                           unescaped one by one
+    pieces.py              Which pieces of files are read, and how they become
+                           documents
+    readers.py             Reads one piece of a file as batches of documents,
+                           whatever its format
+    streams.py             The uncompressed bytes of a file, for libraries that want
+                           a file to read from
+    tables.py              Documents out of columnar files: Parquet, and Arrow's own
+                           file and stream formats
+    text_sample.py         A sample of documents of bounded size, the same whatever
+                           order they come in
+    user_readers.py        Documents that a user's own function finds in a file
+    web_archives.py        Documents out of web archives: WARC (pages as sent) and
+                           WET (their text)
+    web_pages.py           The main text of a web page: its character set, its
+                           depth, its content
+"""

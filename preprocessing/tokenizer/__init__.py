@@ -1,0 +1,18 @@
+"""Byte-pair encoders in the form of Hugging Face's `tokenizers`.
+
+Takes texts; gives ids, the same that `tokenizers` gives, and the text behind them.
+
+    byte_level.py          Byte-level BPE files: what a `tokenizer.json` must be for
+                           Quern to read it
+    contested.py           Code points on which `gigatoken` and the reference,
+                           `tokenizers`, may differ
+    contested_ranges.py    Ranges of code points (inclusive), from `python -m
+                           preprocessing.contested`
+    encoding.py            Text to ids in bulk, exactly as Hugging Face `tokenizers`
+                           would, much faster
+    gigatoken_engine.py    gigatoken over Arrow's memory, without a Python object
+                           per text, its cache bounded
+    special_tokens.py      Which ids begin, end and pad a document
+    tokenizer.py           The tokenizer: a byte-level BPE in Hugging Face's
+                           `tokenizer.json` form
+"""

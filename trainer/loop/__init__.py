@@ -1,0 +1,34 @@
+"""A run from its plan to its last step.
+
+Takes flags and datasets; gives a trained run: sessions, evaluations, samples, reports.
+
+    batch_layout.py        How a run's batches are laid out on the devices at hand,
+                           to train and to evaluate
+    dry_run.py             What `quern-train --dry_run` tells of a run before
+                           anything is allocated
+    evaluation.py          Evaluates a model on every row of a split, once, under
+                           any strategy
+    memory.py              How many bytes a run needs on a device
+    outer_loop.py          The outer loop: steps, clocks and checkpoints, and
+                           nothing of the model
+    plan.py                Settles what a run will be before anything is built or
+                           written
+    profiling.py           Profiles some steps of a run for TensorBoard: `--profile
+                           FIRST:LAST`
+    progress.py            Shows how training goes: one line that renews itself on a
+                           terminal, lines elsewhere
+    report.py              Tells a run's numbers to files and to people; the chief's
+                           alone
+    run_evaluation.py      Evaluates the checkpoint of a run on a dataset, laid out
+                           as training lays it out
+    run_rows.py            The rows a run trains on and is evaluated on, opened once
+                           for all its sessions
+    samples.py             Texts that the model continues after each evaluation, for
+                           people to read
+    session.py             One entry into a run: its model, data and files, and the
+                           loop over them
+    session_parts.py       Builds what a session strings together: model, step,
+                           evaluation, files
+    training.py            Trains a planned run: claims its directory, enters it,
+                           and again after rollbacks
+"""

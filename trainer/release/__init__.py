@@ -1,0 +1,18 @@
+"""A release made, checked and published.
+
+Takes a run's checkpoint; gives `NAME/VERSION/`, whose answers were compared with the
+trainer's.
+
+    c_api.py               Runs a SavedModel through TensorFlow's C API, without
+                           importing TensorFlow
+    expected.py            What the trainer itself answers to a few requests, for
+                           the release check to repeat
+    op_lint.py             Reads a SavedModel's ops and names what a stock
+                           TensorFlow Serving could not run
+    publish.py             Makes a release visible under its version, whole or not
+                           at all
+    release.py             Writes a release: the SavedModel, and the files that
+                           belong to it (Door 3)
+    warmup_requests.py     The requests TensorFlow Serving replays before a release
+                           takes traffic
+"""

@@ -1,0 +1,25 @@
+"""One home for using a model: loading, decoding, answering.
+
+Takes a model or a release, and prompts; gives texts and scores. It knows nothing of
+training.
+
+    answering.py           Answers a list of prompts with a release, in batches of
+                           one fixed size
+    character_classes.py   Word cutting for TensorFlow: a tokenizer's pattern
+                           rewritten for RE2, exactly
+    generate.py            Continues prompts inside the graph: one prefill, then one
+                           token per loop turn
+    graph_tokenizer.py     The tokenizer inside a TensorFlow graph: text to ids and
+                           back, as in the corpus
+    id_law.py              The law of ids, on texts chosen to break it: graph =
+                           corpus = `tokenizers`
+    loaded_release.py      A release in memory, for whoever uses one: text and
+                           settings in, text out
+    sampling.py            Chooses one token per row from logits, with every
+                           parameter a tensor per row
+    score.py               The log-likelihood of whole documents, inside the graph
+    sentencepiece_proto.py A byte-level BPE as a SentencePiece model, the one BPE
+                           engine in TF Serving
+    signatures.py          What computes a release's answers: text in, text out, the
+                           tokenizer in the graph
+"""

@@ -1,0 +1,18 @@
+"""One update: sums, gradients, verdict.
+
+Takes the rows of a step and the weights; gives its metrics, and changed weights.
+
+    evaluated_model.py     A model with the values it is judged by: its own weights,
+                           or averages of them
+    gradients.py           Sums of loss and gradients over the rows of one replica:
+                           what devices do alone
+    guard.py               Judges each step's gradient: used, or skipped on all
+                           replicas alike
+    layout.py              How the rows of a step fall to replicas and micro-batches
+    losses.py              The training loss, as a sum and a weight until one
+                           division by the global weight
+    step_metrics.py        What training steps measured, by the names that sums of
+                           them have too
+    train_step.py          One optimizer update under any strategy, and the compiled
+                           loop that runs many
+"""
