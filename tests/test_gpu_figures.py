@@ -4,8 +4,8 @@
 import pytest
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from tests.benchmarks.gpu_kernels import Kernel, families, gpu_time, read_profile
-from tests.benchmarks.utilisation import product_weights, training_flops
+from tests.benchmarks.gpu.gpu_kernels import Kernel, families, gpu_time, read_profile
+from tests.benchmarks.gpu.utilisation import product_weights, training_flops
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
 

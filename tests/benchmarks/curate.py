@@ -24,6 +24,7 @@ from importlib import resources
 from pathlib import Path
 
 from preprocessing.rules.named import LANGUAGE, PRESETS
+from tests.benchmarks.peers import peer_script
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 
 SEQUENCE_LENGTH = 2048
@@ -183,7 +184,7 @@ def run_peer(
     if flags.every_language:
         model = Path("none")
     command = ["taskset", "-c", f"0-{cores - 1}", flags.peer_python]
-    command += [str(Path(__file__).with_name("curate_datatrove.py")), str(corpus)]
+    command += [str(peer_script("curate_datatrove.py")), str(corpus)]
     command += [str(output), str(tokenizer), str(cores), str(model)]
     start = time.monotonic()
     with (work / "peer.log").open("wb") as log:

@@ -31,7 +31,7 @@ from preprocessing.contracts.generation_config import GenerationConfig
 from preprocessing.contracts.manifest import TOKENIZER_NAME, read_manifest
 from preprocessing.foundation.commands import CommandParser
 from preprocessing.tokenizer.tokenizer import Tokenizer, train
-from tests.benchmarks.peers import Peer, start_peer
+from tests.benchmarks.peers import Peer, peer_script, start_peer
 from tests.benchmarks.train_step import SHAPE, model_config
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 from tests.datasets import write_dataset
@@ -44,7 +44,7 @@ from trainer.run.checkpoints import Run
 from trainer.run.config import RunConfig
 from trainer.serving.loaded_release import LoadedRelease
 
-PEER = Path(__file__).with_name("generate_torch.py")
+PEER = peer_script("generate_torch.py")
 CONTEXT, PROMPT_IDS, NEW_TOKENS = 256, 64, 128
 MIXED_PROMPTS, MIXED_BATCH = 128, 32
 

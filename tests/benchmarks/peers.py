@@ -11,7 +11,13 @@ import select
 import subprocess
 import tempfile
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import IO, Any
+
+
+def peer_script(name: str) -> Path:
+    """Returns the path of a peer's script."""
+    return Path(__file__).with_name("peer_sides") / name
 
 
 class Peer:

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from tests.benchmarks.peers import peer_script
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 
 EXTENSIONS = (".py", ".pyi", ".md", ".rst", ".txt", ".html", ".js", ".json", ".h", ".c")
@@ -191,7 +192,7 @@ def peer_part(work: Path, corpus: Path) -> Path:
 
 def run_peer(work: Path, part: Path, tokenizer: Path, python: str) -> float:
     """Runs datatrove's reader and DocumentTokenizer; returns MB/s."""
-    script = Path(__file__).with_name("prepare_datatrove.py")
+    script = peer_script("prepare_datatrove.py")
     command = ["taskset", "-c", "0", python, str(script)]
     command += [str(part.parent), str(work / "peer" / "out"), str(tokenizer)]
     start = time.monotonic()

@@ -37,8 +37,9 @@ from preprocessing.rules import (
 from preprocessing.rules.verdicts import Failure
 from preprocessing.rules.views import Spans, View, view
 from preprocessing.rules.words import Words
+from tests.benchmarks.peers import peer_script
 
-PEER = Path(__file__).with_name("rules_agree_datatrove.py")
+PEER = peer_script("rules_agree_datatrove.py")
 LEAST_AGREEMENT = 0.98
 C4_ALL_LINES = replace(c4.DATATROVE, terminal_punctuation=0)
 Failures = Mapping[str, list[Failure]]

@@ -19,14 +19,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from preprocessing.foundation.commands import CommandParser
-from tests.benchmarks.peers import start_peer
+from tests.benchmarks.peers import peer_script, start_peer
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 from trainer.compute.compilation import Compilation
 from trainer.compute.lanes import count_cores, share_threads
@@ -56,7 +55,7 @@ SHAPE = {
     "length": 256,
     "batch": 8,
 }
-PEER = Path(__file__).with_name("train_step_torch.py")
+PEER = peer_script("train_step_torch.py")
 TOKENS = SHAPE["batch"] * SHAPE["length"]
 
 

@@ -136,7 +136,7 @@ def measure(size: Size) -> bool:
     Raises:
         SystemExit: the child refused what it was asked for, and said why.
     """
-    module = "tests.benchmarks.train_step_gpu_size"
+    module = "tests.benchmarks.gpu.train_step_gpu_size"
     until = time.monotonic() + size.seconds
     command = [sys.executable, "-m", module, json.dumps(asdict(size)), str(until)]
     # Errors reach this process as exceptions; libraries that are missing are told by

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tests.trainer.strategies_case import (
+from tests.trainer.distribution.strategies_case import (
     ADAMW,
     BATCH,
     MODEL,

@@ -53,7 +53,7 @@ def start_all(directory: Path, gpus: int) -> dict[str, Running]:
             visible = {}
         started[name] = start(
             directory / f"{name}.log",
-            "tests.trainer.strategies_case",
+            "tests.trainer.distribution.strategies_case",
             *(*command, str(directory / f"{name}.npz")),
             gpu=name != "cpu",
             TF_CONFIG=tf_config,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from preprocessing.foundation.commands import WorkError
-from tests.trainer.recorded_gpus import ONE_H100
+from tests.trainer.machine.recorded_gpus import ONE_H100
 from trainer import doctor
 from trainer.distribution.local_ports import lend_ports
 from trainer.machine.tensorflow_probe import TensorflowProbe

@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pytest
 
+from tests.trainer.loop.test_resume import lines, weights
 from tests.trainer.small_runs import small_run
-from tests.trainer.test_resume import lines, weights
 from trainer.run.metrics import read_lines
 
 pytestmark = pytest.mark.slow

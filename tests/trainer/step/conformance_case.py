@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every model and every optimizer, for `test_conformance.py`; alone: on two replicas.
+
+    python -m tests.trainer.step.conformance_case OUTPUT
+
+Writes the losses of some steps of every subject on two logical CPUs.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.compute.compilation import Compilation
+from trainer.distribution.device_options import DeviceOptions
+from trainer.distribution.strategies import make_strategy
+from trainer.models.decoder import DecoderConfig
+from trainer.models.model import ModelConfig, PrecisionConfig, build_model, with_family
+from trainer.optimizers.optimizer import OPTIMIZERS, OptimizerConfig
+from trainer.step.guard import GuardConfig
+from trainer.step.layout import Layout
+from trainer.step.losses import LossConfig
+from trainer.step.step_metrics import StepMetrics
+from trainer.step.train_step import (
+    Learner,
+    ReplicaStep,
+    make_learner,
+    make_train_loop,
+)
+
+STEPS, BATCH, LENGTH, VOCAB = 6, 4, 16, 24
+_SMALL = DecoderConfig(num_layers=1, d_model=32, num_heads=2, ffn_dim=48)
+_MODELS = {
+    "decoder": _SMALL,
+    "decoder, grouped and untied": dataclasses.replace(
+        _SMALL, num_layers=2, num_heads=4, num_kv_heads=2, tie_embeddings=False
+    ),
+    "decoder, chunked and recomputed": dataclasses.replace(
+        _SMALL, attention="chunked", attention_chunk=4, remat="full", dropout=0.1
+    ),
+    "recurrent": dataclasses.replace(with_family(_SMALL, "recurrent"), num_layers=2),
+}
+_ADAMW = OptimizerConfig(peak_learning_rate=1e-2, warmup_steps=2)
+# Name -> (model, optimizer): each model with AdamW, each optimizer with the decoder.
+SUBJECTS: Mapping[str, tuple[ModelConfig, OptimizerConfig]] = {
+    **{name: (config, _ADAMW) for name, config in _MODELS.items()},
+    **{
+        f"optimizer {name}": (_SMALL, dataclasses.replace(_ADAMW, name=name))
+        for name in OPTIMIZERS
+        if name != "adamw"
+    },
+    "optimizer adamw with averages": (
+        _SMALL,
+        dataclasses.replace(_ADAMW, ema_decay=0.9),
+    ),
+}
+
+
+def rows(steps: int = STEPS) -> dict[str, np.ndarray]:
+    """Returns rows of two segments of different lengths, `[steps, batch, …]`."""
+    random = np.random.default_rng(3)
+    start = random.integers(0, VOCAB, [steps, BATCH, 1])
+    tokens = (start + np.arange(LENGTH + 1)) % VOCAB
+    lengths = np.zeros([steps, BATCH, 4], np.int32)
+    lengths[:, :, 0] = random.integers(2, 9, [steps, BATCH])
+    lengths[:, :, 1] = random.integers(2, 9, [steps, BATCH])
+    return {"tokens": tokens.astype(np.int32), "segment_lengths": lengths}
+
+
+def make_subject(
+    name: str,
+    strategy: tf.distribute.Strategy,
+    seed: int = 0,
+    compute: str = "float32",
+) -> tuple[Learner, ReplicaStep]:
+    """Returns a fresh learner and its step."""
+    config, optimizer = SUBJECTS[name]
+    with strategy.scope():
+        model = build_model(config, VOCAB, PrecisionConfig(compute=compute), seed)
+        learner = make_learner(model, optimizer, GuardConfig(), STEPS)
+    layout = Layout(BATCH, 2, strategy.num_replicas_in_sync)
+    return learner, ReplicaStep(
+        learner, strategy, layout, LossConfig(), 0, Compilation.NONE
+    )
+
+
+def mean_loss(metrics: StepMetrics[tf.Tensor]) -> np.ndarray:
+    """Returns the loss of each step."""
+    return metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
+
+
+def main() -> None:
+    two = make_strategy("mirrored", DeviceOptions(logical_cpus=2))
+    results = {}
+    for name in SUBJECTS:
+        _, step = make_subject(name, two)
+        results[name] = mean_loss(make_train_loop(step, two)(rows(), STEPS))
+    np.savez(sys.argv[1], **results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every model and every optimizer must do, one suite for all of them."""
+
+import functools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.step.conformance_case import (
+    STEPS,
+    SUBJECTS,
+    make_subject,
+    mean_loss,
+    rows,
+)
+from trainer.models.functional import called_with
+from trainer.run import checkpoints
+from trainer.run.checkpoint_files import State
+from trainer.run.checkpoint_writer import CheckpointWriter
+from trainer.run.position import Position
+from trainer.step.train_step import Learner, make_train_loop, run_steps
+
+pytestmark = pytest.mark.slow
+
+every_subject = pytest.mark.parametrize("name", SUBJECTS)
+
+
+@pytest.fixture(scope="module")
+def one_device() -> tf.distribute.Strategy:
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
+    """Starts the runs on two replicas, which take their own process, at once."""
+    output = tmp_path_factory.mktemp("conformance") / "losses.npz"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.trainer.step.conformance_case", str(output)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process, output
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def replicated_losses(replicated: tuple) -> dict[str, np.ndarray]:
+    process, output = replicated
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors[-2000:]
+    return dict(np.load(output))
+
+
+class Trained(NamedTuple):
+    """A subject after `STEPS` steps, its losses, and a checkpoint from midway."""
+
+    learner: Learner
+    losses: np.ndarray
+    checkpoints: str
+
+
+@pytest.fixture(scope="module")
+def trained(
+    one_device: tf.distribute.Strategy, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Trained]:
+    """Trains a subject, when it is first asked for."""
+
+    @functools.cache
+    def train(name: str) -> Trained:
+        tf.config.experimental.enable_op_determinism()
+        learner, step = make_subject(name, one_device)
+        loop = make_train_loop(step, one_device)
+        first = mean_loss(loop(half(0), STEPS // 2))
+        directory = str(tmp_path_factory.mktemp("midway"))
+        writer = CheckpointWriter(directory, parts(learner), lambda steps: steps)
+        writer.save(State(Position(step=STEPS // 2), "", 0))
+        # The step goes on while the checkpoint is written.
+        second = mean_loss(loop(half(STEPS // 2), STEPS // 2))
+        writer.close()
+        return Trained(learner, np.concatenate([first, second]), directory)
+
+    return train
+
+
+def parts(learner: Learner) -> dict[str, tf.Module]:
+    return {
+        "model": learner.model,
+        "optimizer": learner.optimizer,
+        "guard": learner.guard,
+    }
+
+
+def half(first: int) -> dict[str, np.ndarray]:
+    return {n: x[first : first + STEPS // 2] for n, x in rows().items()}
+
+
+@every_subject
+def test_a_checkpoint_taken_midway_changes_nothing_bit_for_bit(
+    name: str, one_device: tf.distribute.Strategy, trained: Callable[[str], Trained]
+) -> None:
+    learner, losses, directory = trained(name)
+    other, step = make_subject(name, one_device, seed=1)
+    checkpoints.restore(directory, STEPS // 2, parts(other))
+    found = mean_loss(make_train_loop(step, one_device)(half(STEPS // 2), STEPS // 2))
+    np.testing.assert_array_equal(found, losses[STEPS // 2 :])
+    for mine, theirs in zip(learner.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+    for mine, theirs in zip(
+        learner.evaluated.variables, other.evaluated.variables, strict=True
+    ):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+
+
+@every_subject
+def test_the_whole_step_compiled_by_xla_gives_the_same_losses(
+    name: str, one_device: tf.distribute.Strategy, trained: Callable[[str], Trained]
+) -> None:
+    if SUBJECTS[name][0].dropout:
+        pytest.skip("XLA draws other random numbers from the same seed")
+    _, step = make_subject(name, one_device)
+
+    @tf.function(autograph=False, jit_compile=True)
+    def whole(features: dict[str, tf.Tensor]) -> tuple:
+        return run_steps(step, one_device, features, STEPS)
+
+    found = mean_loss(whole({n: tf.constant(x) for n, x in rows().items()}))
+    np.testing.assert_allclose(found, trained(name).losses, atol=1e-4)
+
+
+@every_subject
+def test_bfloat16_stays_close_to_float32(
+    name: str, one_device: tf.distribute.Strategy, trained: Callable[[str], Trained]
+) -> None:
+    _, step = make_subject(name, one_device, compute="bfloat16")
+    found = mean_loss(make_train_loop(step, one_device)(rows(), STEPS))
+    np.testing.assert_allclose(found, trained(name).losses, atol=0.05)
+
+
+@every_subject
+def test_a_saved_model_gives_the_logits_of_the_trained_one(
+    name: str, trained: Callable[[str], Trained], tmp_path
+) -> None:
+    model = trained(name).learner.model
+
+    def logits(tokens: tf.Tensor) -> tf.Tensor:
+        positions = tf.tile(
+            tf.range(tf.shape(tokens)[1])[None], [tf.shape(tokens)[0], 1]
+        )
+        return model.logits(model(tokens, tf.ones_like(tokens), positions))
+
+    saved = tf.Module()
+    saved.model = model
+    saved.logits = tf.function(
+        logits, autograph=False, input_signature=[tf.TensorSpec([None, 16], tf.int32)]
+    )
+    tf.saved_model.save(saved, str(tmp_path))
+    tokens = tf.constant(rows()["tokens"][0, :, :16])
+    loaded = tf.saved_model.load(str(tmp_path))
+    np.testing.assert_allclose(loaded.logits(tokens), logits(tokens), atol=1e-5)
+
+
+@every_subject
+def test_a_model_reads_the_tensors_it_is_called_with(
+    name: str, one_device: tf.distribute.Strategy
+) -> None:
+    learner, _ = make_subject(name, one_device)
+    zeros = [tf.zeros(v.shape) for v in learner.variables]
+    tokens = tf.constant(rows()["tokens"][0, :, :16])
+    with called_with(learner.places, zeros):
+        hidden = learner.model(tokens, tf.ones_like(tokens), tf.zeros_like(tokens))
+        assert not learner.model.logits(hidden).numpy().any()
+    assert any(place.variable.numpy().any() for place in learner.places)
+
+
+@every_subject
+def test_two_replicas_train_as_one_device(
+    name: str,
+    replicated_losses: dict[str, np.ndarray],
+    trained: Callable[[str], Trained],
+) -> None:
+    wanted = trained(name).losses
+    np.testing.assert_allclose(replicated_losses[name], wanted, rtol=0, atol=5e-6)
+    assert wanted[0] > wanted[-1]
