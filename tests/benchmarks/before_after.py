@@ -5,8 +5,8 @@
 
 Each part of what the benchmarks measure is done by the code of both checkouts, on the
 same inputs, by the rule for speed bars (`turns.py`), but that no turns are added to
-decide between equals: quotients are after / before. The earlier checkout needs
-`tests/benchmarks` and the same installed packages. Curation needs the corpus of
+decide between equals: quotients are after / before. The earlier checkout works by its
+own copy of this file, and needs the same installed packages. Curation needs the corpus of
 `web_corpus.py`; it is left out where none is named.
 """
 
@@ -68,7 +68,8 @@ def start(part: str, checkout: Path, inputs: Path) -> Peer:
     # From inside it, for the commands that the work starts look there first.
     command = ["env", f"--chdir={checkout}", f"PYTHONPATH={checkout}"]
     command += ["TF_CPP_MIN_LOG_LEVEL=3"]
-    command += [sys.executable, __file__, "worker", part, str(inputs)]
+    command += [sys.executable, "-m", "tests.benchmarks.before_after", "worker"]
+    command += [part, str(inputs)]
     peer = start_peer(f"{part} of {checkout}", command)
     if peer is None:
         sys.exit(1)
