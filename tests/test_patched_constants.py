@@ -71,9 +71,10 @@ def test_no_test_sets_a_constant_of_our_modules():
     assert not found
 
 
-IMPORTS = (
-    "from pipelines import plan\nfrom preprocessing.reading.jsonl import JsonLines\n"
-)
+IMPORTS = """
+from pipelines.job import plan
+from preprocessing.reading.jsonl import JsonLines
+"""
 
 
 @pytest.mark.parametrize(

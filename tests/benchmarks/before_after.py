@@ -6,8 +6,8 @@
 Each part of what the benchmarks measure is done by the code of both checkouts, on the
 same inputs, by the rule for speed bars (`turns.py`), but that no turns are added to
 decide between equals: quotients are after / before. The earlier checkout works by its
-own copy of this file, and needs the same installed packages. Curation needs the corpus of
-`web_corpus.py`; it is left out where none is named.
+own copy of this file, and needs the same installed packages. Curation needs the corpus
+of `web_corpus.py`; it is left out where none is named.
 """
 
 import json

@@ -12,7 +12,7 @@ import pytest
 _WORKER = """
 import json, sys
 import numpy as np
-from preprocessing import utf8_space
+from preprocessing.foundation import utf8_space
 sys.stdin.read()
 data = np.frombuffer("a b\u3000 c ".encode(), np.uint8)
 ends = [utf8_space.trim_space(data, start, 9) for start in range(3)]

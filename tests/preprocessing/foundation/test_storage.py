@@ -150,7 +150,7 @@ def test_nothing_is_published_when_writing_fails(base):
 
 _DIE_WRITING = """
 import os, signal, sys
-from preprocessing import storage
+from preprocessing.foundation import storage
 with storage.atomic_file(sys.argv[1]) as file:
     file.write(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -173,7 +173,7 @@ def test_what_a_killed_writer_leaves_is_hidden_and_can_be_removed(tmp_path):
 
 _WRITE_TOO_MUCH = """
 import resource, signal, sys
-from preprocessing import storage
+from preprocessing.foundation import storage
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

@@ -169,7 +169,7 @@ def test_pages_too_large_or_too_deep_are_not_parsed():
 _READ_HUGE = """
 import resource, sys
 from tests.preprocessing.reading.test_readers import read
-from preprocessing import web_archives
+from preprocessing.reading import web_archives
 from preprocessing.reading.pieces import ReaderConfig
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 documents, rejects = read(sys.argv[1], ReaderConfig(max_document_bytes=1 << 20))
