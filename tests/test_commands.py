@@ -27,7 +27,8 @@ PROMISED = {
     "--bos_token --eos_token --pad_token",
     "quern-inspect": "show verify row",
     "quern-train": "--data --run --preset --strategy --logical_cpus --logical_gpus "
-    "--collectives --set --config --dry_run --max_duration --profile --connect_timeout",
+    "--collectives --set --config --dry_run --max_duration --profile --connect_timeout "
+    "--list_presets --list_keys",
     "quern-launch": "--workers --parameter_servers --max_restarts --stall_timeout",
     "quern-compare": "RUN --output",
     "quern-evaluate": "--run --data --split",

@@ -3,6 +3,7 @@
 
 import argparse
 import itertools
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -28,6 +29,11 @@ def main(argv: Sequence[str]) -> None:
     """
     parser = _parser()
     flags = parser.parse_args(argv)
+    if flags.list_presets or flags.list_keys:
+        _list(flags)
+        return
+    if not flags.data:
+        raise UsageError("wanted --data DATASET to train on, found none. Name one")
     if not (flags.run or flags.dry_run):
         raise UsageError("wanted --run DIR to train in, found none. Name a directory")
     if flags.max_duration is not None and flags.max_duration <= 0:
@@ -45,8 +51,7 @@ def main(argv: Sequence[str]) -> None:
     from trainer.loop.training import train
     from trainer.machine.interruption import stop_request
 
-    pairs = tuple(itertools.chain.from_iterable(flags.set))
-    source = ConfigSource(flags.preset, flags.config, pairs)
+    source = ConfigSource(flags.preset, flags.config, _pairs(flags))
     if flags.dry_run:
         _dry_run(flags, source, options)
         return
@@ -66,6 +71,37 @@ def main(argv: Sequence[str]) -> None:
         flags.connect_timeout,
     )
     train(planned, flags.run, flags.max_duration, profile)
+
+
+def _list(flags: argparse.Namespace) -> None:
+    """Prints the presets, or the keys with the values that flags give them."""
+    told, allowed = "--list_presets", set()
+    if flags.list_keys:
+        told, allowed = "--list_keys", {"preset", "config", "set"}
+    said = ("data", "run", "dry_run", "profile", "max_duration")
+    beside = [
+        f"--{name}"
+        for name in ("preset", "config", "set", *said)
+        if getattr(flags, name) and name not in allowed
+    ]
+    if beside:
+        raise UsageError(
+            f"wanted {told} without what it does not look at, found "
+            f"{', '.join(beside)}. Leave it out"
+        )
+    quiet_tensorflow(flags.debug)
+    from trainer.loop.listings import list_keys, list_presets
+    from trainer.loop.plan import ConfigSource
+
+    # As argparse wraps its help: 80 columns where there is no terminal.
+    width = shutil.get_terminal_size().columns - 2
+    source = ConfigSource(flags.preset, flags.config, _pairs(flags))
+    lines = list_keys(source, width) if flags.list_keys else list_presets(width)
+    print("\n".join(lines), flush=True)
+
+
+def _pairs(flags: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(itertools.chain.from_iterable(flags.set))
 
 
 def _dry_run(
@@ -101,6 +137,7 @@ def _parser() -> CommandParser:
     )
     _add_what(parser)
     _add_how(parser)
+    _add_lists(parser)
     return parser
 
 
@@ -110,12 +147,11 @@ def _add_what(parser: CommandParser) -> None:
     add(
         "--data",
         nargs="+",
-        required=True,
         metavar="DATASET",
         help="the dataset: a directory or cloud URI; several are mixed by data.weights",
     )
     add("--run", help="directory of the run: configuration, checkpoints, metrics")
-    add("--preset", help="a named configuration, from tiny to 1b")
+    add("--preset", help="a named configuration: see --list_presets")
     add("--config", help="JSON or TOML file of keys, applied over the preset")
     add(
         "--set",
@@ -124,7 +160,7 @@ def _add_what(parser: CommandParser) -> None:
         default=[],
         metavar="KEY.PATH=VALUE",
         help="keys to change, over preset and file, items of a list by commas; "
-        "repeatable, the last wins",
+        "repeatable, the last wins; see --list_keys",
     )
     add(
         "--profile",
@@ -167,6 +203,22 @@ def _add_how(parser: CommandParser) -> None:
         default=45.0,
         metavar="SECONDS",
         help="for all processes of a cluster to meet",
+    )
+
+
+def _add_lists(parser: CommandParser) -> None:
+    """Adds the flags that print what there is, and train nothing."""
+    add = parser.add_mutually_exclusive_group().add_argument
+    add(
+        "--list_presets",
+        action="store_true",
+        help="print every preset with its sizes, and train nothing",
+    )
+    add(
+        "--list_keys",
+        action="store_true",
+        help="print every key of the configuration with its value and meaning, as "
+        "--preset, --config and --set make it; needs none of them, and trains nothing",
     )
 
 

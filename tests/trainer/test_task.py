@@ -18,8 +18,10 @@ from preprocessing.foundation.commands import Interrupted, UsageError, WorkError
 from tests.datasets import write_dataset
 from tests.trainer.small_runs import SMALL
 from trainer import evaluate, export, task
+from trainer.loop import listings
 from trainer.run import checkpoints
 from trainer.run.metrics import read_lines
+from trainer.run.presets import tiny
 
 BRIEF = (*SMALL, "loop.total_steps=4", "loop.log_every=2", "loop.steps_per_loop=2")
 
@@ -169,7 +171,11 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     ("argv", "complaint"),
     [
         (["--data", "d"], "wanted --run DIR"),
-        (["--run", "r"], "required: --data"),
+        (["--run", "r"], "wanted --data DATASET"),
+        (["--list_presets", "--preset", "tiny"], "found --preset. Leave it out"),
+        (["--list_keys", "--data", "d", "--dry_run"], "found --data, --dry_run"),
+        (["--list_keys", "--list_presets"], "not allowed with"),
+        (["--list_keys", "--preset", "350n"], "Did you mean 350m"),
         (["--data", "d", "--run", "r", "--presett", "tiny"], "Did you mean --preset"),
         (["--data", "d", "--run", "r", "--max_duration", "0"], "above 0 seconds"),
     ],
@@ -177,6 +183,16 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 def test_wrong_flags_are_refused(argv, complaint):
     with pytest.raises(UsageError, match=complaint):
         task.main(argv)
+
+
+def test_presets_and_keys_are_listed_without_a_dataset(capsys, monkeypatch):
+    task.main(["--list_keys", "--preset", "tiny", "--set", "seed=7"])
+    out = capsys.readouterr().out
+    assert "\n  seed=7 (default 0)\n" in out
+    assert "\n  model.num_layers=2 (default 4)\n" in out
+    monkeypatch.setattr(listings, "PRESETS", {"tiny": tiny})  # each is built: seconds
+    task.main(["--list_presets"])
+    assert capsys.readouterr().out.startswith("  tiny\n      A decoder of two")
 
 
 def test_a_new_run_needs_a_preset_or_a_file(dataset, tmp_path):

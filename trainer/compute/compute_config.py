@@ -14,7 +14,7 @@ class ComputeConfig:
     """What devices are made to do, which a resume on others may change.
 
     Attributes:
-        xla: what of a step XLA compiles, by `Compilation`'s values. "auto" is whole on
+        xla: what of a step XLA compiles: "none", "parts" or "whole"; "auto" is whole on
             GPUs and TPUs, and on CPUs parts where a step is long enough to repay some
             seconds of compilation.
         lanes: slices of a micro-batch that a CPU computes side by side, each on its

@@ -8,6 +8,8 @@ Takes flags and datasets; gives a trained run: sessions, evaluations, samples, r
                            anything is allocated
     evaluation.py          Evaluates a model on every row of a split, once, under
                            any strategy
+    listings.py            What `quern-train --list_presets` and `--list_keys` tell,
+                           wrapped for people
     memory.py              How many bytes a run needs on a device
     outer_loop.py          The outer loop: steps, clocks and checkpoints, and
                            nothing of the model

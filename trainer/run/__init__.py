@@ -16,6 +16,8 @@ reads them again.
     field_types.py         Values of configuration files and texts of flags, as a
                            field's annotation wants
     interval.py            What happened between two lines of metrics
+    key_list.py            Every key of a configuration with its type, value and
+                           meaning, as text for people
     loop_config.py         When a run logs, evaluates, saves and ends
     metrics.py             A run's numbers: `metrics.jsonl` and TensorBoard events,
                            each step once

@@ -42,7 +42,21 @@ _FAMILY = "model.family"
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides what a run computes, except its dataset and devices."""
+    """Everything that decides what a run computes, except its dataset and devices.
+
+    Attributes:
+        model: the model's shape; its family decides which keys it has.
+        optimizer: how weights are updated.
+        data: how rows are read and batched.
+        precision: the types a model computes in and keeps its parameters in.
+        loss: what is minimised.
+        guard: which updates are skipped, and when a run is rolled back.
+        loop: when a run logs, evaluates, saves and ends; a resume may change it.
+        samples: texts that the model continues after each evaluation, for TensorBoard;
+            a resume may change it.
+        compute: what devices are made to do; a resume on others may change it.
+        seed: of the first weights, the order of rows, dropout and samples.
+    """
 
     model: ModelConfig = field(default_factory=DecoderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

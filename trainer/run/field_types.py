@@ -39,7 +39,7 @@ def _converted(key: str, value: Any, annotation: Any, reader: _Reader) -> Any:
     try:
         return _first(value, annotation, reader)
     except ValueError:
-        wanted = _named(annotation)
+        wanted = type_name(annotation)
         names = [name for name in _choices(annotation) if isinstance(name, str)]
         hint = suggest(value, names) if isinstance(value, str) else ""
         raise UsageError(
@@ -94,15 +94,15 @@ def _from_text(text: str, kind: Any) -> Any:
     return _READERS[kind](text)
 
 
-def _named(annotation: Any) -> str:
-    """Returns how an error calls what an annotation allows."""
+def type_name(annotation: Any) -> str:
+    """Returns how people are told what an annotation allows."""
     names = []
     for kind in _members(annotation):
         inner = typing.get_args(kind)
         if typing.get_origin(kind) is typing.Literal:
             names.append(f"one of {', '.join(map(str, inner))}")
         elif typing.get_origin(kind) in _LISTS:
-            names.append(f"a list, each {_named(inner[0])}")
+            names.append(f"a list, each {type_name(inner[0])}")
         else:
             names.append(_TYPE_NAMES.get(kind, str(kind)))
     return " or ".join(names)
