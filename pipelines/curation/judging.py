@@ -16,9 +16,8 @@ import numpy as np
 
 from pipelines.job.blobs import Arrays, drained, from_bytes, take
 from pipelines.job.columns import row_bytes
-from pipelines.job.gather import Within, count_parts, gather
 from pipelines.job.plan import Job, ranges
-from pipelines.job.shuffle import receive
+from pipelines.job.shuffle import Within, count_parts, gather, receive
 from preprocessing.foundation.fingerprints import mix
 
 Rank = Sequence[str]

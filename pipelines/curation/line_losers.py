@@ -9,9 +9,8 @@ import pyarrow as pa
 
 from pipelines.job.blobs import Arrays, from_bytes
 from pipelines.job.columns import LOST_LINE, empty
-from pipelines.job.gather import count_parts, gather
 from pipelines.job.plan import Job
-from pipelines.job.shuffle import receive
+from pipelines.job.shuffle import count_parts, gather, receive
 from preprocessing.reading.documents import Documents
 
 _SAMPLE = 1024

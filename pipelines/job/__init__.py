@@ -11,8 +11,6 @@ blobs that travel from one stage to the next.
                            their writing to verify
     columns.py             The columns that travel between stages: their names,
                            types and bytes a row
-    gather.py              Gathers the rows of one part of what was sent to a step,
-                           blob by blob
     plan.py                What a preparation job will do: its configuration, its
                            tasks, its shards
     rejects.py             Rejected documents on disk: one line each, with where

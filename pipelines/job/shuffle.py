@@ -9,19 +9,25 @@
 
 Either way a reader gets the same blobs. Beam gathers them in no particular order, so
 whoever reads sorts by what is in them.
+
+What a step is sent has no bound: 128 MB of ten-byte lines are 12 million documents, and
+a gigabyte of columns. So the step's range of hashes is cut into parts, as many as the
+blobs' bytes ask for, and each part reads all blobs and keeps only its own rows.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import google_crc32c
 import numpy as np
 
+from pipelines.job.blobs import Arrays, drained, from_bytes, take
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import WorkError
 
 Transport = Literal["files", "groupbykey"]
+Within = Callable[[Arrays], np.ndarray]  # rows -> bool [n]: which belong to a part
 BLOB_BYTES = 4 << 20
 _INLINE, _REFERENCE = b"\0", b"\1"
 _PLACE = struct.Struct("<QQI")  # where it starts and ends, and its CRC32C
@@ -68,6 +74,30 @@ def blob_bytes(values: Iterable[bytes]) -> int:
             start, end, _ = _PLACE.unpack_from(value, 1)
             total += end - start
     return total
+
+
+def count_parts(values: Sequence[bytes], most: int) -> int:
+    """Returns how many parts of about `most` bytes the gathered values make."""
+    return max(1, -(-blob_bytes(values) // most))
+
+
+def gather(work: str, values: Sequence[bytes], within: Within) -> Arrays | None:
+    """Returns the rows that lie within a part, in no particular order; None if none.
+
+    Args:
+        work: the job's directory of unfinished work.
+        values: gathered values.
+        within: tells which rows of a blob to keep.
+    """
+    kept: list[Arrays] = []
+    for value in values:
+        rows = from_bytes(receive(work, [value])[0])
+        chosen = within(rows)
+        if chosen.all():
+            kept.append(rows)
+        elif chosen.any():
+            kept.append(take(rows, np.flatnonzero(chosen)))
+    return drained(kept) if kept else None
 
 
 def _fetch(work: str, value: bytes) -> bytes | memoryview:

@@ -15,8 +15,8 @@ import numpy as np
 from pipelines.duplicates.exact_duplicates import validates
 from pipelines.job.blobs import Arrays, from_bytes, take
 from pipelines.job.columns import document_columns, empty
-from pipelines.job.gather import count_parts, gather
 from pipelines.job.plan import Job
+from pipelines.job.shuffle import count_parts, gather
 from preprocessing.foundation.fingerprints import order_hash, split_hash
 
 VALIDATION = "validation"
