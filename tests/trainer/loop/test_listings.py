@@ -43,5 +43,5 @@ def test_a_presets_values_are_listed_and_pairs_count_after_it() -> None:
 def test_pairs_without_a_preset_count_over_the_defaults() -> None:
     lines = list_keys(ConfigSource(None, None, ("model.family=recurrent",)), 78)
     assert "  model.family=recurrent" in lines and "  model.remat=none" not in lines
-    with pytest.raises(UsageError, match="unknown model.hidden"):
+    with pytest.raises(UsageError, match=r"unknown model\.hidden"):
         list_keys(ConfigSource(None, None, ("model.hidden=3",)), 78)
