@@ -24,7 +24,7 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile \
 # each would compile the project anew, and pytest its tests.
 test test-fast drills smoke: export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup demo test test-fast drills smoke check format lock clean
+.PHONY: help setup demo pictures test test-fast drills smoke check format lock clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -33,6 +33,9 @@ setup: $(VENV)/.installed  ## make .venv with the locked packages and the comman
 
 demo: setup  ## from the Python standard library to a served model, about 5 minutes
 	$(BIN)/python docs/demo.py
+
+pictures: setup  ## draw the README's pictures anew, from what demo left (chromium)
+	$(BIN)/python docs/pictures.py
 
 test: setup  ## the test suite, a file on each core, minutes
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)

@@ -37,7 +37,8 @@ PROMISED = {
     "--max_new_tokens --temperature",
     "quern-doctor": "",
 }
-GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
+GUIDES += sorted((ROOT / "docs").glob("*.md"))
 
 
 def commands():
@@ -142,7 +143,11 @@ def unknown_flags(name, words):
 @pytest.mark.slow
 def test_guides_name_only_flags_that_exist(guide):
     unknown = []
-    for block in re.findall(r"```(?:sh|console)\n(.*?)```", guide.read_text(), re.S):
+    text = guide.read_text()
+    blocks = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.S)
+    # A command in a sentence or a table, which may go on in its next line.
+    inside = [span.replace("\n", " ") for span in re.findall(r"`(quern-[^`]+)`", text)]
+    for block in (*blocks, *inside):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True) if "quern-" in line else []
             at = [i for i, word in enumerate(words) if Path(word).name in PROMISED]
