@@ -17,6 +17,7 @@ FLOORS = {
         "tokenizer",
         "language",
         "reading",
+        "rules.measures",
         "rules",
         "duplicates",
         "packing",

@@ -34,14 +34,14 @@ from preprocessing.foundation.utf8_space import (
     space_at,
     trim_space,
 )
-from preprocessing.rules.phrases import (
+from preprocessing.rules.measures.phrases import (
     LOREM_IPSUM,
     NOTICE,
     SCRIPT,
     citation_at,
     phrases,
 )
-from preprocessing.rules.sentences import count_sentences
+from preprocessing.rules.measures.sentences import count_sentences
 from preprocessing.rules.verdicts import Failure, Judged
 
 _KEPT, _DROPPED, _LOREM_IPSUM, _CURLY_BRACKET, _LONG_PAGE = 0, 1, 2, 3, 4

@@ -13,12 +13,11 @@ import pyarrow as pa
 
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.compiled import compiled
-from preprocessing.rules import characters, lines, words
-from preprocessing.rules.characters import TERMINAL
 from preprocessing.rules.checks import Check, first_failures, least, most, share
-from preprocessing.rules.repeats import count_repeated
-from preprocessing.rules.verdicts import Failure, Judged
-from preprocessing.rules.views import (
+from preprocessing.rules.measures import characters, lines, words
+from preprocessing.rules.measures.characters import TERMINAL
+from preprocessing.rules.measures.repeats import count_repeated
+from preprocessing.rules.measures.views import (
     Spans,
     View,
     character,
@@ -26,6 +25,7 @@ from preprocessing.rules.views import (
     count_characters,
     previous,
 )
+from preprocessing.rules.verdicts import Failure, Judged
 
 _FEED = 10
 

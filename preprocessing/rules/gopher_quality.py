@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from preprocessing.foundation.compiled import compiled
 from preprocessing.foundation.utf8_space import skip_space, trim_space
-from preprocessing.rules import lines, words
 from preprocessing.rules.checks import first_failures, least, most, share
+from preprocessing.rules.measures import lines, words
+from preprocessing.rules.measures.views import Spans, View
+from preprocessing.rules.measures.words import HAS_LETTER, ONLY_PUNCTUATION, Words
 from preprocessing.rules.verdicts import Failure, Judged
-from preprocessing.rules.views import Spans, View
-from preprocessing.rules.words import HAS_LETTER, ONLY_PUNCTUATION, Words
 
 _HASH, _DOT, _HYPHEN = 35, 46, 45
 # UTF-8 of the bullet U+2022 and the ellipsis U+2026 but for the last byte.

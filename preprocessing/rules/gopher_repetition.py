@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.rules import lines, words
 from preprocessing.rules.checks import Check, first_failures, most, share
-from preprocessing.rules.repeats import (
+from preprocessing.rules.measures import lines, words
+from preprocessing.rules.measures.repeats import (
     REPEATED_GRAMS,
     TOP_GRAMS,
     count_repeated,
     repeated_grams,
     top_grams,
 )
+from preprocessing.rules.measures.views import Spans, View, characters_of
+from preprocessing.rules.measures.words import Words
 from preprocessing.rules.verdicts import Failure, Judged
-from preprocessing.rules.views import Spans, View, characters_of
-from preprocessing.rules.words import Words
 
 
 @dataclass(frozen=True)

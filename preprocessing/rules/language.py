@@ -23,8 +23,8 @@ from preprocessing.foundation.commands import UsageError, suggest
 from preprocessing.foundation.string_buffers import sizes_of
 from preprocessing.language import fasttext_model
 from preprocessing.language.language_kernel import NO_LABEL, Tables, likeliest, tables
+from preprocessing.rules.measures.views import view
 from preprocessing.rules.verdicts import Failure, Judged
-from preprocessing.rules.views import view
 
 NO_LANGUAGE = "und"
 

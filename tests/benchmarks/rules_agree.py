@@ -34,9 +34,9 @@ from preprocessing.rules import (
     lines,
     words,
 )
+from preprocessing.rules.measures.views import Spans, View, view
+from preprocessing.rules.measures.words import Words
 from preprocessing.rules.verdicts import Failure
-from preprocessing.rules.views import Spans, View, view
-from preprocessing.rules.words import Words
 from tests.benchmarks.peers import peer_script
 
 PEER = peer_script("rules_agree_datatrove.py")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.rules.c4 import DATATROVE, TFDS, Thresholds, judge
-from preprocessing.rules.sentences import count_sentences
+from preprocessing.rules.measures.sentences import count_sentences
 
 CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 POLICIES = (

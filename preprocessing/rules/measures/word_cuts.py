@@ -4,7 +4,7 @@
 import numpy as np
 
 from preprocessing.foundation.compiled import compiled
-from preprocessing.rules.characters import (
+from preprocessing.rules.measures.characters import (
     DIGIT,
     DOT,
     HYPHEN,
@@ -17,7 +17,7 @@ from preprocessing.rules.characters import (
     SYMBOL,
     UPPER,
 )
-from preprocessing.rules.views import character, previous
+from preprocessing.rules.measures.views import character, previous
 
 # A run of characters with none of these is one word.
 _CUTTING = MARK | OPENING | SYMBOL | HYPHEN | JOINT | DOT

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.rules import lines
-from preprocessing.rules.views import view
+from preprocessing.rules.measures import lines
+from preprocessing.rules.measures.views import view
 
 TEXTS = st.text(
     st.sampled_from("ab \n\r\t\x0b\x1c\x1f\x85\u2028\u2029\u3000é"), max_size=30

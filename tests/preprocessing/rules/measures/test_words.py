@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.rules import characters, words
-from preprocessing.rules.views import view
-from preprocessing.rules.words import HAS_LETTER, ONLY_PUNCTUATION
+from preprocessing.rules.measures import characters, words
+from preprocessing.rules.measures.views import view
+from preprocessing.rules.measures.words import HAS_LETTER, ONLY_PUNCTUATION
 
 # Marks, letters of several scripts, and white space that only Unicode knows.
 TEXTS = st.text(

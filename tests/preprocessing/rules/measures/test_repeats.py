@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from preprocessing.rules import lines, repeats, words
+from preprocessing.rules.measures import lines, repeats, words
 
 # Few different words, so that runs of them do repeat.
 SENTENCES = st.lists(st.sampled_from(["a", "b", "ab", "é", "-"]), max_size=60)

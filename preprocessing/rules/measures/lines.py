@@ -7,7 +7,7 @@ import numpy as np
 
 from preprocessing.foundation.compiled import compiled
 from preprocessing.foundation.utf8_space import line_end_at, skip_space, trim_space
-from preprocessing.rules.views import Spans, View
+from preprocessing.rules.measures.views import Spans, View
 
 # No byte from the space on, and below the first of a longer character, ends a line.
 _FEED, _SPACE, _TWO_BYTES = 10, 0x20, 0xC2

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from preprocessing.rules.sentences import count_sentences
+from preprocessing.rules.measures.sentences import count_sentences
 
 
 def count(line):

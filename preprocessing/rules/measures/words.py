@@ -23,10 +23,10 @@ import numpy as np
 import pyarrow as pa
 
 from preprocessing.foundation.compiled import compiled
-from preprocessing.rules import characters
-from preprocessing.rules.characters import LETTER, PUNCTUATION
-from preprocessing.rules.views import Spans, View, character, view
-from preprocessing.rules.word_cuts import find_words
+from preprocessing.rules.measures import characters
+from preprocessing.rules.measures.characters import LETTER, PUNCTUATION
+from preprocessing.rules.measures.views import Spans, View, character, view
+from preprocessing.rules.measures.word_cuts import find_words
 
 HAS_LETTER = 1
 ONLY_PUNCTUATION = 2

@@ -8,8 +8,8 @@ them the chance of one mistake is 3e-8.
 import numpy as np
 
 from preprocessing.foundation.compiled import compiled
-from preprocessing.rules.views import Spans, View, count_characters
-from preprocessing.rules.words import Words
+from preprocessing.rules.measures.views import Spans, View, count_characters
+from preprocessing.rules.measures.words import Words
 
 # An odd number has an inverse modulo 2**64, so the hash of any run of words comes from
 # two sums of powers over the bytes before it: no run is hashed again.
