@@ -40,8 +40,8 @@ from trainer.step.losses import LossConfig
 from trainer.step.step_metrics import StepMetrics
 from trainer.step.train_step import (
     ReplicaStep,
-    make_learner,
     make_train_loop,
+    make_train_state,
 )
 
 TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics[tf.Tensor]]
@@ -155,11 +155,11 @@ def build_ours(
         model = build_model(
             config, SHAPE["vocab_size"], PrecisionConfig(compute=precision), seed=0
         )
-        learner = make_learner(model, OptimizerConfig(), GuardConfig(), 10_000)
+        state = make_train_state(model, OptimizerConfig(), GuardConfig(), 10_000)
     replicas = strategy.num_replicas_in_sync
     lanes = min(batch, count_cores())
     layout = Layout(batch * replicas, batch, replicas, lanes)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, Compilation.PARTS)
+    step = ReplicaStep(state, strategy, layout, LossConfig(), 0, Compilation.PARTS)
     flops = model.flops_per_token(SHAPE["length"])
     return make_train_loop(step, strategy), flops
 

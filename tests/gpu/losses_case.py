@@ -32,7 +32,7 @@ from trainer.optimizers.optimizer import OptimizerConfig
 from trainer.step.guard import GuardConfig
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig
-from trainer.step.train_step import ReplicaStep, make_learner, make_train_loop
+from trainer.step.train_step import ReplicaStep, make_train_loop, make_train_state
 
 STEPS = 20
 
@@ -79,9 +79,9 @@ def train(subject: Subject, xla: str) -> dict[str, np.ndarray]:
     with strategy.scope():
         precision = PrecisionConfig(compute=subject.compute)
         model = build_model(subject.model, VOCAB, precision, seed=0)
-        learner = make_learner(model, subject.optimizer, GuardConfig(), STEPS)
+        state = make_train_state(model, subject.optimizer, GuardConfig(), STEPS)
     layout = Layout(BATCH, BATCH // 2, 1)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, Compilation(xla))
+    step = ReplicaStep(state, strategy, layout, LossConfig(), 0, Compilation(xla))
     features = {name: values[:STEPS] for name, values in rows().items()}
     gradient = first_gradients(strategy, step, features)
     metrics = make_train_loop(step, strategy)(features, STEPS)

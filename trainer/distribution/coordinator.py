@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from trainer.step.gradients import Features
 from trainer.step.step_metrics import StepMetrics
-from trainer.step.train_step import Learner, ReplicaStep, TrainLoop
+from trainer.step.train_step import ReplicaStep, TrainLoop, TrainState
 
 
 class Coordinator:
@@ -59,7 +59,7 @@ class Coordinator:
 
 
 def make_coordinated_loop(
-    step: ReplicaStep, learner: Learner, coordinator: Coordinator
+    step: ReplicaStep, state: TrainState, coordinator: Coordinator
 ) -> TrainLoop:
     """Returns `train(features, num_steps)`, as `make_train_loop` does.
 
@@ -75,7 +75,7 @@ def make_coordinated_loop(
     def train(
         features: Mapping[str, np.ndarray], num_steps: int
     ) -> StepMetrics[tf.Tensor]:
-        first = int(tf.convert_to_tensor(learner.optimizer.step).numpy())
+        first = int(tf.convert_to_tensor(state.optimizer.step).numpy())
         results = coordinator.map(
             run,
             [

@@ -35,11 +35,11 @@ from trainer.run.metrics import MetricsFiles, Speed
 from trainer.run.retention import kept_steps
 from trainer.run.run_directory import restore_tokenizer
 from trainer.step.train_step import (
-    Learner,
     ReplicaStep,
     TrainLoop,
-    make_learner,
+    TrainState,
     make_train_loop,
+    make_train_state,
 )
 
 
@@ -56,11 +56,11 @@ def make_session(
         watch: what looks over it.
     """
     workers = planned.workers
-    learner = _make_learner(planned)
+    state = _make_train_state(planned)
     modules: Mapping[str, tf.Module] = {
-        "model": learner.model,
-        "optimizer": learner.optimizer,
-        "guard": learner.guard,
+        "model": state.model,
+        "optimizer": state.optimizer,
+        "guard": state.guard,
     }
     if start.position.step:
         checkpoints.restore(run, start.position.step, modules)
@@ -75,18 +75,18 @@ def make_session(
         workers.count,
         start.omitted,
     )
-    compilation = _compilation(planned, learner)
+    compilation = _compilation(planned, state)
     usual = _usual_segments(planned, rows, compilation)
-    train = _make_train_loop(planned, learner, compilation, usual)
-    evaluate = _make_evaluate(planned, learner, tokenizer, rows)
+    train = _make_train_loop(planned, state, compilation, usual)
+    evaluate = _make_evaluate(planned, state, tokenizer, rows)
     chief = None
     if workers.chief:
         chief = Chief(
-            report=_open_report(planned, run, start, learner),
+            report=_open_report(planned, run, start, state),
             writer=CheckpointWriter(
                 run, modules, partial(kept_steps, run, planned.config.loop)
             ),
-            sample=_make_sampler(planned, learner, tokenizer, rows),
+            sample=_make_sampler(planned, state, tokenizer, rows),
             notes=[
                 *start.notes,
                 *_notes(planned, start, rows, tokenizer),
@@ -97,7 +97,7 @@ def make_session(
     return Session(planned, start, watch, parts)
 
 
-def _make_learner(planned: Plan) -> Learner:
+def _make_train_state(planned: Plan) -> TrainState:
     config = planned.config
     with planned.workers.strategy.scope():
         model = build_model(
@@ -106,18 +106,18 @@ def _make_learner(planned: Plan) -> Learner:
             config.precision,
             config.seed,
         )
-        return make_learner(
+        return make_train_state(
             model, config.optimizer, config.guard, config.loop.total_steps
         )
 
 
-def _compilation(planned: Plan, learner: Learner) -> Compilation:
+def _compilation(planned: Plan, state: TrainState) -> Compilation:
     """Returns what of a step is compiled."""
     length = planned.config.sequence_length
     tokens = planned.layout.micro_batch_size * length
     return choose_compilation(
         planned.config.compute.xla,
-        tokens * learner.model.flops_per_token(length),
+        tokens * state.model.flops_per_token(length),
         planned.workers.coordinator is not None,
     )
 
@@ -131,11 +131,11 @@ def _usual_segments(planned: Plan, rows: Rows, compilation: Compilation) -> int 
 
 
 def _make_train_loop(
-    planned: Plan, learner: Learner, compilation: Compilation, usual: int | None
+    planned: Plan, state: TrainState, compilation: Compilation, usual: int | None
 ) -> TrainLoop:
     config, workers = planned.config, planned.workers
     step = ReplicaStep(
-        learner,
+        state,
         workers.strategy,
         planned.layout,
         config.loss,
@@ -144,7 +144,7 @@ def _make_train_loop(
         usual,
     )
     if workers.coordinator is not None:
-        return make_coordinated_loop(step, learner, workers.coordinator)
+        return make_coordinated_loop(step, state, workers.coordinator)
     return make_train_loop(step, workers.strategy)
 
 
@@ -160,13 +160,13 @@ def _remark(planned: Plan, compilation: Compilation, usual: int | None) -> list[
 
 
 def _make_evaluate(
-    planned: Plan, learner: Learner, tokenizer: Tokenizer, rows: Rows
+    planned: Plan, state: TrainState, tokenizer: Tokenizer, rows: Rows
 ) -> Evaluate | None:
     """Returns what evaluates on the validation split; None if that has no rows."""
     if not rows.validation.num_rows:
         return None
     evaluate = make_evaluate(
-        learner.evaluated,
+        state.evaluated,
         planned.workers,
         planned.layout,
         byte_counts(tokenizer),
@@ -177,18 +177,18 @@ def _make_evaluate(
 
 
 def _make_sampler(
-    planned: Plan, learner: Learner, tokenizer: Tokenizer, rows: Rows
+    planned: Plan, state: TrainState, tokenizer: Tokenizer, rows: Rows
 ) -> Callable[[], list[Sample]]:
     """Returns what continues texts after an evaluation, if any are asked for."""
     config = planned.config
     if not config.samples.count or not rows.validation.num_rows:
         return list
     return make_sampler(
-        learner.evaluated, tokenizer, rows.validation, config.samples, config.seed
+        state.evaluated, tokenizer, rows.validation, config.samples, config.seed
     )
 
 
-def _open_report(planned: Plan, run: str, start: Start, learner: Learner) -> Report:
+def _open_report(planned: Plan, run: str, start: Start, state: TrainState) -> Report:
     """Opens the metrics, cut back to where the run is entered."""
     workers, config = planned.workers, planned.config
     gpus = tf.config.list_physical_devices("GPU")
@@ -198,7 +198,7 @@ def _open_report(planned: Plan, run: str, start: Start, learner: Learner) -> Rep
     peak = config.compute.peak_flops or peak_flops(config.precision.compute, at_once)
     speed = Speed(
         sequence_length=config.sequence_length,
-        flops_per_token=learner.model.flops_per_token(config.sequence_length),
+        flops_per_token=state.model.flops_per_token(config.sequence_length),
         peak_flops=None if peak is None else peak * devices,
     )
     step = start.position.step

@@ -30,7 +30,7 @@ TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics[tf.Tensor]]
 
 
 @dataclass(frozen=True)
-class Learner:
+class TrainState:
     """What a step reads and changes; made in the strategy's scope.
 
     Attributes:
@@ -76,7 +76,7 @@ class ReplicaStep:
 
     def __init__(
         self,
-        learner: Learner,
+        state: TrainState,
         strategy: tf.distribute.Strategy,
         layout: Layout,
         loss: LossConfig,
@@ -87,7 +87,7 @@ class ReplicaStep:
         """Fixes the step.
 
         Args:
-            learner: what it trains.
+            state: what it trains.
             strategy: whose replicas share a global batch of `layout`.
             layout: how a full global batch is spread.
             loss: what is added to the cross-entropy.
@@ -95,10 +95,10 @@ class ReplicaStep:
             compilation: what of it XLA compiles.
             usual_segments: see `LocalSums`.
         """
-        self._learner, self._strategy = learner, strategy
+        self._state, self._strategy = state, strategy
         self._layout, self._seed = layout, seed
         self._local = LocalSums(
-            learner.model, learner.places, layout, loss, compilation, usual_segments
+            state.model, state.places, layout, loss, compilation, usual_segments
         )
         self._settle = compilation.alone(self._settled)
         self._update = compilation.together(self._update_all)
@@ -113,7 +113,7 @@ class ReplicaStep:
             step: int64, the step's number from 0; None is the optimizer's counter,
                 which several asynchronous workers would share.
         """
-        guard, optimizer = self._learner.guard, self._learner.optimizer
+        guard, optimizer = self._state.guard, self._state.optimizer
         now = tf.convert_to_tensor(optimizer.step) if step is None else step
         skipped, before = tf.convert_to_tensor(optimizer.skipped), guard.remembered()
         sums = self.global_sums(features, now, before.loss_scale)
@@ -133,7 +133,7 @@ class ReplicaStep:
         All of it are scalars: on a GPU that is one launch, compiled, in place of some
         sixty, some of which would have the host wait for their results.
         """
-        guard, optimizer = self._learner.guard, self._learner.optimizer
+        guard, optimizer = self._state.guard, self._state.optimizer
         weight_sum, loss_sum, *gradients = sums
         scale, rate = before.loss_scale, optimizer.learning_rate(now)
         share = 1.0 / (tf.maximum(weight_sum, 1.0) * scale)
@@ -159,7 +159,7 @@ class ReplicaStep:
             step: int64, the step's number from 0.
             loss_scale: float32, what gradients come times.
         """
-        learner = self._learner
+        state = self._state
         context = tf.distribute.get_replica_context()
         # int32 so that it lies in host memory on a GPU, as sizes and indices do.
         replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
@@ -167,16 +167,16 @@ class ReplicaStep:
         seeds = Seeds(
             dropout=self._dropout_seed(step),
             first_row=replica * rows,
-            loss_scale=loss_scale if learner.guard.scales else None,
+            loss_scale=loss_scale if state.guard.scales else None,
         )
-        values = [tf.convert_to_tensor(v) for v in learner.variables]
+        values = [tf.convert_to_tensor(v) for v in state.variables]
         sums = self._local(values, features, seeds)
         if self._layout.num_replicas == 1:
             return sums
         return context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
 
     def _dropout_seed(self, step: tf.Tensor) -> tf.Tensor | None:
-        if not self._learner.model.config.dropout:
+        if not self._state.model.config.dropout:
             return None
         seed = tf.constant(self._seed % 2**31, tf.int32)
         return tf.stack([seed, tf.cast(step, tf.int32)])
@@ -188,9 +188,9 @@ class ReplicaStep:
         factors: Factors,
         verdict: Verdict,
     ) -> None:
-        learner = self._learner
-        learner.optimizer.update(strategy, learner.trained, gradients, factors)
-        learner.guard.update(strategy, verdict)
+        state = self._state
+        state.optimizer.update(strategy, state.trained, gradients, factors)
+        state.guard.update(strategy, verdict)
 
     def _merge(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         """Runs `function(strategy, *arguments)` once for all replicas."""
@@ -264,12 +264,12 @@ def run_steps(
     return StepMetrics(*(array.stack()[:num_steps] for array in arrays))
 
 
-def make_learner(
+def make_train_state(
     model: LanguageModel,
     optimizer: OptimizerConfig,
     guard: GuardConfig,
     total_steps: int,
-) -> Learner:
+) -> TrainState:
     """Makes what a step trains; call it inside `strategy.scope()`.
 
     Args:
@@ -280,14 +280,14 @@ def make_learner(
     """
     places = weight_places(model)
     trained = trained_places(places)
-    state = Optimizer(
+    updates = Optimizer(
         [place.variable for place in trained],
         [place.weight for place in trained],
         optimizer,
         total_steps,
     )
     compute = model.compute_dtype.name
-    return Learner(model, places, state, Guard(guard, compute))
+    return TrainState(model, places, updates, Guard(guard, compute))
 
 
 def spread_rows(

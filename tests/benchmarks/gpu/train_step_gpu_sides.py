@@ -23,7 +23,7 @@ from trainer.models.model import build_model
 from trainer.run.config import RunConfig
 from trainer.step.layout import Layout
 from trainer.step.step_metrics import StepMetrics, as_arrays
-from trainer.step.train_step import ReplicaStep, make_learner, make_train_loop
+from trainer.step.train_step import ReplicaStep, make_train_loop, make_train_state
 
 PEER = peer_script("train_step_torch.py")
 # With these PyTorch would load the libraries that are meant for TensorFlow.
@@ -59,7 +59,7 @@ class Ours:
             model = build_model(
                 config.model, size.vocabulary, config.precision, config.seed
             )
-            learner = make_learner(
+            state = make_train_state(
                 model, config.optimizer, config.guard, config.loop.total_steps
             )
         self.product_weights = product_weights(model)
@@ -69,7 +69,7 @@ class Ours:
         # As many as there are, and padding, which a run counts too.
         usual = None if compilation is not Compilation.WHOLE else size.documents + 1
         step = ReplicaStep(
-            learner, strategy, layout, config.loss, config.seed, compilation, usual
+            state, strategy, layout, config.loss, config.seed, compilation, usual
         )
         self._loop = make_train_loop(step, strategy)
         self._features = random_rows(size)

@@ -32,10 +32,10 @@ from trainer.step.guard import GuardConfig
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig
 from trainer.step.train_step import (
-    Learner,
     ReplicaStep,
-    make_learner,
+    TrainState,
     make_train_loop,
+    make_train_state,
     spread_rows,
 )
 
@@ -85,13 +85,13 @@ def main() -> None:
         micro, lanes, xla = read_split(split)
         for name in cases.split(","):
             config, dropout = CASES[name]
-            learner, step = make_step(
+            state, step = make_step(
                 workers.strategy, micro, config, dropout, xla, lanes=lanes
             )
             if name == "sgd" and workers.coordinator is None:
                 gradient = first_gradients(workers.strategy, step, features)
                 results[f"gradient-{split}"] = gradient
-            metrics = make_loop(workers, learner, step)(features, STEPS)
+            metrics = make_loop(workers, state, step)(features, STEPS)
             loss = metrics.loss_sum.numpy() / metrics.weight_sum.numpy()
             results[f"loss-{name}-{split}"] = loss
             results[f"norm-{name}-{split}"] = metrics.gradient_norm.numpy()
@@ -123,8 +123,8 @@ def make_step(
     xla: str = "none",
     compute: str = "float32",
     lanes: int = 1,
-) -> tuple[Learner, ReplicaStep]:
-    """Returns a fresh learner and its step."""
+) -> tuple[TrainState, ReplicaStep]:
+    """Returns a fresh train state and its step."""
     with strategy.scope():
         model = build_model(
             dataclasses.replace(MODEL, dropout=dropout),
@@ -132,16 +132,16 @@ def make_step(
             PrecisionConfig(compute=compute),
             seed=0,
         )
-        learner = make_learner(model, config, GuardConfig(), STEPS)
+        state = make_train_state(model, config, GuardConfig(), STEPS)
     layout = Layout(BATCH, micro, strategy.num_replicas_in_sync, lanes)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, Compilation(xla))
-    return learner, step
+    step = ReplicaStep(state, strategy, layout, LossConfig(), 0, Compilation(xla))
+    return state, step
 
 
-def make_loop(workers: Workers, learner: Learner, step: ReplicaStep):
+def make_loop(workers: Workers, state: TrainState, step: ReplicaStep):
     if workers.coordinator is None:
         return make_train_loop(step, workers.strategy)
-    return make_coordinated_loop(step, learner, workers.coordinator)
+    return make_coordinated_loop(step, state, workers.coordinator)
 
 
 def local_rows() -> tuple[int, int]:

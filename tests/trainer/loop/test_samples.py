@@ -15,7 +15,7 @@ from trainer.optimizers.optimizer import OptimizerConfig
 from trainer.run.run_directory import restore_tokenizer
 from trainer.run.samples_config import SamplesConfig
 from trainer.step.guard import GuardConfig
-from trainer.step.train_step import make_learner
+from trainer.step.train_step import make_train_state
 
 SHAPE = DecoderConfig(num_layers=1, d_model=32, num_heads=4)
 
@@ -25,20 +25,20 @@ def rows(dataset, manifest):
     return SubRows(str(dataset), manifest, "validation", 64)
 
 
-def learner_of(manifest, family="decoder", **optimizer):
+def train_state_of(manifest, family="decoder", **optimizer):
     model = build_model(
         with_family(SHAPE, family),
         manifest.vocab_size,
         PrecisionConfig(),
         seed=1,
     )
-    return make_learner(model, OptimizerConfig(**optimizer), GuardConfig(), 10)
+    return make_train_state(model, OptimizerConfig(**optimizer), GuardConfig(), 10)
 
 
-def sampler_of(dataset, manifest, rows, learner):
+def sampler_of(dataset, manifest, rows, state):
     tokenizer = restore_tokenizer(str(dataset / "tokenizer.json"), manifest)
     config = SamplesConfig(count=3, tokens=8)
-    return make_sampler(learner.evaluated, tokenizer, rows, config, seed=0)
+    return make_sampler(state.evaluated, tokenizer, rows, config, seed=0)
 
 
 def test_prompts_are_beginnings_of_validation_documents(dataset, manifest, rows):
@@ -78,13 +78,13 @@ def test_where_no_document_begins_there_is_a_piece_of_one_or_an_empty_prompt():
 def test_the_same_weights_write_the_same_and_others_something_else(
     dataset, manifest, rows, family
 ):
-    learner = learner_of(manifest, family)
-    sample = sampler_of(dataset, manifest, rows, learner)
+    state = train_state_of(manifest, family)
+    sample = sampler_of(dataset, manifest, rows, state)
     first = sample()
     assert sample() == first
     # A process that resumed has a sampler of its own.
-    assert sampler_of(dataset, manifest, rows, learner)() == first
-    for variable in learner.variables:
+    assert sampler_of(dataset, manifest, rows, state)() == first
+    for variable in state.variables:
         variable.assign(3.0 * variable)
     second = sample()
     assert [s.prompt for s in second] == [s.prompt for s in first]
@@ -94,10 +94,10 @@ def test_the_same_weights_write_the_same_and_others_something_else(
 def test_the_averages_of_weights_are_what_writes_where_they_are_kept(
     dataset, manifest, rows
 ):
-    learner = learner_of(manifest, ema_decay=0.9)
-    sample = sampler_of(dataset, manifest, rows, learner)
+    state = train_state_of(manifest, ema_decay=0.9)
+    sample = sampler_of(dataset, manifest, rows, state)
     first = sample()
-    for variable in learner.variables:
+    for variable in state.variables:
         variable.assign(tf.zeros_like(variable))
     assert sample() == first
 

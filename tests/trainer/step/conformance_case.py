@@ -24,10 +24,10 @@ from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig
 from trainer.step.step_metrics import StepMetrics
 from trainer.step.train_step import (
-    Learner,
     ReplicaStep,
-    make_learner,
+    TrainState,
     make_train_loop,
+    make_train_state,
 )
 
 STEPS, BATCH, LENGTH, VOCAB = 6, 4, 16, 24
@@ -74,15 +74,15 @@ def make_subject(
     strategy: tf.distribute.Strategy,
     seed: int = 0,
     compute: str = "float32",
-) -> tuple[Learner, ReplicaStep]:
-    """Returns a fresh learner and its step."""
+) -> tuple[TrainState, ReplicaStep]:
+    """Returns a fresh train state and its step."""
     config, optimizer = SUBJECTS[name]
     with strategy.scope():
         model = build_model(config, VOCAB, PrecisionConfig(compute=compute), seed)
-        learner = make_learner(model, optimizer, GuardConfig(), STEPS)
+        state = make_train_state(model, optimizer, GuardConfig(), STEPS)
     layout = Layout(BATCH, 2, strategy.num_replicas_in_sync)
-    return learner, ReplicaStep(
-        learner, strategy, layout, LossConfig(), 0, Compilation.NONE
+    return state, ReplicaStep(
+        state, strategy, layout, LossConfig(), 0, Compilation.NONE
     )
 
 

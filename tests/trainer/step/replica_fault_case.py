@@ -22,7 +22,7 @@ from trainer.optimizers.optimizer import OptimizerConfig
 from trainer.step.guard import GuardConfig
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig
-from trainer.step.train_step import ReplicaStep, make_learner, make_train_loop
+from trainer.step.train_step import ReplicaStep, make_train_loop, make_train_state
 
 POISON = VOCAB - 1
 
@@ -32,11 +32,11 @@ def main() -> None:
     shape = DecoderConfig(num_layers=1, d_model=16, num_heads=2, tie_embeddings=False)
     with strategy.scope():
         model = build_model(shape, VOCAB, PrecisionConfig(), seed=0)
-        learner = make_learner(model, OptimizerConfig(), GuardConfig(), 10)
+        state = make_train_state(model, OptimizerConfig(), GuardConfig(), 10)
         table = model.vocabulary.embedding
         table.assign(tf.tensor_scatter_nd_update(table, [[POISON, 0]], [np.nan]))
     layout = Layout(BATCH, 2, strategy.num_replicas_in_sync)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 0, Compilation.NONE)
+    step = ReplicaStep(state, strategy, layout, LossConfig(), 0, Compilation.NONE)
     features = poisoned()
     first, count = local_rows()
     mine = {name: x[:, first : first + count] for name, x in features.items()}

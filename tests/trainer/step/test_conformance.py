@@ -23,7 +23,7 @@ from trainer.run import checkpoints
 from trainer.run.checkpoint_files import State
 from trainer.run.checkpoint_writer import CheckpointWriter
 from trainer.run.position import Position
-from trainer.step.train_step import Learner, make_train_loop, run_steps
+from trainer.step.train_step import TrainState, make_train_loop, run_steps
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def replicated_losses(replicated: tuple) -> dict[str, np.ndarray]:
 class Trained(NamedTuple):
     """A subject after `STEPS` steps, its losses, and a checkpoint from midway."""
 
-    learner: Learner
+    state: TrainState
     losses: np.ndarray
     checkpoints: str
 
@@ -73,25 +73,25 @@ def trained(
     @functools.cache
     def train(name: str) -> Trained:
         tf.config.experimental.enable_op_determinism()
-        learner, step = make_subject(name, one_device)
+        state, step = make_subject(name, one_device)
         loop = make_train_loop(step, one_device)
         first = mean_loss(loop(half(0), STEPS // 2))
         directory = str(tmp_path_factory.mktemp("midway"))
-        writer = CheckpointWriter(directory, parts(learner), lambda steps: steps)
+        writer = CheckpointWriter(directory, parts(state), lambda steps: steps)
         writer.save(State(Position(step=STEPS // 2), "", 0))
         # The step goes on while the checkpoint is written.
         second = mean_loss(loop(half(STEPS // 2), STEPS // 2))
         writer.close()
-        return Trained(learner, np.concatenate([first, second]), directory)
+        return Trained(state, np.concatenate([first, second]), directory)
 
     return train
 
 
-def parts(learner: Learner) -> dict[str, tf.Module]:
+def parts(state: TrainState) -> dict[str, tf.Module]:
     return {
-        "model": learner.model,
-        "optimizer": learner.optimizer,
-        "guard": learner.guard,
+        "model": state.model,
+        "optimizer": state.optimizer,
+        "guard": state.guard,
     }
 
 
@@ -103,15 +103,15 @@ def half(first: int) -> dict[str, np.ndarray]:
 def test_a_checkpoint_taken_midway_changes_nothing_bit_for_bit(
     name: str, one_device: tf.distribute.Strategy, trained: Callable[[str], Trained]
 ) -> None:
-    learner, losses, directory = trained(name)
+    state, losses, directory = trained(name)
     other, step = make_subject(name, one_device, seed=1)
     checkpoints.restore(directory, STEPS // 2, parts(other))
     found = mean_loss(make_train_loop(step, one_device)(half(STEPS // 2), STEPS // 2))
     np.testing.assert_array_equal(found, losses[STEPS // 2 :])
-    for mine, theirs in zip(learner.variables, other.variables, strict=True):
+    for mine, theirs in zip(state.variables, other.variables, strict=True):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
     for mine, theirs in zip(
-        learner.evaluated.variables, other.evaluated.variables, strict=True
+        state.evaluated.variables, other.evaluated.variables, strict=True
     ):
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
 
@@ -145,7 +145,7 @@ def test_bfloat16_stays_close_to_float32(
 def test_a_saved_model_gives_the_logits_of_the_trained_one(
     name: str, trained: Callable[[str], Trained], tmp_path
 ) -> None:
-    model = trained(name).learner.model
+    model = trained(name).state.model
 
     def logits(tokens: tf.Tensor) -> tf.Tensor:
         positions = tf.tile(
@@ -168,13 +168,13 @@ def test_a_saved_model_gives_the_logits_of_the_trained_one(
 def test_a_model_reads_the_tensors_it_is_called_with(
     name: str, one_device: tf.distribute.Strategy
 ) -> None:
-    learner, _ = make_subject(name, one_device)
-    zeros = [tf.zeros(v.shape) for v in learner.variables]
+    state, _ = make_subject(name, one_device)
+    zeros = [tf.zeros(v.shape) for v in state.variables]
     tokens = tf.constant(rows()["tokens"][0, :, :16])
-    with called_with(learner.places, zeros):
-        hidden = learner.model(tokens, tf.ones_like(tokens), tf.zeros_like(tokens))
-        assert not learner.model.logits(hidden).numpy().any()
-    assert any(place.variable.numpy().any() for place in learner.places)
+    with called_with(state.places, zeros):
+        hidden = state.model(tokens, tf.ones_like(tokens), tf.zeros_like(tokens))
+        assert not state.model.logits(hidden).numpy().any()
+    assert any(place.variable.numpy().any() for place in state.places)
 
 
 @every_subject

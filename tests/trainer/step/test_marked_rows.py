@@ -26,7 +26,7 @@ from trainer.run.config import RunConfig, resolved
 from trainer.step.guard import GuardConfig
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig, training_loss
-from trainer.step.train_step import ReplicaStep, make_learner, make_train_loop
+from trainer.step.train_step import ReplicaStep, make_train_loop, make_train_state
 
 LENGTH, VOCAB = 16, 40
 KINDS = pytest.mark.parametrize("kind", ["prefix", "loss_mask"])
@@ -159,9 +159,9 @@ def test_a_step_weighs_the_targets_alone_and_learns_them(kind: str) -> None:
     with strategy.scope():
         model = small_decoder()
         config = OptimizerConfig(warmup_steps=1, peak_learning_rate=0.01)
-        learner = make_learner(model, config, GuardConfig(), 40)
+        state = make_train_state(model, config, GuardConfig(), 40)
     step = ReplicaStep(
-        learner, strategy, Layout(4, 2, 1), LossConfig(), 0, Compilation.NONE
+        state, strategy, Layout(4, 2, 1), LossConfig(), 0, Compilation.NONE
     )
     train = make_train_loop(step, strategy)
     metrics = train(rows, 20)

@@ -16,8 +16,8 @@ from trainer.step.losses import LossConfig
 from trainer.step.step_metrics import StepMetrics
 from trainer.step.train_step import (
     ReplicaStep,
-    make_learner,
     make_train_loop,
+    make_train_state,
 )
 
 pytestmark = pytest.mark.slow
@@ -41,10 +41,10 @@ def setup(
         config = with_family(decoder, family)
         model = build_model(config, VOCAB, PrecisionConfig(compute=compute), seed=0)
         settings = OptimizerConfig(warmup_steps=2, **optimizer)
-        learner = make_learner(model, settings, GuardConfig(), 10)
+        state = make_train_state(model, settings, GuardConfig(), 10)
     layout = Layout(BATCH, micro, 1, lanes)
-    step = ReplicaStep(learner, strategy, layout, LossConfig(), 5, Compilation(xla))
-    return make_train_loop(step, strategy), model, learner.optimizer
+    step = ReplicaStep(state, strategy, layout, LossConfig(), 5, Compilation(xla))
+    return make_train_loop(step, strategy), model, state.optimizer
 
 
 def block(steps: int) -> dict[str, np.ndarray]:
