@@ -73,25 +73,25 @@ class Attention(tf.Module):
         self,
         x_ND: tf.Tensor,
         rotation: tuple[tf.Tensor, tf.Tensor],
-        sight: tf.Tensor | Segments | PackedSegments,
+        mask: tf.Tensor | Segments | PackedSegments,
     ) -> tf.Tensor:
         """Attends within whole rows; returns `[N, D]`.
 
         Args:
             x_ND: normed inputs in the compute type.
             rotation: of `rotation_table`.
-            sight: who sees whom: a mask of `segment_mask`, segments to go through in
-                chunks, or segments packed for a kernel.
+            mask: the attention mask: one of `segment_mask`, or the segments it
+                follows from, to go through in chunks or packed for a kernel.
         """
-        if isinstance(sight, Segments | PackedSegments):
+        if isinstance(mask, Segments | PackedSegments):
             q_BTAH, k_BTKH, v_BTKH = self._project(x_ND, rotation, heads_first=False)
-            if isinstance(sight, Segments):
-                mixed_BTAH = chunked_attention(q_BTAH, k_BTKH, v_BTKH, sight)
+            if isinstance(mask, Segments):
+                mixed_BTAH = chunked_attention(q_BTAH, k_BTKH, v_BTKH, mask)
             else:
-                mixed_BTAH = fused_attention(q_BTAH, k_BTKH, v_BTKH, sight)
+                mixed_BTAH = fused_attention(q_BTAH, k_BTKH, v_BTKH, mask)
         else:
             q_BATH, k_BKTH, v_BKTH = self._project(x_ND, rotation, heads_first=True)
-            mixed_BTAH = self._attend(q_BATH, k_BKTH, v_BKTH, sight)
+            mixed_BTAH = self._attend(q_BATH, k_BKTH, v_BKTH, mask)
         return self._finish(mixed_BTAH)
 
     def decode(

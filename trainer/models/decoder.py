@@ -218,7 +218,7 @@ class Decoder(tf.Module):
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes hidden states of packed rows: `[batch, length, d_model]`."""
-        sight = self._sight(segment_ids, prefix, max_segments)
+        mask = self._attention_mask(segment_ids, prefix, max_segments)
         rotation = self._rotation(positions)
         x_ND = self._embed(tokens)
         x_ND = dropout(x_ND, self.config.dropout, site_seed(dropout_seed, 0), rows)
@@ -227,7 +227,7 @@ class Decoder(tf.Module):
             layer = partial(
                 block,
                 dtype=self.compute_dtype,
-                attend=partial(block.attention, rotation=rotation, sight=sight),
+                attend=partial(block.attention, rotation=rotation, mask=mask),
                 rows=rows,
                 site=2 * number,
             )
@@ -346,13 +346,13 @@ class Decoder(tf.Module):
     def _embed(self, tokens: tf.Tensor) -> tf.Tensor:
         return self.vocabulary.embed(tf.reshape(tokens, [-1]))
 
-    def _sight(
+    def _attention_mask(
         self,
         segment_ids: tf.Tensor,
         prefix: tf.Tensor | None,
         max_segments: int | None,
     ) -> tf.Tensor | Segments | PackedSegments:
-        """Returns who sees whom: a mask for short rows, segments for long ones.
+        """Returns the attention mask: a tensor for short rows, else the segments.
 
         Where there is a kernel for the whole of attention, segments packed for it.
         """
