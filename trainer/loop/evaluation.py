@@ -33,13 +33,13 @@ class Evaluation:
     """Sums over a split.
 
     Attributes:
-        nats: cross-entropy over all targets.
+        loss_sum: cross-entropy over all targets, in nats.
         targets: how many there are; ids that stand for no text included.
         text_bytes: UTF-8 bytes the targets stand for; special ids stand for none.
         sources: the same of each source of a mixture that has targets, by name.
     """
 
-    nats: float
+    loss_sum: float
     targets: int
     text_bytes: int
     sources: Mapping[str, "Evaluation"] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Evaluation:
     @property
     def loss(self) -> float:
         """Nats per target."""
-        return self.nats / self.targets
+        return self.loss_sum / self.targets
 
     @property
     def perplexity(self) -> float:
@@ -59,7 +59,7 @@ class Evaluation:
         """Bits per byte of text, whatever the tokenizer; None without text."""
         if not self.text_bytes:
             return None
-        return self.nats / math.log(2) / self.text_bytes
+        return self.loss_sum / math.log(2) / self.text_bytes
 
 
 Evaluate = Callable[[SubRows | JoinedRows, Callable[[], None]], Evaluation]
@@ -132,7 +132,7 @@ def _row_sums(
     features: Mapping[str, tf.Tensor],
     _: int,
 ) -> list[tf.Tensor]:
-    """Returns nats, weight and bytes of each source, or of all: `[sources, 3]`."""
+    """Returns loss, weight and bytes summed, of each source or all: `[sources, 3]`."""
     batch, model = unpack_rows(features), evaluated.model
     with evaluated.called_with(values):
         hidden = model(
@@ -184,9 +184,10 @@ def _summing(
 
 def _evaluation(total: np.ndarray, sources: Sequence[str]) -> Evaluation:
     """Returns the sums, float64 [sources, 3], in whole and by source."""
+    rows = [total.sum(axis=0).tolist(), *total.tolist()]
     lines = [
-        Evaluation(nats, round(targets), round(text_bytes))
-        for nats, targets, text_bytes in [total.sum(axis=0).tolist(), *total.tolist()]
+        Evaluation(loss_sum, round(targets), round(text_bytes))
+        for loss_sum, targets, text_bytes in rows
     ]
     named = zip(sources, lines[1:], strict=False)
     by_source = {name: line for name, line in named if line.targets}

@@ -74,7 +74,7 @@ class LocalSums:
     def __call__(
         self, values: Sequence[tf.Tensor], features: Features, seeds: Seeds
     ) -> list[tf.Tensor]:
-        """Returns float32 sums: weight, nats, and one gradient per trained weight.
+        """Returns float32 sums: weight, loss, and one gradient per trained weight.
 
         Args:
             values: the weights, in the order of `places`.
@@ -199,7 +199,7 @@ class LocalSums:
                 dropout_seed=dropout,
                 rows=rows,
             )
-            objective, nats, weight = training_loss(
+            objective, loss_sum, weight = training_loss(
                 self._model,
                 hidden,
                 batch.targets,
@@ -207,4 +207,4 @@ class LocalSums:
                 self._loss,
                 loss_scale,
             )
-        return [weight, nats, *tape.gradient(objective, trained)]
+        return [weight, loss_sum, *tape.gradient(objective, trained)]

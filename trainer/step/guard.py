@@ -125,7 +125,7 @@ class Guard(tf.Module):
         """Returns what becomes of a step; reads no variable, so XLA may compile it.
 
         Args:
-            loss_sum: float32, nats of the global batch.
+            loss_sum: float32, of the global batch, in nats.
             weight_sum: float32, its targets.
             norm: float32, of the mean gradient before clipping.
             before: the state, its loss scale what this step's loss was multiplied by.

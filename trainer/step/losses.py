@@ -73,20 +73,20 @@ def training_loss(
             logits while that is float32 still.
 
     Returns:
-        The objective, which alone has a gradient; nats summed over the weighted
-        targets; the sum of the weights: float32 scalars. The quotient of the last two
-        over a whole batch, whatever it was split into, is the loss; the mean of
-        quotients is not.
+        The objective, which alone has a gradient; the loss sum, in nats over the
+        weighted targets; the sum of the weights: float32 scalars. The quotient of the
+        last two over a whole batch, whatever it was split into, is the loss; the mean
+        of quotients is not.
     """
     size = hidden.shape[-1]
     flat = tf.reshape(hidden, [-1, size])
     matrix = tf.convert_to_tensor(model.output_weights())
     factors = tf.reshape(weights, [-1])
     factor = tf.constant(1.0) if scale is None else scale
-    objective, nats = _fused(
+    objective, loss_sum = _fused(
         flat, matrix, tf.reshape(targets, [-1]), factors, factor, config
     )
-    return objective, nats, tf.reduce_sum(weights)
+    return objective, loss_sum, tf.reduce_sum(weights)
 
 
 def target_nats(
@@ -128,13 +128,13 @@ def _fused(
     scale: tf.Tensor,
     config: LossConfig,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns (objective, nats) of positions `[N, D]`."""
+    """Returns (objective, loss_sum) of positions `[N, D]`."""
 
     @tf.custom_gradient
     def sums(
         hidden: tf.Tensor, matrix: tf.Tensor
     ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
-        objective, nats, into_hidden, into_matrix = _sums_and_gradients(
+        objective, loss_sum, into_hidden, into_matrix = _sums_and_gradients(
             hidden, matrix, targets, weights, scale, config
         )
 
@@ -144,7 +144,7 @@ def _fused(
                 into_matrix * upstream
             )
 
-        return (objective, nats), gradient
+        return (objective, loss_sum), gradient
 
     return sums(hidden, matrix)
 
@@ -157,7 +157,7 @@ def _sums_and_gradients(
     scale: tf.Tensor,
     config: LossConfig,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns objective, nats, and the objective's gradients, chunk after chunk.
+    """Returns objective, loss sum, and the objective's gradients, chunk after chunk.
 
     The gradient of the hidden states `[N, D]` is in their type, that of the matrix
     `[V, D]` in float32, in which chunks are added up.
@@ -165,10 +165,10 @@ def _sums_and_gradients(
     positions = hidden.shape[0]
     cast = tf.cast(matrix, hidden.dtype)
     if positions <= config.chunk:
-        objective, nats, into_hidden, into_matrix = _chunk(
+        objective, loss_sum, into_hidden, into_matrix = _chunk(
             hidden, targets, weights, cast, scale, config
         )
-        return objective, nats, into_hidden, tf.cast(into_matrix, tf.float32)
+        return objective, loss_sum, into_hidden, tf.cast(into_matrix, tf.float32)
     chunked, count = _in_chunks([hidden, targets, weights], positions, config.chunk)
     rows = tf.TensorArray(
         hidden.dtype, count, element_shape=[config.chunk, hidden.shape[1]]
@@ -177,25 +177,25 @@ def _sums_and_gradients(
     def body(
         index: tf.Tensor,
         objective: tf.Tensor,
-        nats: tf.Tensor,
+        loss_sum: tf.Tensor,
         into_matrix: tf.Tensor,
         rows: tf.TensorArray,
     ) -> list:
         one, two, three = (x[index] for x in chunked)
-        more, more_nats, into_hidden, part = _chunk(
+        more, more_loss, into_hidden, part = _chunk(
             one, two, three, cast, scale, config
         )
         return [
             index + 1,
             objective + more,
-            nats + more_nats,
+            loss_sum + more_loss,
             into_matrix + tf.cast(part, tf.float32),
             rows.write(index, into_hidden),
         ]
 
     zero = tf.zeros([])
     start = [tf.constant(0), zero, zero, tf.zeros(matrix.shape), rows]
-    _, objective, nats, into_matrix, rows = tf.while_loop(
+    _, objective, loss_sum, into_matrix, rows = tf.while_loop(
         lambda index, *_: index < count,
         body,
         start,
@@ -204,7 +204,7 @@ def _sums_and_gradients(
         maximum_iterations=count,
     )
     into_hidden = tf.reshape(rows.stack(), [-1, hidden.shape[1]])[:positions]
-    return objective, nats, into_hidden, into_matrix
+    return objective, loss_sum, into_hidden, into_matrix
 
 
 def _chunk(
@@ -215,12 +215,14 @@ def _chunk(
     scale: tf.Tensor,
     config: LossConfig,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns objective, nats and both gradients of `[C, D]` positions."""
+    """Returns objective, loss sum and both gradients of `[C, D]` positions."""
     logits = tf.matmul(hidden, matrix, transpose_b=True)
     smoothing, z_loss = config.label_smoothing, config.z_loss
-    objective, nats, down = _descent(logits, targets, weights, scale, smoothing, z_loss)
+    objective, loss_sum, down = _descent(
+        logits, targets, weights, scale, smoothing, z_loss
+    )
     into_hidden = tf.matmul(down, matrix)
-    return objective, nats, into_hidden, tf.matmul(down, hidden, transpose_a=True)
+    return objective, loss_sum, into_hidden, tf.matmul(down, hidden, transpose_a=True)
 
 
 @fused
@@ -232,13 +234,13 @@ def _descent(
     smoothing: float,
     z_loss: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns objective, nats, and the gradient of the logits `[C, V]` in their type.
+    """Returns objective, loss sum, and the logits' gradient `[C, V]` in their type.
 
     d objective / d logits = slope * softmax - weight * (smoothed target)
     """
     logits = tf.cast(product, tf.float32)
     nats, shares = token_nats(logits, targets)
-    total = tf.reduce_sum(nats * weights)
+    loss_sum = tf.reduce_sum(nats * weights)
     each, slope = nats, weights
     if smoothing or z_loss:
         chosen = tf.gather(logits, targets, batch_dims=1)
@@ -252,7 +254,7 @@ def _descent(
     if smoothing:
         down -= (weights * (scale * smoothing / product.shape[1]))[:, None]
     amounts = weights * (scale * (1.0 - smoothing))
-    return objective, total, tf.cast(_less_at(targets, down, amounts), product.dtype)
+    return objective, loss_sum, tf.cast(_less_at(targets, down, amounts), product.dtype)
 
 
 def _less_at(ids: tf.Tensor, rows: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:

@@ -150,7 +150,7 @@ class ReplicaStep:
     def global_sums(
         self, features: Features, step: tf.Tensor, loss_scale: tf.Tensor
     ) -> list[tf.Tensor]:
-        """Returns [weight, nats, *gradients] summed over the global batch.
+        """Returns [weight, loss, *gradients] summed over the global batch.
 
         The one collective of a step is here, outside every loop and condition.
 

@@ -102,10 +102,10 @@ def test_sums_are_those_of_a_model_that_casts_its_own_weights(
     with tf.GradientTape() as tape, called_with(places, values):
         tape.watch(values)
         hidden = model(batch.inputs, batch.segment_ids, batch.positions)
-        objective, nats, weight = training_loss(
+        objective, loss_sum, weight = training_loss(
             model, hidden, batch.targets, batch.weights, LossConfig()
         )
-    wanted = [weight, nats, *tape.gradient(objective, values)]
+    wanted = [weight, loss_sum, *tape.gradient(objective, values)]
     local = LocalSums(model, places, Layout(4, 4, 1), LossConfig(), Compilation.NONE)
     found = local(values, features, Seeds(None, tf.constant(0), None))
     for one, two in zip(wanted, found, strict=True):

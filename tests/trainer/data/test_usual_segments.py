@@ -79,7 +79,7 @@ def test_rows_take_the_narrow_function_unless_one_micro_batch_does_not_fit(
     values = [tf.convert_to_tensor(place.variable) for place in places]
     seeds = Seeds(None, tf.constant(0), None)
 
-    def nats(rows: dict[str, tf.Tensor], usual: int | None) -> float:
+    def loss_sum(rows: dict[str, tf.Tensor], usual: int | None) -> float:
         layout = Layout(4, 2, 1)
         local = LocalSums(model, places, layout, LossConfig(), compilation, usual)
         run = tf.function(lambda *given: local(*given, seeds)[1], autograph=False)
@@ -89,8 +89,8 @@ def test_rows_take_the_narrow_function_unless_one_micro_batch_does_not_fit(
         return {**rows, "segment_lengths": rows["segment_lengths"][:, : most - 1]}
 
     few, many = features(1, 2, 2, 1), features(1, 1, 3, 2)
-    assert nats(few, 3) == pytest.approx(nats(trimmed(few, 3), None))
-    assert nats(few, 3) != pytest.approx(nats(few, None), rel=1e-3)
+    assert loss_sum(few, 3) == pytest.approx(loss_sum(trimmed(few, 3), None))
+    assert loss_sum(few, 3) != pytest.approx(loss_sum(few, None), rel=1e-3)
     # Five segments and two of padding do not fit in two rows of three.
-    assert nats(many, 3) == pytest.approx(nats(many, None))
-    assert nats(many, 4) == pytest.approx(nats(trimmed(many, 4), None))
+    assert loss_sum(many, 3) == pytest.approx(loss_sum(many, None))
+    assert loss_sum(many, 4) == pytest.approx(loss_sum(trimmed(many, 4), None))

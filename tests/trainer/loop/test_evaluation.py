@@ -54,8 +54,8 @@ def evaluated(model, counts, rows, batch_rows, lanes=1):
 
 
 def by_hand(model, counts, features):
-    """Sums nats, targets and bytes segment by segment, each in a batch of its own."""
-    nats = targets = text_bytes = 0
+    """Sums loss, targets and bytes segment by segment, each in a batch of its own."""
+    loss_sum = targets = text_bytes = 0
     rows = zip(features["tokens"], features["segment_lengths"], strict=True)
     for row, lengths in rows:
         ends = np.cumsum(lengths)
@@ -67,19 +67,19 @@ def by_hand(model, counts, features):
             hidden = model(segment[:, :-1], np.ones_like(positions), positions)
             logs = tf.nn.log_softmax(model.logits(hidden)[0]).numpy()
             wanted = segment[0, 1:]
-            nats -= float(logs[np.arange(len(wanted)), wanted].sum())
+            loss_sum -= float(logs[np.arange(len(wanted)), wanted].sum())
             targets += len(wanted)
             text_bytes += int(counts[wanted].sum())
-    return nats, targets, text_bytes
+    return loss_sum, targets, text_bytes
 
 
 def test_the_sums_are_those_of_each_segment_alone(dataset, manifest, model, counts):
     rows = SubRows(str(dataset), manifest, "validation", 64)
     read = rows.read(np.arange(rows.num_rows))
-    nats, targets, text_bytes = by_hand(model, counts, read)
+    loss_sum, targets, text_bytes = by_hand(model, counts, read)
     result = evaluated(model, counts, rows, 8)
     assert (result.targets, result.text_bytes) == (targets, text_bytes)
-    assert result.nats == pytest.approx(nats, rel=1e-6)
+    assert result.loss_sum == pytest.approx(loss_sum, rel=1e-6)
 
 
 def test_the_result_depends_neither_on_the_batch_nor_on_lanes(
@@ -115,11 +115,11 @@ def test_special_ids_stand_for_no_bytes(dataset, manifest, counts):
 
 
 def test_bits_per_byte_is_the_contracts_quotient():
-    result = Evaluation(nats=8 * math.log(2), targets=4, text_bytes=16)
+    result = Evaluation(loss_sum=8 * math.log(2), targets=4, text_bytes=16)
     assert result.bits_per_byte == pytest.approx(0.5)
     assert result.loss == pytest.approx(2 * math.log(2))
     assert result.perplexity == pytest.approx(4.0)
-    assert Evaluation(nats=1.0, targets=1, text_bytes=0).bits_per_byte is None
+    assert Evaluation(loss_sum=1.0, targets=1, text_bytes=0).bits_per_byte is None
 
 
 def test_an_empty_split_is_an_error(tmp_path, model, counts):
@@ -160,14 +160,14 @@ def test_each_source_has_the_sums_of_its_own_rows(mixture, length):
     for number, name in enumerate(("books", "code", "web")):
         mine = features["sources"][:, 0] == number
         own = {key: values[mine] for key, values in features.items()}
-        nats, targets, text_bytes = by_hand(model, counts, own)
+        loss_sum, targets, text_bytes = by_hand(model, counts, own)
         found = result.sources[name]
         assert (found.targets, found.text_bytes) == (targets, text_bytes)
-        assert found.nats == pytest.approx(nats, rel=1e-5)
+        assert found.loss_sum == pytest.approx(loss_sum, rel=1e-5)
     assert sum(found.targets for found in result.sources.values()) == result.targets
     whole = evaluated(model, counts, rows, 7)
     assert (whole.targets, whole.text_bytes) == (result.targets, result.text_bytes)
-    assert whole.nats == pytest.approx(result.nats, rel=1e-6)
+    assert whole.loss_sum == pytest.approx(result.loss_sum, rel=1e-6)
     assert not whole.sources
 
 

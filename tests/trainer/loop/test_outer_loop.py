@@ -19,7 +19,7 @@ from trainer.step.step_metrics import StepMetrics
 BATCH = 4
 
 
-def step_nats(step):
+def step_loss(step):
     """A loss that float32 cannot hold exactly, different for each step."""
     return np.float32(1.1 + 1.0 / (step + 3))
 
@@ -45,7 +45,7 @@ class Notes:
         self.loops += 1
         steps = np.arange(block.first_row, block.end_row, BATCH) // BATCH
         return StepMetrics(
-            loss_sum=np.array([step_nats(step) for step in steps]),
+            loss_sum=np.array([step_loss(step) for step in steps]),
             weight_sum=np.full(len(steps), 2.0, np.float32),
             gradient_norm=steps.astype(np.float32),
             learning_rate=steps.astype(np.float32),
@@ -187,7 +187,7 @@ def test_a_skipped_step_is_no_part_of_the_loss_but_moves_the_run_on():
     end = go(config, Position(), notes)
     assert end.rows_consumed == 16
     assert end.faults == (Fault(2, 4, 8),)
-    wanted = sum(float(step_nats(step)) for step in (0, 2, 3))
+    wanted = sum(float(step_loss(step)) for step in (0, 2, 3))
     assert notes.lines[4] == (pytest.approx(wanted), 6.0)
 
 

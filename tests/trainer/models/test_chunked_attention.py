@@ -41,7 +41,7 @@ def rows(prefix: bool = False) -> dict[str, tf.Tensor]:
 def sums(
     config: ModelConfig, prefix: bool = False, xla: str = "none"
 ) -> list[tf.Tensor]:
-    """Returns [weight, nats, *gradients], with dropout where the model has it."""
+    """Returns [weight, loss, *gradients], with dropout where the model has it."""
     features = rows(prefix)
     model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
     places = weight_places(model)

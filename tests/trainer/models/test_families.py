@@ -161,7 +161,7 @@ def test_a_checkpoint_brings_every_weight_back_by_name(
 def sums(
     model: LanguageModel, rows: dict[str, tf.Tensor], xla: str = "none"
 ) -> list[tf.Tensor]:
-    """Returns [weight, nats, *gradients] of the rows, as a step computes them."""
+    """Returns [weight, loss, *gradients] of the rows, as a step computes them."""
     places = weight_places(model)
     count = len(rows["tokens"])
     local = LocalSums(
@@ -192,10 +192,10 @@ def test_bfloat16_stays_close_to_float32(name: str) -> None:
         hidden = model(batch.inputs, batch.segment_ids, batch.positions)
         kinds.add(hidden.dtype)
         assert {v.dtype for v in model.trainable_variables} == {tf.float32}
-        _, nats, weight = training_loss(
+        _, loss_sum, weight = training_loss(
             model, hidden, batch.targets, batch.weights, LossConfig()
         )
-        losses.append(float(nats / weight))
+        losses.append(float(loss_sum / weight))
     assert kinds == {tf.float32, tf.bfloat16}
     assert losses[0] != losses[1]
     assert abs(losses[0] - losses[1]) < 0.02

@@ -26,11 +26,13 @@ def test_scores_of_a_splits_documents_add_up_to_its_cross_entropy(
     rows = shards.read(np.arange(shards.num_rows))
     batch = unpack_rows({n: tf.constant(x.astype(np.int32)) for n, x in rows.items()})
     hidden = run.model(batch.inputs, batch.segment_ids, batch.positions)
-    _, nats, targets = training_loss(
+    _, loss_sum, targets = training_loss(
         run.model, hidden, batch.targets, batch.weights, LossConfig()
     )
 
-    assert -found.log_likelihood.numpy().sum() == pytest.approx(float(nats), rel=1e-5)
+    assert -found.log_likelihood.numpy().sum() == pytest.approx(
+        float(loss_sum), rel=1e-5
+    )
     assert found.num_tokens.numpy().sum() == float(targets)
     assert found.num_bytes.numpy().tolist() == [len(t.encode()) for t in documents]
 

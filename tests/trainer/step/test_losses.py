@@ -45,7 +45,7 @@ class Case:
         self.places = weight_places(self.model)
 
     def found(self, config: LossConfig, scale: float | None, dtype: str) -> list:
-        """Returns objective, nats, weight, and both gradients."""
+        """Returns objective, loss sum, weight, and both gradients."""
         hidden = tf.cast(self.hidden, dtype)
         values = [tf.convert_to_tensor(p.variable) for p in self.places]
         at = [p.path for p in self.places].index("vocabulary/embedding")
@@ -53,7 +53,7 @@ class Case:
         factor = None if scale is None else tf.constant(scale)
         with tf.GradientTape() as tape, called_with(self.places, values):
             tape.watch([hidden, values[at]])
-            objective, nats, weight = training_loss(
+            objective, loss_sum, weight = training_loss(
                 self.model,
                 hidden,
                 tf.constant(self.targets, tf.int32),
@@ -62,7 +62,7 @@ class Case:
                 factor,
             )
         gradients = tape.gradient(objective, [hidden, values[at]])
-        return [objective, nats, weight, *gradients]
+        return [objective, loss_sum, weight, *gradients]
 
     def wanted(self, config: LossConfig, scale: float) -> list:
         """Returns the same from the formula, by hand in float64."""

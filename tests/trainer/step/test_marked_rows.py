@@ -110,7 +110,7 @@ def test_the_loss_of_packed_rows_is_that_of_each_example_alone(kind: str) -> Non
     hidden = model(
         batch.inputs, batch.segment_ids, batch.positions, prefix=batch.prefix
     )
-    _, nats, weight = training_loss(
+    _, loss_sum, weight = training_loss(
         model, hidden, batch.targets, batch.weights, LossConfig()
     )
     total = count = 0.0
@@ -129,7 +129,7 @@ def test_the_loss_of_packed_rows_is_that_of_each_example_alone(kind: str) -> Non
             total -= float(logs[place - 1, ids[0, place]])
             count += 1
     assert float(weight) == count == 22
-    assert float(nats) == pytest.approx(total, rel=1e-5)
+    assert float(loss_sum) == pytest.approx(total, rel=1e-5)
 
 
 def test_an_input_sees_later_inputs_but_no_target() -> None:
