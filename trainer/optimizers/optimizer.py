@@ -248,7 +248,7 @@ class Optimizer(tf.Module):
     def factors(
         self,
         accepted: tf.Tensor,
-        share: tf.Tensor,
+        gradient_scale: tf.Tensor,
         rate: tf.Tensor,
         step: tf.Tensor,
         skipped: tf.Tensor,
@@ -257,8 +257,8 @@ class Optimizer(tf.Module):
 
         Args:
             accepted: bool, whether weights and state change at all.
-            share: what the summed gradients are multiplied by; where the update is
-                skipped it may be infinite or NaN.
+            gradient_scale: what the summed gradients are multiplied by; where the
+                update is skipped it may be infinite or NaN.
             rate: the learning rate, if they do.
             step: int64, the update's number from 0.
             skipped: int64, updates skipped before this one.
@@ -270,7 +270,7 @@ class Optimizer(tf.Module):
         average = tf.minimum(config.ema_decay, count / (9.0 + count))
         # A decay rate of 1 leaves a moment exactly as it is.
         return Factors(
-            share=tf.where(accepted, share, 0.0),
+            gradient_scale=tf.where(accepted, gradient_scale, 0.0),
             rate=tf.where(accepted, rate, 0.0),
             betas=tf.where(accepted, [config.beta1, config.beta2], [1.0, 1.0]),
             powers=tf.pow([config.beta1, config.beta2], count),

@@ -136,14 +136,16 @@ class ReplicaStep:
         guard, optimizer = self._state.guard, self._state.optimizer
         weight_sum, loss_sum, *gradients = sums
         scale, rate = before.loss_scale, optimizer.learning_rate(now)
-        share = 1.0 / (tf.maximum(weight_sum, 1.0) * scale)
-        norm = tf.linalg.global_norm(gradients) * share
+        gradient_scale = 1.0 / (tf.maximum(weight_sum, 1.0) * scale)
+        norm = tf.linalg.global_norm(gradients) * gradient_scale
         verdict = guard.judge(loss_sum, weight_sum, norm, before)
         clip = optimizer.config.clip_norm
         if clip:
             # Divided by the larger of the two: exact, and no epsilon for a norm of 0.
-            share *= clip / tf.maximum(norm, clip)
-        factors = optimizer.factors(verdict.accepted, share, rate, now, skipped)
+            gradient_scale *= clip / tf.maximum(norm, clip)
+        factors = optimizer.factors(
+            verdict.accepted, gradient_scale, rate, now, skipped
+        )
         metrics = StepMetrics(loss_sum, weight_sum, norm, rate, verdict.code, scale)
         return metrics, factors, verdict
 

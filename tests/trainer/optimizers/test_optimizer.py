@@ -33,7 +33,7 @@ STEPS = [True, True, False, True, True, True]
 SETTINGS = Settings(rate=0.05, beta1=0.8, beta2=0.9, epsilon=1e-3, decay=0.3)
 KINDS = [*OPTIMIZERS, "momentum"]
 # What turns the gradients that an update is given into those it is to follow.
-SHARE = np.float32(0.25)
+GRADIENT_SCALE = np.float32(0.25)
 
 
 def config(kind: str, **changes) -> OptimizerConfig:
@@ -68,23 +68,23 @@ def made(settings: OptimizerConfig, total: int = 10) -> tuple[list, Optimizer]:
 
 
 def next_factors(
-    optimizer: Optimizer, accepted: tf.Tensor, share: float = SHARE
+    optimizer: Optimizer, accepted: tf.Tensor, scale: float = GRADIENT_SCALE
 ) -> Factors:
     """Returns the scalars of the update that the optimizer's counter is at."""
     now = tf.convert_to_tensor(optimizer.step)
     rate = optimizer.learning_rate(now)
     skipped = tf.convert_to_tensor(optimizer.skipped)
-    return optimizer.factors(accepted, tf.constant(share), rate, now, skipped)
+    return optimizer.factors(accepted, tf.constant(scale), rate, now, skipped)
 
 
 def train(optimizer: Optimizer, variables: list, accepted: list[bool]) -> None:
     strategy = tf.distribute.get_strategy()
     for accept in accepted:
         # What a refused update brings may be anything.
-        share = SHARE if accept else np.nan
-        factors = next_factors(optimizer, tf.constant(accept), share)
+        scale = GRADIENT_SCALE if accept else np.nan
+        factors = next_factors(optimizer, tf.constant(accept), scale)
         used = int(optimizer.step - optimizer.skipped)
-        new = [tf.constant(g / share) for g in gradients(used)]
+        new = [tf.constant(g / scale) for g in gradients(used)]
         optimizer.update(strategy, variables, new, factors)
 
 
@@ -134,7 +134,7 @@ def test_the_update_is_the_same_when_xla_compiles_it(kind: str) -> None:
         ) -> None:
             strategy = tf.distribute.get_strategy()
             factors = next_factors(optimizer, tf.constant(True))
-            new = [tf.constant(g / SHARE) for g in gradients(0)]
+            new = [tf.constant(g / GRADIENT_SCALE) for g in gradients(0)]
             with fusing(fuses):
                 optimizer.update(strategy, variables, new, factors)
 
@@ -154,7 +154,7 @@ def test_an_update_may_be_numbered_by_its_caller(kind: str) -> None:
     number, accepted = tf.constant(1, tf.int64), tf.constant(True)
     rate = optimizer.learning_rate(number)
     none = tf.constant(0, tf.int64)
-    ahead = optimizer.factors(accepted, tf.constant(SHARE), rate, number, none)
+    ahead = optimizer.factors(accepted, tf.constant(GRADIENT_SCALE), rate, number, none)
     train(optimizer, variables, [True])
     for mine, counted in zip(ahead, next_factors(optimizer, accepted), strict=True):
         np.testing.assert_array_equal(mine, counted)

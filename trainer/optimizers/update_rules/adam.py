@@ -46,7 +46,7 @@ def adam_update(
             tf.convert_to_tensor(first),
             tf.convert_to_tensor(second),
             gradient,
-            factors.share,
+            factors.gradient_scale,
             factors.rate,
             factors.betas,
             factors.powers,
@@ -79,7 +79,7 @@ def _stepped(
     first: tf.Tensor,
     second: tf.Tensor,
     gradient: tf.Tensor,
-    share: tf.Tensor,
+    gradient_scale: tf.Tensor,
     rate: tf.Tensor,
     betas: tf.Tensor,
     powers: tf.Tensor,
@@ -87,7 +87,7 @@ def _stepped(
     epsilon: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns w, m and v after the update."""
-    gradient = tf.math.multiply_no_nan(gradient, share)
+    gradient = tf.math.multiply_no_nan(gradient, gradient_scale)
     first = betas[0] * first + (1.0 - betas[0]) * gradient
     second = betas[1] * second + (1.0 - betas[1]) * tf.square(gradient)
     root = tf.sqrt(second / (1.0 - powers[1])) + epsilon

@@ -9,12 +9,12 @@ import tensorflow as tf
 class Factors(NamedTuple):
     """The scalars of one update, made once and equal everywhere.
 
-    A skipped update has share and rate 0 and every decay 1: that leaves weights and
-    state exactly as they are, and needs no choice per element.
+    A skipped update has a gradient scale and a rate of 0 and every decay 1: that leaves
+    weights and state exactly as they are, and needs no choice per element.
 
     Attributes:
-        share: float32, what turns a gradient summed over the batch into the mean that
-            is followed, clipped; 0 for a skipped update.
+        gradient_scale: float32, what a gradient summed over the batch is multiplied by:
+            it makes the mean of it, clipped; 0 for a skipped update.
         rate: float32, the learning rate, 0 for a skipped update.
         betas: float32 `[2]`, the decay of both moments, 1 for a skipped update.
         powers: float32 `[2]`, beta1^t and beta2^t, t counting the updates not skipped.
@@ -24,7 +24,7 @@ class Factors(NamedTuple):
         skipped: int64, 1 for a skipped update, else 0.
     """
 
-    share: tf.Tensor
+    gradient_scale: tf.Tensor
     rate: tf.Tensor
     betas: tf.Tensor
     powers: tf.Tensor
@@ -34,5 +34,5 @@ class Factors(NamedTuple):
     skipped: tf.Tensor
 
     def mean(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns a summed gradient times the share; zeros, even of NaN, for 0."""
-        return tf.math.multiply_no_nan(gradient, self.share)
+        """Returns a summed gradient times its scale; zeros, even of NaN, for 0."""
+        return tf.math.multiply_no_nan(gradient, self.gradient_scale)
