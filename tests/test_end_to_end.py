@@ -104,7 +104,7 @@ def test_the_tokenizer_file_opens_in_hugging_face_tokenizers(chain):
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-def test_the_dataset_holds_every_document_and_its_books_balance(chain):
+def test_the_dataset_holds_every_document_and_its_counters_agree(chain):
     manifest = read_json(chain.root / "dataset/manifest.json")
     counts, files = manifest["counts"], list((chain.root / "raw").rglob("*.py"))
     assert counts["read"] == len(files)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pipelines.curation.line_losers import LineLosers
 from pipelines.curation.rule_files import address_lists, contamination_index
 from pipelines.job.plan import Job
-from pipelines.job.rejects import RejectBooks
+from pipelines.job.rejects import RejectCounts
 from pipelines.job.task_work import TaskWork
 from preprocessing.reading.documents import Documents, Reject
 from preprocessing.rules import addresses, named
@@ -176,7 +176,7 @@ def compared_by(documents: Documents) -> pa.LargeStringArray:
 
 
 def rejected(
-    name: str, documents: Documents, failures: Sequence[Failure], rejects: RejectBooks
+    name: str, documents: Documents, failures: Sequence[Failure], rejects: RejectCounts
 ) -> np.ndarray:
     """Writes failures as rejects; returns the mask of the documents kept, bool [n]."""
     sizes = documents.sizes
@@ -205,7 +205,7 @@ def rejected(
 
 
 def _without_empty(
-    documents: Documents, detail: str, rejects: RejectBooks
+    documents: Documents, detail: str, rejects: RejectCounts
 ) -> Documents:
     """Returns documents that hold more than white space; the others are rejects."""
     empty = is_empty(documents.texts)

@@ -20,7 +20,7 @@ from pipelines.job.blobs import Arrays, drained
 from pipelines.job.buckets import by_bucket, by_key
 from pipelines.job.columns import LINE, LOST_LINE, rows_of
 from pipelines.job.plan import Job, Task
-from pipelines.job.rejects import RejectBooks
+from pipelines.job.rejects import RejectCounts
 from pipelines.job.shuffle import send
 from pipelines.job.steps import read_record, write_record
 from pipelines.job.task_work import TaskWork
@@ -52,7 +52,7 @@ def find_lines(
     if done is not None and job.transport == done["transport"] == "files":
         return [(int(key), bytes.fromhex(value)) for key, value in done["blobs"]]
     # What is rejected here is rejected again, and written down, where it is tokenized.
-    work = TaskWork(job, task, RejectBooks())
+    work = TaskWork(job, task, RejectCounts())
     elements, rows = Elements(), list[Arrays]()
     step = _CHUNK_BYTES // LINE.itemsize
     size = count = number = 0

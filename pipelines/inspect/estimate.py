@@ -15,7 +15,7 @@ from pipelines.beam.progress import amount
 from pipelines.beam.runners import available_workers, parse_with_beam_flags
 from pipelines.curation.document_walk import encoded
 from pipelines.job.plan import SIZES, Job, Plan, PlanSizes, Task, count_shards
-from pipelines.job.rejects import RejectBooks
+from pipelines.job.rejects import RejectCounts
 from pipelines.job.task_work import TaskWork
 from pipelines.prepare import prepare_flags, workspace
 from pipelines.prepare.pack_shard import pack_blocks
@@ -82,7 +82,7 @@ def _sample(job: Job, plan: Plan, least: int) -> _Sample:
 
 def _read(job: Job, task: Task, most: int, sample: _Sample) -> None:
     """Adds batches of a task to the sample until `most` bytes of it are read."""
-    work = TaskWork(job, task, RejectBooks())
+    work = TaskWork(job, task, RejectCounts())
     done = 0
     for chunk in encoded(work, None):
         done += chunk.bytes_read

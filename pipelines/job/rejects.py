@@ -24,7 +24,7 @@ NEAR_DUPLICATE = "near_duplicate"
 NOT_DRAWN = "not_drawn"  # none of its rows has a place in the mixture
 
 
-class RejectBooks:
+class RejectCounts:
     """Counts rejects and keeps the first examples of each reason and check.
 
     Attributes:
@@ -81,7 +81,7 @@ class RejectBooks:
         return line
 
 
-class RejectFile(RejectBooks):
+class RejectFile(RejectCounts):
     """Writes rejects as they come, so that any number of them fits in memory.
 
     The file appears when the block succeeds, and only if there is something in it; its
@@ -101,7 +101,7 @@ class RejectFile(RejectBooks):
             self._open().write(line.encode() + b"\n")
 
     def record(self) -> dict[str, Any]:
-        """Returns what a step's record keeps: the books, and the file if it is one."""
+        """Returns what a step's record keeps: its counters, and the file if any."""
         files = [] if self._file is None else [self._file.sum(self._name)]
         return {**super().record(), "files": files}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.job.plan import Job, Task
-from pipelines.job.rejects import RejectBooks
+from pipelines.job.rejects import RejectCounts
 from pipelines.job.steps import Clock, Record
 from preprocessing.reading.documents import Documents
 
@@ -35,7 +35,7 @@ class TaskWork:
 
     job: Job
     task: Task
-    rejects: RejectBooks
+    rejects: RejectCounts
     clock: Clock = field(default_factory=Clock)
     stages: dict[str, list[int]] = field(default_factory=dict)
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(64, np.int64))

@@ -49,10 +49,10 @@ def mix_shard(job: Job, index: int) -> None:
                 splits[split], left = _write_split(job, split, index, order)
                 files += left
                 dropped += _drop_undrawn(job, split, index, order, rejects)
-    books = rejects.record()
+    counters = rejects.record()
     record = {
-        **books,
-        "files": [*files, *books["files"]],
+        **counters,
+        "files": [*files, *counters["files"]],
         "splits": splits,
         "dropped_tokens": dropped,
         "seconds": clock.seconds,

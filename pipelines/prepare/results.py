@@ -226,8 +226,8 @@ def _contamination(job: Job, tasks: list[Record]) -> list["decontamination.Task"
 def _equal(what: str, found: int, wanted: int) -> None:
     if found != wanted:
         raise WorkError(
-            f"wanted the books to balance, found {what}: {found} where {wanted} were "
-            "expected. This is a defect in Quern: report it, and do not use the output"
+            f"wanted the job's counters to agree, found {what}: {found} for {wanted}. "
+            "This is a defect in Quern: report it, and do not use the output"
         )
 
 

@@ -58,7 +58,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Counts:
-    """The job's books over all splits; both conservation laws hold or it is refused.
+    """The job's counters over all splits; refused unless both conservation laws hold.
 
     read = kept + sum of rejected, in documents;
     tokens_encoded + overlap_tokens = tokens_written + dropped_tokens, in ids.

@@ -139,7 +139,7 @@ def test_another_seed_gives_another_order_of_the_same_documents(
     )
 
 
-def test_the_books_of_the_manifest_balance_and_every_reject_has_a_line(
+def test_the_counters_of_the_manifest_agree_and_every_reject_has_a_line(
     corpus: Path, dataset: Path
 ) -> None:
     counts = read_manifest(str(dataset)).counts

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole preparations of a mixture: exact rows, every source's own, and true books."""
+"""Whole preparations of a mixture: exact rows, every source's own, and counters."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole preparations for every objective: books, rows and origins hold together."""
+"""Whole preparations for every objective: counters, rows and origins hold together."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The books balance and every byte is accounted for, whatever is asked for together."""
+"""Counters agree and every byte is accounted for, whatever is asked for together."""
 
 import json
 import random

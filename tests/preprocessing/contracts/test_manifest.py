@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest is Door 1 to the letter, and the books in it balance."""
+"""The manifest is Door 1 to the letter, and the counters in it agree."""
 
 import dataclasses
 import hashlib
@@ -120,7 +120,7 @@ def test_an_absent_and_an_unfinished_dataset_are_told_apart(tmp_path):
         read_manifest(str(tmp_path))
 
 
-def test_books_that_do_not_balance_cannot_be_written():
+def test_counters_that_do_not_agree_cannot_be_written():
     good = a_manifest().counts
     with pytest.raises(WorkError, match="6 != 3"):
         dataclasses.replace(good, read=6)
