@@ -7,13 +7,13 @@ the dataset, its records, the release and what it answers.
                            that cannot be read
     generation_config.py   How a batch of prompts is continued: the settings of one
                            job
-    manifest.py            The dataset's manifest: what Door 1 promises, as frozen
-                           dataclasses and as JSON
+    manifest.py            The dataset's manifest: its format, as frozen dataclasses
+                           and as JSON
     prompt_limits.py       How much of a prompt is kept, and how many ids may follow
                            it
     records.py             The bytes of a row: a TFRecord frame around a serialised
                            `tf.train.Example`
-    releases.py            A release on disk (Door 3): where its versions lie and
+    releases.py            A release's format on disk: where its versions lie and
                            what it was made from
     row_segments.py        The segments of a row taken apart: what each reads, and
                            what it predicts

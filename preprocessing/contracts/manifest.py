@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dataset's manifest: what Door 1 promises, as frozen dataclasses and as JSON.
+"""The dataset's manifest: its format, as frozen dataclasses and as JSON.
 
 `manifest.json` is written last, so a directory that holds one is a whole dataset. It
 names nothing that changes between two runs of the same job (no time, host, absolute
@@ -98,7 +98,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a reader of the dataset must know; the fields of Door 1 in order.
+    """Everything a reader of the dataset must know; its fields in the file's order.
 
     `features` maps a feature's name to {"dtype": str, "count": int}. `record_bytes`
     is the length of the serialised `tf.train.Example` without its TFRecord frame.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A release on disk (Door 3): where its versions lie and what it was made from.
+"""A release's format on disk: where its versions lie and what it was made from.
 
 NAME/
   3/                                          one version, complete or absent

@@ -12,7 +12,7 @@ trainer's.
     publish.py             Makes a release visible under its version, whole or not
                            at all
     release.py             Writes a release: the SavedModel, and the files that
-                           belong to it (Door 3)
+                           belong to it
     warmup_requests.py     The requests TensorFlow Serving replays before a release
                            takes traffic
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a release: the SavedModel, and the files that belong to it (Door 3)."""
+"""Writes a release: the SavedModel, and the files that belong to it."""
 
 import dataclasses
 from importlib import metadata
@@ -26,7 +26,7 @@ _PACKAGES = ("quern", "tensorflow", "tensorflow-text", "tokenizers")
 
 
 def write_release(opened: Run, directory: str, name: str) -> None:
-    """Writes everything of Door 3 into a local directory.
+    """Writes all files of a release into a local directory.
 
     Args:
         opened: the run, its model computing in float32.

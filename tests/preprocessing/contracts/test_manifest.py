@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifest is Door 1 to the letter, and the counters in it agree."""
+"""The manifest is the dataset's format to the letter, and the counters in it agree."""
 
 import dataclasses
 import hashlib
