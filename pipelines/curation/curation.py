@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.curation.line_losers import LineLosers
+from pipelines.curation.dropped_lines import DroppedLines
 from pipelines.curation.rule_files import address_lists, contamination_index
 from pipelines.job.plan import Job
 from pipelines.job.rejects import RejectCounts
@@ -105,13 +105,13 @@ def _by_language(
 
 
 def without_lines(
-    work: TaskWork, documents: Documents, losers: LineLosers | None
+    work: TaskWork, documents: Documents, dropped: DroppedLines | None
 ) -> Documents:
     """Drops the lines that another document owns, and judges again what is left."""
-    if losers is None:
+    if dropped is None:
         return documents
     with work.clock.part("lines"):
-        texts, changed = losers.drop(documents)
+        texts, changed = dropped.drop(documents)
         work.totals["lines_dropped"] += int(changed.sum())
         detail = "every line of it lies in other documents"
         documents = replace(documents, texts=texts)

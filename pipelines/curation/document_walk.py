@@ -25,7 +25,7 @@ from pipelines.curation.curation import (
     without_lines,
     without_personal_data,
 )
-from pipelines.curation.line_losers import LineLosers
+from pipelines.curation.dropped_lines import DroppedLines
 from pipelines.curation.shingle_files import keep_shingles
 from pipelines.job.blobs import Arrays
 from pipelines.job.columns import document_columns, fingerprint_columns, rows_of
@@ -72,21 +72,23 @@ def curated(work: TaskWork) -> Iterator[Documents]:
         _check_unchanged(work.job, piece)
 
 
-def encoded(work: TaskWork, losers: LineLosers | None) -> Iterator[Encoded]:
+def encoded(work: TaskWork, dropped: DroppedLines | None) -> Iterator[Encoded]:
     """Yields a task's rows, batch by batch.
 
     Args:
         work: the task.
-        losers: the lines to drop; None where repeated lines stay.
+        dropped: the lines to drop; None where repeated lines stay.
     """
     for documents in curated(work):
         held = [documents]
         del documents  # its texts go, however large, with what is made of them
-        yield _rows(work, held.pop(), losers)
+        yield _rows(work, held.pop(), dropped)
 
 
-def _rows(work: TaskWork, documents: Documents, losers: LineLosers | None) -> Encoded:
-    documents = without_lines(work, documents, losers)
+def _rows(
+    work: TaskWork, documents: Documents, dropped: DroppedLines | None
+) -> Encoded:
+    documents = without_lines(work, documents, dropped)
     documents = decontaminated(work, documents)
     fingerprints = _fingerprints(work, documents)
     examples: Arrays = {}

@@ -3,7 +3,7 @@
 
     bucket -> parts by hash -> small: sorted whole
                             -> large, one hash repeated millions of times:
-                               its winners first, then its rows in parts by rank
+                               the first of each hash, then all rows in parts by rank
 
 Parts, and so the order of what is yielded, follow from the rows alone.
 """
@@ -25,10 +25,10 @@ Rank = Sequence[str]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Some rows judged: those kept, those lost, and for each lost one its winner."""
+    """Some rows judged: those kept, those dropped, and for each of these its owner."""
 
     kept: Arrays
-    lost: Arrays
+    dropped: Arrays
     owners: Arrays
 
 
@@ -52,14 +52,14 @@ def judge(
     for part in np.flatnonzero(counts).tolist():
         pieces = max(1, round(counts[part] / part_bytes))
         in_part = functools.partial(_in_part, job, group, parts, part)
-        winners = None
+        firsts = None
         if pieces > 1:
-            winners = _winners(job, values, in_part, group, rank)
+            firsts = _first_of_each(job, values, in_part, group, rank)
         for piece in range(pieces):
             within = functools.partial(_in_piece, in_part, rank, pieces, piece)
             rows = gather(job.work, values, within)
             if rows is not None:
-                yield _verdict(rows, winners, group, rank)
+                yield _verdict(rows, firsts, group, rank)
 
 
 def _in_part(job: Job, group: str, parts: int, part: int, rows: Arrays) -> np.ndarray:
@@ -88,7 +88,7 @@ def _bytes_of_parts(
     return total
 
 
-def _winners(
+def _first_of_each(
     job: Job, values: Sequence[bytes], within: Within, group: str, rank: Rank
 ) -> Arrays:
     """Returns the row that stays of each group, reading the rows bit by bit."""
@@ -110,22 +110,24 @@ def _firsts(rows: Arrays, group: str, rank: Rank) -> Arrays:
     return take(rows, order[first])
 
 
-def _verdict(rows: Arrays, winners: Arrays | None, group: str, rank: Rank) -> Verdict:
-    """Judges rows; `winners`, where given, are all groups', among the rows or not."""
+def _verdict(rows: Arrays, firsts: Arrays | None, group: str, rank: Rank) -> Verdict:
+    """Judges rows; `firsts`, where given, are all groups', among the rows or not."""
     count = len(rows[group])
-    if winners is not None:
-        rows = drained([rows, dict(winners)])
+    if firsts is not None:
+        rows = drained([rows, dict(firsts)])
     order, first = _sorted(rows, group, rank)
     owners = order[np.flatnonzero(first)[np.cumsum(first) - 1]]
     mine = order < count
-    if winners is None:
+    if firsts is None:
         kept = order[first]
     else:
-        # A winner among the rows is there twice: it is kept, and its twin is ignored.
+        # A first among the rows is there twice: it is kept, and its twin is ignored.
         same = _equal(rows, order, owners, rank)
         kept, first = order[same & mine], same
-    lost = ~first & mine
-    return Verdict(take(rows, kept), take(rows, order[lost]), take(rows, owners[lost]))
+    dropped = ~first & mine
+    return Verdict(
+        take(rows, kept), take(rows, order[dropped]), take(rows, owners[dropped])
+    )
 
 
 def _equal(

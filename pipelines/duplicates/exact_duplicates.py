@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which documents lose: repeated ids, then exact duplicates; and who must validate.
 
-    fingerprints by key  -> the first of a repeated id stays      -> losers
-    survivors by content -> the smallest key stays                -> losers
+    fingerprints by key  -> the first of a repeated id stays      -> dropped
+    survivors by content -> the smallest key stays                -> dropped
     what survives both   -> its bands, where near duplicates are looked for too
                          -> the bucket's best candidate for validation
 
-Losers are (key, offset) pairs sent to the shard that holds the document. Where exact
-duplicates are kept, the first step is the last.
+The dropped are (key, offset) pairs sent to the shard that holds the document. Where
+exact duplicates are kept, the first step is the last.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from pipelines.curation.judging import Verdict, judge, words
 from pipelines.duplicates.bands import send_bands
 from pipelines.job.blobs import Arrays, concatenated, from_bytes, to_bytes
 from pipelines.job.buckets import by_bucket, by_key
-from pipelines.job.columns import CANDIDATE, LOSER, empty, rows_of
+from pipelines.job.columns import CANDIDATE, DROPPED, empty, rows_of
 from pipelines.job.plan import Job
 from pipelines.job.rejects import DUPLICATE, REPEATED, RejectFile
 from pipelines.job.shuffle import send
@@ -39,12 +39,12 @@ class Judged:
         survivors: rows of documents that stay, to the next step's buckets.
         candidates: where the step is the last that looks for equal documents, the
             best validator among them and their number, to bucket 0.
-        losers: documents that go, to their shards.
+        dropped: documents that go, to their shards.
     """
 
     survivors: Elements = field(default_factory=list)
     candidates: Elements = field(default_factory=list)
-    losers: Elements = field(default_factory=list)
+    dropped: Elements = field(default_factory=list)
 
 
 def drop_repeated_ids(job: Job, bucket: int, values: list[bytes]) -> Judged:
@@ -60,7 +60,9 @@ def drop_repeated_ids(job: Job, bucket: int, values: list[bytes]) -> Judged:
                 judged.survivors += send(job.transport, job.work, name, blobs)
             else:
                 _give_on(job, at, verdict.kept, judged)
-            judged.losers += send_losers(job, f"shuffle/repeated-{at}", verdict.lost)
+            judged.dropped += send_dropped(
+                job, f"shuffle/repeated-{at}", verdict.dropped
+            )
     write_record(job, REPEATED, bucket, rejects.record())
     return judged
 
@@ -73,7 +75,9 @@ def drop_duplicates(job: Job, bucket: int, values: list[bytes]) -> Judged:
             _reject(job, DUPLICATE, verdict, rejects, _same_text)
             at = f"{bucket:05d}-{number:05d}"
             _give_on(job, at, verdict.kept, judged)
-            judged.losers += send_losers(job, f"shuffle/duplicates-{at}", verdict.lost)
+            judged.dropped += send_dropped(
+                job, f"shuffle/duplicates-{at}", verdict.dropped
+            )
     write_record(job, DUPLICATE, bucket, rejects.record())
     return judged
 
@@ -135,11 +139,11 @@ def shards_of(job: Job, keys: np.ndarray) -> np.ndarray:
     return job.ranges(order_hash(job.config.seed, keys))
 
 
-def send_losers(job: Job, name: str, rows: Arrays) -> Elements:
+def send_dropped(job: Job, name: str, rows: Arrays) -> Elements:
     """Returns the elements that carry rows' keys and offsets to their shards."""
     if not len(rows["keys"]):
         return []
-    blobs = by_key(job, rows_of(LOSER, rows), shards_of(job, rows["keys"]))
+    blobs = by_key(job, rows_of(DROPPED, rows), shards_of(job, rows["keys"]))
     return send(job.transport, job.work, name, blobs)
 
 
@@ -162,9 +166,9 @@ def _reject(
     rejects: RejectFile,
     detail: Callable[[str, int], str],
 ) -> None:
-    """Writes the losers to their file of rejects, some thousands at a time."""
-    files, lost, owners = job.plan().files, verdict.lost, verdict.owners
-    for start in range(0, len(lost["offsets"]), REJECTS_AT_ONCE):
+    """Writes the rows dropped to their file of rejects, some thousands at a time."""
+    files, dropped, owners = job.plan().files, verdict.dropped, verdict.owners
+    for start in range(0, len(dropped["offsets"]), REJECTS_AT_ONCE):
         rows = slice(start, start + REJECTS_AT_ONCE)
         rejects.write(
             Reject(
@@ -176,10 +180,10 @@ def _reject(
                 size=size,
             )
             for file, offset, key, size, owner, at in zip(
-                lost["files"][rows].tolist(),
-                lost["offsets"][rows].tolist(),
-                lost["keys"][rows],
-                lost["sizes"][rows].tolist(),
+                dropped["files"][rows].tolist(),
+                dropped["offsets"][rows].tolist(),
+                dropped["keys"][rows],
+                dropped["sizes"][rows].tolist(),
                 owners["files"][rows].tolist(),
                 owners["offsets"][rows].tolist(),
                 strict=True,

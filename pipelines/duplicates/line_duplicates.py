@@ -18,7 +18,7 @@ from pipelines.curation.document_walk import curated
 from pipelines.curation.judging import judge
 from pipelines.job.blobs import Arrays, drained
 from pipelines.job.buckets import by_bucket, by_key
-from pipelines.job.columns import LINE, LOST_LINE, rows_of
+from pipelines.job.columns import DROPPED_LINE, LINE, rows_of
 from pipelines.job.plan import Job, Task
 from pipelines.job.rejects import RejectCounts
 from pipelines.job.shuffle import send
@@ -114,13 +114,13 @@ def drop_repeated_lines(job: Job, bucket: int, values: list[bytes]) -> Elements:
     """Keeps one of each line of a bucket; sends the others to their tasks."""
     elements, lines, dropped = Elements(), 0, 0
     for number, verdict in enumerate(judge(job, values, "hashes", _RANK)):
-        lost = verdict.lost
-        dropped += len(lost["lines"])
-        lines += len(verdict.kept["lines"]) + len(lost["lines"])
-        if len(lost["lines"]):
-            rows = rows_of(LOST_LINE, lost)
-            name = f"shuffle/line-losers-{bucket:05d}-{number:05d}"
-            blobs = by_key(job, rows, lost["tasks"].astype(np.int64))
+        others = verdict.dropped
+        dropped += len(others["lines"])
+        lines += len(verdict.kept["lines"]) + len(others["lines"])
+        if len(others["lines"]):
+            rows = rows_of(DROPPED_LINE, others)
+            name = f"shuffle/dropped-lines-{bucket:05d}-{number:05d}"
+            blobs = by_key(job, rows, others["tasks"].astype(np.int64))
             elements += send(job.transport, job.work, name, blobs)
     write_record(job, JUDGED, bucket, {"lines": lines, "dropped": dropped})
     return elements

@@ -3,7 +3,7 @@
 
     bands by digest   -> each row with the bucket's best one: a star, not all pairs
     pairs by pair     -> each once, however many bands it meets in; similar enough?
-    all pairs         -> clusters -> losers to their shards
+    all pairs         -> clusters -> dropped to their shards
                       -> one document for validation, if hashing chose none
 
 The best is the longest text, then the smallest key; the cluster's is its survivor and
@@ -27,7 +27,7 @@ from pipelines.duplicates.exact_duplicates import (
     Elements,
     candidates_of,
     force_validation,
-    send_losers,
+    send_dropped,
 )
 from pipelines.job.blobs import Arrays, from_bytes, take
 from pipelines.job.buckets import by_bucket, by_key
@@ -50,8 +50,8 @@ def pair_with_best(job: Job, bucket: int, values: list[bytes]) -> Elements:
     """Returns the pairs of a bucket of bands, each document with the best it met."""
     elements, pairs = Elements(), 0
     for number, verdict in enumerate(judge(job, values, "hashes", ("-sizes", "keys"))):
-        if len(verdict.lost["keys"]):
-            pairs += len(verdict.lost["keys"])
+        if len(verdict.dropped["keys"]):
+            pairs += len(verdict.dropped["keys"])
             name = f"shuffle/met-{bucket:05d}-{number:05d}"
             blobs = by_bucket(job, _pairs(verdict), "pairs")
             elements += send(job.transport, job.work, name, blobs)
@@ -60,12 +60,12 @@ def pair_with_best(job: Job, bucket: int, values: list[bytes]) -> Elements:
 
 
 def _pairs(verdict: Verdict) -> Arrays:
-    """Returns a row for each loser and its owner, known by a hash of both keys."""
-    ends = [name for name in verdict.lost if name in (*_PLACE, *_SHINGLES)]
-    rows = {name: verdict.lost[name] for name in (*ends, "band")}
+    """Returns a row for each duplicate and its owner, known by a hash of both keys."""
+    ends = [name for name in verdict.dropped if name in (*_PLACE, *_SHINGLES)]
+    rows = {name: verdict.dropped[name] for name in (*ends, "band")}
     rows |= {f"owner_{name}": verdict.owners[name] for name in ends}
     halves = zip(words(rows["keys"]), words(rows["owner_keys"]), strict=True)
-    hashes = np.stack([mix(mix(loser) ^ owner) for loser, owner in halves], axis=1)
+    hashes = np.stack([mix(mix(own) ^ owner) for own, owner in halves], axis=1)
     rows["pairs"] = hashes.astype("<u8", copy=False).view(np.uint8)
     return rows
 
@@ -105,7 +105,7 @@ def _similar(job: Job, rows: Arrays) -> Arrays:
 class Joined(NamedTuple):
     """What clusters decide, as elements for shards."""
 
-    losers: Elements
+    dropped: Elements
     forced: Elements
 
 
@@ -115,8 +115,8 @@ def join_clusters(job: Job, pairs: list[bytes], candidates: list[bytes]) -> Join
     Args:
         job: the job.
         pairs: from `distinct_pairs`, of all buckets.
-        candidates: for validation, from `Judged.candidates`. One that loses is replaced
-            by its cluster's survivor.
+        candidates: for validation, from `Judged.candidates`. One that is dropped is
+            replaced by its cluster's survivor.
     """
     # Imported here: a compiler comes with it.
     from preprocessing.duplicates.clusters import Clusters, Edges
@@ -131,12 +131,12 @@ def join_clusters(job: Job, pairs: list[bytes], candidates: list[bytes]) -> Join
         )
     members = clusters.members()
     del clusters
-    losers = _reject(job, members, _places(job, members, pairs))
+    dropped = _reject(job, members, _places(job, members, pairs))
     keys, documents = candidates_of(candidates)
     at, known = _find(members, keys)
     keys[known] = members.keys[members.survivors[at[known]]]
     lost = int((members.survivors != np.arange(len(members.keys))).sum())
-    return Joined(losers, force_validation(job, keys, documents - lost))
+    return Joined(dropped, force_validation(job, keys, documents - lost))
 
 
 def _find(members: "Members", keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +179,7 @@ def _reject(job: Job, members: "Members", places: Arrays) -> Elements:
             rejects.write(_line(files, members, places, at) for at in chunk.tolist())
             rows = {"keys": members.keys[chunk], "offsets": places["offsets"][chunk]}
             name = f"shuffle/near-{number:05d}"
-            elements += send_losers(job, name, rows)
+            elements += send_dropped(job, name, rows)
     powers = np.log2(members.sizes[own]).astype(np.int64)
     record = {
         **rejects.record(),

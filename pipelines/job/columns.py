@@ -37,9 +37,11 @@ BAND = np.dtype([_HASH, ("band", np.uint16)])
 LINE = np.dtype(
     [_HASH, ("ranks", np.uint64), *_PLACE, ("lines", np.int32), ("tasks", np.int32)]
 )
-LOST_LINE = np.dtype([("files", np.int32), ("offsets", np.int64), ("lines", np.int32)])
-# A document that goes; the best validator of a bucket, and how many documents it has.
-LOSER = np.dtype([_KEY, ("offsets", np.int64)])
+DROPPED_LINE = np.dtype(
+    [("files", np.int32), ("offsets", np.int64), ("lines", np.int32)]
+)
+# A document to drop; the best validator of a bucket, and how many documents it has.
+DROPPED = np.dtype([_KEY, ("offsets", np.int64)])
 CANDIDATE = np.dtype([_KEY, ("documents", np.int64)])
 # Where a segment of a packed row comes from.
 SEGMENT = np.dtype(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The second half of a preparation: one range of the global order to its shards.
 
-    blobs -> documents in the seed's order -> losers out -> train | validation
+    blobs -> documents in the seed's order -> duplicates out -> train | validation
           -> packed rows -> records -> {split}-i-of-n.tfrecord
           -> where each segment comes from -> provenance, rows numbered in the shard
 

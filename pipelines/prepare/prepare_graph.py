@@ -3,10 +3,10 @@
 
     tasks ─ by task ─> tokenize ─┬─ documents ──────────────────────────┐
                                  └─ fingerprints ─ by key bucket ─> repeated ids ─┐
-                     ┌─ losers <───────────────────────────────────────┤   │
+                     ┌─ dropped <──────────────────────────────────────┤   │
                      │           duplicates <─ survivors ─ by content bucket ─┘
                      │               │ └ candidates ─ by 0 ─> forced validation ─┐
-                     └── flatten <───┴──────── losers ─────────────────────┘
+                     └── flatten <───┴──────── dropped ────────────────────┘
                             └─ by shard ─> pack ─ by 0 ─> number rows ─ by shard
                                                               └─> provenance
 
@@ -16,7 +16,7 @@ documents that survive, and forced validation is part of the last step:
     survivors ─ by band bucket ─> near pairs ─ by pair bucket ─> distinct pairs
         └ candidates ─────────────┐                                   │
                                   └── flatten <───────────────────────┘
-           losers, forced validation <─ clusters <─ by 0 ─┘
+          dropped, forced validation <─ clusters <─ by 0 ─┘
 
 With "lines" the tasks are read once more, before they are tokenized:
 
@@ -62,9 +62,9 @@ from pipelines.prepare.tokenize_task import tokenize_task
 
 Element = tuple[int, bytes]
 Fingerprints = TaggedOutput[Literal["fingerprints"], Element]
-Losers = TaggedOutput[Literal["losers"], Element]
+Dropped = TaggedOutput[Literal["dropped"], Element]
 Candidates = TaggedOutput[Literal["candidates"], Element]
-_DOCUMENTS, _LOSERS, _FORCED, _NOTHING = b"d", b"l", b"f", b"n"
+_DOCUMENTS, _DROPPED, _FORCED, _NOTHING = b"d", b"l", b"f", b"n"
 _PAIRS, _CANDIDATES = b"p", b"c"
 _ROWS = struct.Struct("<IQQ")  # shard, rows of train, rows of validation
 
@@ -100,23 +100,23 @@ def _tasks(pipeline: beam.Pipeline, job: Job, tasks: int) -> beam.PCollection:
     if "lines" not in job.config.deduplicate:
         return seeds
     lines = seeds | "lines" >> _do(Lines(job))
-    losers = _grouped(lines.main, "line") | "repeated lines" >> _do(RepeatedLines(job))
+    dropped = _grouped(lines.main, "line") | "repeated lines" >> _do(RepeatedLines(job))
     # Every task is tokenized, those that lose no line too.
     again = pipeline | "tasks again" >> _create(tasks, _NOTHING)
-    return _grouped(_together([losers.main, again], "task"), "task")
+    return _grouped(_together([dropped.main, again], "task"), "task")
 
 
 def _judged(fingerprints: beam.PCollection, job: Job) -> list[beam.PCollection]:
-    """Returns what shards are told of documents: losers, and who must validate."""
+    """Returns what shards are told: documents to drop, and who must validate."""
     unique = _grouped(fingerprints, "key") | "repeated ids" >> _do(
-        RepeatedIds(job), "losers", "candidates"
+        RepeatedIds(job), "dropped", "candidates"
     )
-    told = [unique.losers]
+    told = [unique.dropped]
     if "exact" in job.config.deduplicate:
         unique = _grouped(unique.main, "content") | "duplicates" >> _do(
-            Duplicates(job), "losers", "candidates"
+            Duplicates(job), "dropped", "candidates"
         )
-        told.append(unique.losers)
+        told.append(unique.dropped)
     if "near" not in job.config.deduplicate:
         forced = _grouped(unique.candidates, "candidates") | "validation" >> _do(
             ForcedValidation(job)
@@ -190,23 +190,23 @@ class Tokenize(Step):
 
 
 class RepeatedIds(Step):
-    """Fingerprints of a key bucket to survivors and losers."""
+    """Fingerprints of a key bucket to survivors, and documents to drop."""
 
     def process(
         self, element: tuple[int, Iterable[bytes]]
-    ) -> Iterator[Element | Losers | Candidates]:
-        """Yields survivors; tags losers, and candidates where it is the last step."""
+    ) -> Iterator[Element | Dropped | Candidates]:
+        """Yields survivors; tags the dropped, and candidates if it is the last step."""
         judged = drop_repeated_ids(self.job, element[0], list(element[1]))
         yield from _judged_elements(judged)
 
 
 class Duplicates(Step):
-    """Survivors of a content bucket to a candidate for validation, and losers."""
+    """Survivors of a content bucket to a candidate for validation, and the dropped."""
 
     def process(
         self, element: tuple[int, Iterable[bytes]]
-    ) -> Iterator[Element | Losers | Candidates]:
-        """Yields bands of documents that stay; tags losers and candidates."""
+    ) -> Iterator[Element | Dropped | Candidates]:
+        """Yields bands of documents that stay; tags the dropped and candidates."""
         judged = drop_duplicates(self.job, element[0], list(element[1]))
         yield from _judged_elements(judged)
 
@@ -238,15 +238,15 @@ class DistinctPairs(Step):
 
 
 class JoinClusters(Step):
-    """All pairs and candidates to losers, and the document that must validate."""
+    """All pairs and candidates to documents to drop, and the one that must validate."""
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
-        """Yields losers and at most one document's key."""
+        """Yields the dropped and at most one document's key."""
         gathered: dict[bytes, list[bytes]] = {_PAIRS: [], _CANDIDATES: []}
         for value in element[1]:
             gathered[value[:1]].append(value[1:])
         joined = join_clusters(self.job, gathered[_PAIRS], gathered[_CANDIDATES])
-        yield from _tagged(_LOSERS, joined.losers)
+        yield from _tagged(_DROPPED, joined.dropped)
         yield from _tagged(_FORCED, joined.forced)
 
 
@@ -258,7 +258,7 @@ class Pack(Step):
         index, gathered = element[0], ShardInput()
         places = {
             _DOCUMENTS: gathered.documents,
-            _LOSERS: gathered.losers,
+            _DROPPED: gathered.dropped,
             _FORCED: gathered.forced,
         }
         for value in element[1]:
@@ -316,11 +316,11 @@ def _tagged(tag: bytes, elements: Iterable[Element]) -> Iterator[Element]:
         yield key, tag + value
 
 
-def _judged_elements(judged: Judged) -> Iterator[Element | Losers | Candidates]:
+def _judged_elements(judged: Judged) -> Iterator[Element | Dropped | Candidates]:
     yield from judged.survivors
-    for element in _tagged(_LOSERS, judged.losers):
-        loser: Losers = TaggedOutput("losers", element)
-        yield loser
+    for element in _tagged(_DROPPED, judged.dropped):
+        dropped: Dropped = TaggedOutput("dropped", element)
+        yield dropped
     for element in _tagged(_CANDIDATES, judged.candidates):
         candidate: Candidates = TaggedOutput("candidates", element)
         yield candidate

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documents of one shard, in the seed's order and in parts that fit in memory.
 
-    blobs -> rows of one part -> losers out -> in order -> train | validation
+    blobs -> rows of one part -> duplicates out -> in order -> train | validation
 
 A part is a range of the order. How many there are follows from the bytes gathered, so
 from input and configuration alone; usual documents make one. Where an objective makes
@@ -27,7 +27,7 @@ class ShardInput:
     """What is gathered for one shard, still as Beam values."""
 
     documents: list[bytes] = field(default_factory=list)
-    losers: list[bytes] = field(default_factory=list)
+    dropped: list[bytes] = field(default_factory=list)
     forced: list[bytes] = field(default_factory=list)
 
 
@@ -36,7 +36,7 @@ class ShardDocuments:
 
     def __init__(self, job: Job, index: int, gathered: ShardInput) -> None:
         self._job, self._index, self._gathered = job, index, gathered
-        values = gathered.documents + gathered.losers
+        values = gathered.documents + gathered.dropped
         self.parts = count_parts(values, job.config.sizes.shard_part_bytes)
         self._number: int | None = None
         self._rows: Arrays = {}
@@ -73,12 +73,15 @@ class ShardDocuments:
             return job.ranges(hashes, self.parts) == place
 
         rows = gather(work, self._gathered.documents, within) or _no_documents(job)
-        losers = gather(work, self._gathered.losers, within)
-        lost = _lost(rows, losers)
-        documents = _firsts(rows) & lost
-        self._dropped[number] = int(documents.sum()), int(rows["lengths"][lost].sum())
+        dropped = gather(work, self._gathered.dropped, within)
+        duplicates = _is_dropped(rows, dropped)
+        documents = _firsts(rows) & duplicates
+        self._dropped[number] = (
+            int(documents.sum()),
+            int(rows["lengths"][duplicates].sum()),
+        )
         order = _order(job, rows)
-        self._order = order[~lost[order]]
+        self._order = order[~duplicates[order]]
         self._chosen = _chosen(job, rows, self._gathered.forced)[self._order]
         self._rows = rows
 
@@ -111,11 +114,11 @@ def _chosen(job: Job, rows: Arrays, forced: list[bytes]) -> np.ndarray:
     return chosen
 
 
-def _lost(rows: Arrays, losers: Arrays | None) -> np.ndarray:
-    """Tells which rows are among the losers, by key and offset, bool [n]."""
-    if losers is None:
+def _is_dropped(rows: Arrays, dropped: Arrays | None) -> np.ndarray:
+    """Tells which rows are among `dropped`, by key and offset, bool [n]."""
+    if dropped is None:
         return np.zeros(len(rows["keys"]), bool)
-    return np.isin(_names(rows), _names(losers))
+    return np.isin(_names(rows), _names(dropped))
 
 
 def _names(rows: Arrays) -> np.ndarray:

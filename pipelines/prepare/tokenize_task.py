@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.curation.document_walk import Encoded, encoded
-from pipelines.curation.line_losers import LineLosers
+from pipelines.curation.dropped_lines import DroppedLines
 from pipelines.job.blobs import Arrays, drained, take_runs, to_bytes
 from pipelines.job.buckets import by_bucket
 from pipelines.job.columns import document_columns
@@ -44,7 +44,9 @@ class Scattered:
     fingerprints: Elements = field(default_factory=list)
 
 
-def tokenize_task(job: Job, task: Task, line_losers: Sequence[bytes] = ()) -> Scattered:
+def tokenize_task(
+    job: Job, task: Task, dropped_lines: Sequence[bytes] = ()
+) -> Scattered:
     """Reads a task's pieces and scatters their documents.
 
     A task whose record lies in the work directory is not done again when its blobs
@@ -53,7 +55,7 @@ def tokenize_task(job: Job, task: Task, line_losers: Sequence[bytes] = ()) -> Sc
     Args:
         job: the job.
         task: the pieces to read.
-        line_losers: the lines to drop, as gathered for this task.
+        dropped_lines: the lines to drop, as gathered for this task.
     """
     done = finished(job, KIND, task.index)
     if done is not None and job.transport == done["transport"] == "files":
@@ -61,11 +63,13 @@ def tokenize_task(job: Job, task: Task, line_losers: Sequence[bytes] = ()) -> Sc
             _from_hex(done["document_blobs"]), _from_hex(done["fingerprint_blobs"])
         )
     scattered = Scattered()
-    losers = LineLosers(job, line_losers) if "lines" in job.config.deduplicate else None
+    dropped = None
+    if "lines" in job.config.deduplicate:
+        dropped = DroppedLines(job, dropped_lines)
     with RejectFile(job.output, f"task-{task.index:05d}") as rejects:
         work = TaskWork(job, task, rejects)
         numbers = itertools.count()  # `enumerate` holds a chunk until the next is made
-        for chunk in _chunks(encoded(work, losers)):
+        for chunk in _chunks(encoded(work, dropped)):
             done_bytes = chunk.bytes_read
             with work.clock.part("scatter"):
                 _scatter(job, task, next(numbers), chunk, scattered)

@@ -23,16 +23,16 @@ class Edges(NamedTuple):
     """Pairs of documents that are near duplicates, whichever is the better one.
 
     Attributes:
-        losers: keys, uint8 [k, 16].
-        loser_lengths: how long their texts are, int64 [k].
-        winners: keys, uint8 [k, 16].
-        winner_lengths: int64 [k].
+        first: keys, uint8 [k, 16].
+        first_lengths: how long their texts are, int64 [k].
+        second: keys, uint8 [k, 16].
+        second_lengths: int64 [k].
     """
 
-    losers: np.ndarray
-    loser_lengths: np.ndarray
-    winners: np.ndarray
-    winner_lengths: np.ndarray
+    first: np.ndarray
+    first_lengths: np.ndarray
+    second: np.ndarray
+    second_lengths: np.ndarray
 
 
 class Members(NamedTuple):
@@ -63,17 +63,17 @@ class Clusters:
 
     def add(self, edges: Edges) -> None:
         """Joins the two documents of each pair; a document always has one length."""
-        losers, winners = _halves(edges.losers), _halves(edges.winners)
+        first, second = _halves(edges.first), _halves(edges.second)
         done = 0
         while True:
             self._count, done = _join(
                 done,
-                (losers, edges.loser_lengths.astype(np.int64, copy=False)),
-                (winners, edges.winner_lengths.astype(np.int64, copy=False)),
+                (first, edges.first_lengths.astype(np.int64, copy=False)),
+                (second, edges.second_lengths.astype(np.int64, copy=False)),
                 self._count,
                 (self._keys, self._lengths, self._parents, self._slots),
             )
-            if done == len(losers):
+            if done == len(first):
                 return
             self._grow(2 * len(self._keys))
 
@@ -107,16 +107,16 @@ def _halves(keys: np.ndarray) -> np.ndarray:
 @compiled
 def _join(
     done: int,
-    losers: tuple[np.ndarray, np.ndarray],
-    winners: tuple[np.ndarray, np.ndarray],
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
     count: int,
     nodes: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[int, int]:
     """Joins pairs from `done` on while there is room; returns the new counts."""
     keys, lengths, parents, _ = nodes
-    while done < len(losers[0]) and count + 2 <= len(keys):
-        left, count = _number(losers[0][done], losers[1][done], count, nodes)
-        right, count = _number(winners[0][done], winners[1][done], count, nodes)
+    while done < len(first[0]) and count + 2 <= len(keys):
+        left, count = _number(first[0][done], first[1][done], count, nodes)
+        right, count = _number(second[0][done], second[1][done], count, nodes)
         left, right = _root(parents, left), _root(parents, right)
         if _better(keys, lengths, left, right):
             parents[right] = left

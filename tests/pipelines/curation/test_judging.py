@@ -38,7 +38,7 @@ def verdicts(
             values = [b"\0" + blob for key, blob in sent if key == bucket]
             for verdict in judge(made, values, group, rank):
                 kept = verdict.kept["offsets"].tolist()
-                lost = verdict.lost["offsets"].tolist()
+                lost = verdict.dropped["offsets"].tolist()
                 owners = verdict.owners["offsets"].tolist()
                 assert not owner_of.keys() & {*kept, *lost}
                 owner_of |= dict.fromkeys(kept)
@@ -79,6 +79,6 @@ def test_many_equal_rows_are_judged_in_several_pieces(
     ((_, blob),) = by_bucket(made, table, "hashes")
     found = list(judge(made, [b"\0" + blob], "hashes", rank))
     assert len(found) > 10
-    assert max(len(verdict.lost["keys"]) for verdict in found) < 100
-    assert sum(len(verdict.lost["keys"]) for verdict in found) == 499
+    assert max(len(verdict.dropped["keys"]) for verdict in found) < 100
+    assert sum(len(verdict.dropped["keys"]) for verdict in found) == 499
     assert np.unique(np.concatenate([v.owners["offsets"] for v in found])).size == 1

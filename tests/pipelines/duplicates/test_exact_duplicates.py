@@ -68,19 +68,19 @@ def grouped(elements: list[tuple[int, bytes]]) -> dict[int, list[bytes]]:
 
 def judged(made: plan.Job, rows: list[tuple[int, int]]) -> tuple[set[int], list[bytes]]:
     """Runs the three steps as the graph does; returns (rows lost, forced keys)."""
-    losers, survivors, candidates = [], [], []
+    dropped, survivors, candidates = [], [], []
     sent = [(k, b"\0" + v) for k, v in by_bucket(made, fingerprints(rows), "keys")]
     for bucket, values in grouped(sent).items():
         step = duplicates.drop_repeated_ids(made, bucket, values)
         survivors += step.survivors
         candidates += [value for _, value in step.candidates]
-        losers += step.losers
+        dropped += step.dropped
     for bucket, values in grouped(survivors).items():
         step = duplicates.drop_duplicates(made, bucket, values)
         candidates += [value for _, value in step.candidates]
-        losers += step.losers
+        dropped += step.dropped
     lost = set()
-    for shard, value in losers:
+    for shard, value in dropped:
         arrays = from_bytes(receive(made.work, [value])[0])
         assert (duplicates.shards_of(made, arrays["keys"]) == shard).all()
         lost |= {int(offset) // 10 for offset in arrays["offsets"]}

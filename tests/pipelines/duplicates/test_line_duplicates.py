@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.curation.line_losers import LineLosers
+from pipelines.curation.dropped_lines import DroppedLines
 from pipelines.duplicates import line_duplicates
 from pipelines.duplicates.line_duplicates import drop_repeated_lines, find_lines
 from pipelines.job import plan
@@ -76,9 +76,9 @@ def without_repeats(made: plan.Job, batches: Batches) -> list[str]:
     lost = []
     for bucket, values in grouped(found).items():
         lost += drop_repeated_lines(made, bucket, values)
-    losers, left = grouped(lost), []
+    dropped, left = grouped(lost), []
     for task in tasks:
-        drop = LineLosers(made, losers.get(task.index, []), every=1)
+        drop = DroppedLines(made, dropped.get(task.index, []), every=1)
         for documents in batches[task.index]:
             texts, counts = drop.drop(documents)
             assert len(counts) == len(texts)
@@ -160,10 +160,10 @@ def test_any_number_of_lines_to_drop_is_held_in_parts(tmp_path: Path) -> None:
         values += [value for _, value in sent]
     assert blob_bytes(values) > 10 * part
     tracemalloc.start()
-    losers, found = LineLosers(made, values), 0
+    dropped, found = DroppedLines(made, values), 0
     for file in range(3):
         for start in range(0, 1000, 100):
-            document, line = losers.of(file, np.arange(start, start + 100) * 10)
+            document, line = dropped.of(file, np.arange(start, start + 100) * 10)
             assert document.max() < 100 and len(document) == len(line)
             found += len(line)
     peak = tracemalloc.get_traced_memory()[1]

@@ -69,7 +69,7 @@ def joined(
     unique = []
     for bucket, values in grouped(sent).items():
         judged = duplicates.drop_duplicates(made, bucket, values)
-        assert not judged.losers
+        assert not judged.dropped
         unique += judged.survivors
         candidates += [value for _, value in judged.candidates]
     for bucket, values in grouped(unique).items():
@@ -79,7 +79,7 @@ def joined(
     assert {key for key, _ in pairs} <= {0}
     done = near_duplicates.join_clusters(made, [v for _, v in pairs], candidates)
     lost = set()
-    for shard, value in done.losers:
+    for shard, value in done.dropped:
         arrays = from_bytes(receive(made.work, [value])[0])
         assert (duplicates.shards_of(made, arrays["keys"]) == shard).all()
         lost |= {int(offset) // 10 for offset in arrays["offsets"]}

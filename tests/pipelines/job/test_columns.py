@@ -17,8 +17,8 @@ from tests.pipelines.duplicates.test_exact_duplicates import job
 
 KINDS = (
     *(columns.DOCUMENT, columns.EXAMPLE, columns.FINGERPRINT, columns.SHINGLES),
-    *(columns.END, columns.BAND, columns.LINE, columns.LOST_LINE),
-    *(columns.LOSER, columns.CANDIDATE, columns.SEGMENT),
+    *(columns.END, columns.BAND, columns.LINE, columns.DROPPED_LINE),
+    *(columns.DROPPED, columns.CANDIDATE, columns.SEGMENT),
 )
 
 

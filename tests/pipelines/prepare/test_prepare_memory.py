@@ -91,7 +91,7 @@ def test_any_number_of_equal_documents_is_judged_in_parts(
 
     def work() -> int:
         return sum(
-            len(verdict.kept["keys"]) + len(verdict.lost["keys"])
+            len(verdict.kept["keys"]) + len(verdict.dropped["keys"])
             for verdict in judge(made, gathered, "hashes", ("keys",))
         )
 

@@ -78,11 +78,11 @@ def test_pairs_that_come_again_take_no_room():
     # 200,000 pairs of a hot bucket, seen in each of 14 bands.
     hub = np.zeros((1, 16), np.uint8)
     rows = np.arange(1000, dtype=">u8").repeat(2).view(np.uint8).reshape(-1, 16)
-    losers, winners = np.tile(rows, (200, 1)), np.repeat(hub, 200_000, axis=0)
+    first, second = np.tile(rows, (200, 1)), np.repeat(hub, 200_000, axis=0)
     lengths = np.ones(200_000, np.int64)
     clusters = Clusters()
     for _ in range(14):
-        clusters.add(Edges(losers, lengths, winners, lengths))
+        clusters.add(Edges(first, lengths, second, lengths))
     members = clusters.members()
     assert len(members.keys) == 1000
     assert set(members.sizes.tolist()) == {1000}

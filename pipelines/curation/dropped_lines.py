@@ -8,16 +8,16 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.job.blobs import Arrays, from_bytes
-from pipelines.job.columns import LOST_LINE, empty
+from pipelines.job.columns import DROPPED_LINE, empty
 from pipelines.job.plan import Job
 from pipelines.job.shuffle import count_parts, gather, receive
 from preprocessing.reading.documents import Documents
 
 _SAMPLE = 1024
-_NONE = empty(LOST_LINE)
+_NONE = empty(DROPPED_LINE)
 
 
-class LineLosers:
+class DroppedLines:
     """The lines that a task has to drop, found for one batch of documents at a time.
 
     They are read in parts, ranges of files and offsets, and one part is held: tasks
