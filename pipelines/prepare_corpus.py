@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """quern-prepare: raw text to a dataset of packed, shuffled, tokenized rows.
 
-    read -> clean -> drop duplicates -> tokenize -> shuffle -> pack -> records
+    read -> clean -> tokenize -> shuffle -> drop duplicates -> pack -> records
 
-One Beam graph does it (prepare_graph.py). The same input, configuration and seed give
-the same bytes, whatever the runner, the number of workers or of restarts.
+One Beam graph does it (prepare/prepare_graph.py), which finds duplicates by their
+fingerprints while the documents travel. The same input, configuration and seed give the
+same bytes, whatever the runner, the number of workers or of restarts.
 """
 
 import argparse

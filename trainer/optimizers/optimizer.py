@@ -185,7 +185,7 @@ class Optimizer(tf.Module):
 
     Attributes:
         step: int64, updates asked for, skipped ones included.
-        skipped: int64, updates skipped because a gradient was not finite.
+        skipped: int64, updates that the gradient guard skipped.
         first_moments: of adam; the momentum of sgd, lion and muon.
         second_moments: of adam; of adafactor's weights that are no matrices.
         row_moments: of adafactor's matrices, second moments averaged over each row.

@@ -3,7 +3,7 @@
 
 A resume takes the newest whole one (`find_newest`), an evaluation or export the one
 it names (`open_run`). Variables are named by attributes
-(`model/blocks/0/attention/qkv`), so a model may gain a part without losing the names
+(`model/layers/0/attention/qkv`), so a model may gain a part without losing the names
 of the others. They are restored by name and value: it does not matter on how many
 devices or in how many pieces they lay.
 """
