@@ -6,8 +6,8 @@ Takes the rows of a step and the weights; gives its metrics, and changed weights
                            or averages of them
     gradients.py           Sums of loss and gradients over the rows of one replica:
                            what devices do alone
-    guard.py               Judges each step's gradient: used, or skipped on all
-                           replicas alike
+    guard.py               The gradient guard: skips a step, on all replicas alike,
+                           whose gradient is bad
     layout.py              How the rows of a step fall to replicas and micro-batches
     losses.py              The training loss, as a sum and a weight until one
                            division by the global weight

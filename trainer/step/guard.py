@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges each step's gradient: used, or skipped on all replicas alike.
+"""The gradient guard: skips a step, on all replicas alike, whose gradient is bad.
 
-A step is skipped where its loss or gradient norm is not finite, where no token was a
-target, or where the norm is a spike against the last 128 steps, as MaxText does
-(`skip_step_on_spikes`): beyond mean + 6 sigma of a window that is at least half full.
+This is what others call skip-step. A step is skipped where its loss or gradient norm is
+not finite, where no token was a target, or where the norm is a spike against the last
+128 steps, as MaxText does (`skip_step_on_spikes`): beyond mean + 6 sigma of a window
+that is at least half full.
 The window takes spikes in too, so that a lasting change of scale is accepted once it is
 no surprise any more.
 
@@ -30,7 +31,7 @@ _LEAST_RATIO = 2.0
 
 @dataclass(frozen=True)
 class GuardConfig:
-    """When an update is skipped, and when skipping is not enough.
+    """When a step is skipped, and when skipping is not enough.
 
     Attributes:
         spike_sigmas: standard deviations above the window's mean that make a gradient
@@ -61,7 +62,7 @@ class GuardConfig:
 
 
 class Remembered(NamedTuple):
-    """What the guard knows of the steps before one, as tensors; see `Guard`."""
+    """The guard's state before a step, as tensors; see `GradientGuard`."""
 
     norms: tf.Tensor
     seen: tf.Tensor
@@ -70,7 +71,7 @@ class Remembered(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What becomes of a step, and what the guard remembers of it.
+    """Whether a step is skipped, and the guard's state after it.
 
     Attributes:
         accepted: bool, whether weights and moments change.
@@ -89,8 +90,8 @@ class Verdict(NamedTuple):
     good_steps: tf.Tensor
 
 
-class Guard(tf.Module):
-    """The norms of the last steps, and the loss scale of float16.
+class GradientGuard(tf.Module):
+    """Decides of each step whether it is skipped, by what it remembers of the last.
 
     Attributes:
         norms: float32 `[window]`, finite gradient norms, the oldest overwritten.
@@ -122,7 +123,7 @@ class Guard(tf.Module):
         norm: tf.Tensor,
         before: Remembered,
     ) -> Verdict:
-        """Returns what becomes of a step; reads no variable, so XLA may compile it.
+        """Decides whether a step is skipped; reads no variable, so XLA may compile it.
 
         Args:
             loss_sum: float32, of the global batch, in nats.

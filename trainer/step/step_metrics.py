@@ -20,7 +20,7 @@ class StepMetrics(NamedTuple, Generic[Array]):
         weight_sum: number of those targets.
         gradient_norm: global norm before clipping.
         learning_rate: the step's rate.
-        skipped: 0, or why the update was skipped (`trainer.step.guard`).
+        skipped: 0, or why the step was skipped (`trainer.step.guard`).
         loss_scale: what the loss was multiplied by, 1 but for float16.
     """
 

@@ -21,7 +21,7 @@ from trainer.models.language_model import LanguageModel
 from trainer.optimizers.optimizer import Factors, Optimizer, OptimizerConfig
 from trainer.step.evaluated_model import EvaluatedModel
 from trainer.step.gradients import Features, LocalSums, Seeds
-from trainer.step.guard import Guard, GuardConfig, Remembered, Verdict
+from trainer.step.guard import GradientGuard, GuardConfig, Remembered, Verdict
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig
 from trainer.step.step_metrics import StepMetrics
@@ -37,13 +37,13 @@ class TrainState:
         model: what is trained.
         places: its weights.
         optimizer: of those that are trained.
-        guard: which steps are used.
+        guard: which steps are skipped.
     """
 
     model: LanguageModel
     places: Sequence[WeightPlace]
     optimizer: Optimizer
-    guard: Guard
+    guard: GradientGuard
 
     @property
     def variables(self) -> list[Any]:
@@ -277,7 +277,7 @@ def make_train_state(
     Args:
         model: made in the same scope.
         optimizer: how its weights are updated.
-        guard: which steps are used.
+        guard: which steps are skipped.
         total_steps: steps of the whole run.
     """
     places = weight_places(model)
@@ -289,7 +289,7 @@ def make_train_state(
         total_steps,
     )
     compute = model.compute_dtype.name
-    return TrainState(model, places, updates, Guard(guard, compute))
+    return TrainState(model, places, updates, GradientGuard(guard, compute))
 
 
 def spread_rows(

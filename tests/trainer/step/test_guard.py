@@ -13,14 +13,14 @@ from trainer.step.guard import (
     NOT_FINITE,
     OVERFLOW,
     SPIKE,
-    Guard,
+    GradientGuard,
     GuardConfig,
     faults,
     next_scale,
 )
 
 
-def judged(guard: Guard, norms: list[float]) -> list[int]:
+def judged(guard: GradientGuard, norms: list[float]) -> list[int]:
     """Returns the codes of steps with these gradient norms, one after another."""
     strategy = tf.distribute.get_strategy()
     codes = []
@@ -46,26 +46,26 @@ def test_a_norm_beyond_six_sigma_of_128_steps_is_a_spike() -> None:
     mean, sigma = np.mean(norms), np.std(norms, ddof=1)
     limit = max(mean + 6 * sigma, 2 * mean)
     for norm, code in ((limit * 1.001, SPIKE), (limit * 0.999, 0)):
-        guard = Guard(GuardConfig(), "float32")
+        guard = GradientGuard(GuardConfig(), "float32")
         assert judged(guard, norms) == [0] * 128
         assert judged(guard, [norm]) == [code]
 
 
 def test_nothing_is_a_spike_before_half_a_window_is_full() -> None:
-    guard = Guard(GuardConfig(), "float32")
+    guard = GradientGuard(GuardConfig(), "float32")
     assert judged(guard, [*noise(63), 50.0]) == [0] * 64
-    guard = Guard(GuardConfig(), "float32")
+    guard = GradientGuard(GuardConfig(), "float32")
     assert judged(guard, [*noise(64), 50.0]) == [0] * 64 + [SPIKE]
 
 
 def test_a_lasting_change_of_scale_is_accepted_in_time() -> None:
-    codes = judged(Guard(GuardConfig(), "float32"), [*noise(128), *[5.0] * 40])
+    codes = judged(GradientGuard(GuardConfig(), "float32"), [*noise(128), *[5.0] * 40])
     assert codes[128] == SPIKE and codes[-1] == 0
     assert set(codes[128:]) == {SPIKE, 0}
 
 
 def test_what_is_not_finite_is_skipped_and_not_remembered() -> None:
-    guard = Guard(GuardConfig(), "float32")
+    guard = GradientGuard(GuardConfig(), "float32")
     codes = judged(guard, [1.0, float("nan"), float("inf"), 2.0])
     assert codes == [0, NOT_FINITE, NOT_FINITE, 0]
     assert int(guard.seen) == 2
@@ -73,19 +73,19 @@ def test_what_is_not_finite_is_skipped_and_not_remembered() -> None:
 
 
 def test_sigmas_of_zero_accept_every_finite_norm() -> None:
-    guard = Guard(GuardConfig(spike_sigmas=0.0), "float32")
+    guard = GradientGuard(GuardConfig(spike_sigmas=0.0), "float32")
     assert judged(guard, [*noise(128), 1e9]) == [0] * 129
 
 
 def test_a_step_without_targets_is_no_fault() -> None:
-    guard = Guard(GuardConfig(), "float32")
+    guard = GradientGuard(GuardConfig(), "float32")
     verdict = guard.judge(*[tf.constant(0.0)] * 3, guard.remembered())
     assert int(verdict.code) == NO_TARGETS
     assert faults([0, NO_TARGETS, NOT_FINITE, OVERFLOW, SPIKE]) == [2, 4]
 
 
 def test_float16_halves_its_scale_after_an_overflow_and_blames_no_row() -> None:
-    guard = Guard(GuardConfig(), "float16")
+    guard = GradientGuard(GuardConfig(), "float16")
     assert judged(guard, [1.0, float("inf"), 1.0]) == [0, OVERFLOW, 0]
     assert float(guard.loss_scale) == 2.0**14
     guard.loss_scale.assign(1.0)
