@@ -11,7 +11,7 @@ from trainer.machine.tensorflow_logs import quiet_tensorflow
 from trainer.run.step_flag import add_step_flag
 
 if TYPE_CHECKING:
-    from trainer.loop.evaluation import Evaluation
+    from trainer.loop.evaluate_rows import Evaluation
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     flags = _parser().parse_args(argv)
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(flags.debug)
-    from trainer.loop.run_evaluation import evaluate_run
+    from trainer.loop.evaluate_run import evaluate_run
 
     result = evaluate_run(
         flags.run,

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     from trainer.distribution.strategies import read_tf_config
     from trainer.loop.plan import ConfigSource, plan
     from trainer.loop.profiling import parse_profile
-    from trainer.loop.training import train
+    from trainer.loop.train_run import train
     from trainer.machine.interruption import stop_request
 
     source = ConfigSource(flags.preset, flags.config, _pairs(flags))

@@ -6,10 +6,14 @@ Takes flags and datasets; gives a trained run: sessions, evaluations, samples, r
                            to train and to evaluate
     dry_run.py             What `quern-train --dry_run` tells of a run before
                            anything is allocated
-    evaluation.py          Evaluates a model on every row of a split, once, under
+    evaluate_rows.py       Evaluates a model on every row of a split, once, under
                            any strategy
+    evaluate_run.py        Evaluates the checkpoint of a run on a dataset, laid out
+                           as training lays it out
     listings.py            What `quern-train --list_presets` and `--list_keys` tell,
                            wrapped for people
+    make_session.py        Builds a training session: its model, step, evaluation
+                           and files
     memory.py              How many bytes a run needs on a device
     outer_loop.py          The outer loop: steps, clocks and checkpoints, and
                            nothing of the model
@@ -21,16 +25,12 @@ Takes flags and datasets; gives a trained run: sessions, evaluations, samples, r
                            terminal, lines elsewhere
     report.py              Tells a run's numbers to files and to people; the chief's
                            alone
-    run_evaluation.py      Evaluates the checkpoint of a run on a dataset, laid out
-                           as training lays it out
     run_rows.py            The rows a run trains on and is evaluated on, opened once
                            for all its sessions
     samples.py             Texts that the model continues after each evaluation, for
                            people to read
-    session.py             One entry into a run: its model, data and files, and the
-                           loop over them
-    session_parts.py       Builds what a session strings together: model, step,
-                           evaluation, files
-    training.py            Trains a planned run: claims its directory, enters it,
+    train_run.py           Trains a planned run: claims its directory, enters it,
                            and again after rollbacks
+    training_session.py    A training session: one entry into a run, from a
+                           checkpoint to an end or rollback
 """

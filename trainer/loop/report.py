@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from trainer.loop.evaluation import Evaluation
+from trainer.loop.evaluate_rows import Evaluation
 from trainer.loop.progress import ProgressLine
 from trainer.loop.samples import Sample, markdown
 from trainer.run.interval import Interval

@@ -18,7 +18,7 @@ from trainer.data.mixed_rows import JoinedRows
 from trainer.run.samples_config import SamplesConfig
 from trainer.serving.generate import Decoding, Generation, generate, texts_of
 from trainer.serving.sampling import Sampling
-from trainer.step.evaluated_model import EvaluatedModel
+from trainer.step.model_with_values import ModelWithValues
 
 # The likeliest continuation, and one as a reader would be served.
 TEMPERATURES = (0.0, 0.8)
@@ -35,7 +35,7 @@ class Sample:
 
 
 def make_sampler(
-    evaluated: EvaluatedModel,
+    evaluated: ModelWithValues,
     tokenizer: Tokenizer,
     rows: SubRows | JoinedRows,
     config: SamplesConfig,

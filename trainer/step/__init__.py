@@ -2,8 +2,6 @@
 
 Takes the rows of a step and the weights; gives its metrics, and changed weights.
 
-    evaluated_model.py     A model with the values it is judged by: its own weights,
-                           or averages of them
     gradients.py           Sums of loss and gradients over the rows of one replica:
                            what devices do alone
     guard.py               The gradient guard: skips a step, on all replicas alike,
@@ -11,6 +9,8 @@ Takes the rows of a step and the weights; gives its metrics, and changed weights
     layout.py              How the rows of a step fall to replicas and micro-batches
     losses.py              The training loss, as a sum and a weight until one
                            division by the global weight
+    model_with_values.py   A model with the values it is judged by: its own weights,
+                           or averages of them
     step_metrics.py        What training steps measured, by the names that sums of
                            them have too
     train_step.py          One optimizer update under any strategy, and the compiled

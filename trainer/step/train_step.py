@@ -19,11 +19,11 @@ from trainer.compute.merge_call import call_merged
 from trainer.models.functional import WeightPlace, trained_places, weight_places
 from trainer.models.language_model import LanguageModel
 from trainer.optimizers.optimizer import Factors, Optimizer, OptimizerConfig
-from trainer.step.evaluated_model import EvaluatedModel
 from trainer.step.gradients import Features, LocalSums, Seeds
 from trainer.step.guard import GradientGuard, GuardConfig, Remembered, Verdict
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig
+from trainer.step.model_with_values import ModelWithValues
 from trainer.step.step_metrics import StepMetrics
 
 TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics[tf.Tensor]]
@@ -56,7 +56,7 @@ class TrainState:
         return [place.variable for place in trained_places(self.places)]
 
     @property
-    def evaluated(self) -> EvaluatedModel:
+    def evaluated(self) -> ModelWithValues:
         """The model as it is judged: by averages of the weights, if kept.
 
         A weight that is not trained has none and stands for itself.
@@ -68,7 +68,7 @@ class TrainState:
                 next(averages) if place.trained else place.variable
                 for place in self.places
             ]
-        return EvaluatedModel(self.model, self.places, variables)
+        return ModelWithValues(self.model, self.places, variables)
 
 
 class ReplicaStep:

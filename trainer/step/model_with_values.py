@@ -13,7 +13,7 @@ from trainer.models.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
-class EvaluatedModel:
+class ModelWithValues:
     """A model that is called with the values of variables of one's choice.
 
     Attributes:
@@ -37,7 +37,7 @@ class EvaluatedModel:
         return called_with(self.places, values)
 
 
-def as_it_is(model: LanguageModel) -> EvaluatedModel:
+def as_it_is(model: LanguageModel) -> ModelWithValues:
     """Returns a model to be judged by its own weights."""
     places = weight_places(model)
-    return EvaluatedModel(model, places, [place.variable for place in places])
+    return ModelWithValues(model, places, [place.variable for place in places])

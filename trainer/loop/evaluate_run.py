@@ -13,10 +13,10 @@ from trainer.distribution.device_options import DeviceOptions
 from trainer.distribution.strategies import make_strategy
 from trainer.distribution.workers import workers_of
 from trainer.loop.batch_layout import lanes_of, spread_evaluation
-from trainer.loop.evaluation import Evaluation, byte_counts, make_evaluate
+from trainer.loop.evaluate_rows import Evaluation, byte_counts, make_evaluate
 from trainer.run.checkpoints import open_run
 from trainer.run.run_directory import RunFiles, read_run, restore_tokenizer
-from trainer.step.evaluated_model import as_it_is
+from trainer.step.model_with_values import as_it_is
 
 
 def evaluate_run(

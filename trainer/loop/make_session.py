@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds what a session strings together: model, step, evaluation, files."""
+"""Builds a training session: its model, step, evaluation and files."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,13 +19,20 @@ from trainer.compute.peak_flops import peak_flops
 from trainer.data.training_rows import TrainingRows
 from trainer.data.usual_segments import usual_segments
 from trainer.distribution.coordinator import make_coordinated_loop
-from trainer.loop.evaluation import byte_counts, make_evaluate
+from trainer.loop.evaluate_rows import byte_counts, make_evaluate
 from trainer.loop.plan import Plan
 from trainer.loop.progress import ProgressLine
 from trainer.loop.report import Report
 from trainer.loop.run_rows import Rows
 from trainer.loop.samples import Sample, make_sampler
-from trainer.loop.session import Chief, Evaluate, Session, SessionParts, Start, Watch
+from trainer.loop.training_session import (
+    Chief,
+    Evaluate,
+    Session,
+    SessionParts,
+    Start,
+    Watch,
+)
 from trainer.models.fused_attention import gpu_has_fused_attention
 from trainer.models.language_model import RowShape
 from trainer.models.model import build_model

@@ -14,7 +14,7 @@ from tests.datasets import write_dataset
 from trainer.data.input_pipeline import SubRows
 from trainer.data.mixed_rows import source_names
 from trainer.distribution.workers import workers_of
-from trainer.loop.evaluation import (
+from trainer.loop.evaluate_rows import (
     Evaluation,
     byte_counts,
     make_evaluate,
@@ -22,8 +22,8 @@ from trainer.loop.evaluation import (
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
 from trainer.run.run_directory import restore_tokenizer
-from trainer.step.evaluated_model import as_it_is
 from trainer.step.layout import Layout
+from trainer.step.model_with_values import as_it_is
 
 
 @pytest.fixture(scope="module")

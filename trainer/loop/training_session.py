@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One entry into a run: its model, data and files, and the loop over them.
+"""A training session: one entry into a run, from a checkpoint to an end or rollback.
 
-A process has one session, and one more after each rollback.
+A process has one, and one more after each rollback.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from preprocessing.foundation.commands import Interrupted, WorkError
 from trainer.data.omitted_rows import Ranges
 from trainer.data.training_rows import Block, TrainingRows
 from trainer.loop import outer_loop as loop
-from trainer.loop.evaluation import Evaluation
+from trainer.loop.evaluate_rows import Evaluation
 from trainer.loop.outer_loop import Parts
 from trainer.loop.plan import Plan
 from trainer.loop.profiling import ProfileWindow
@@ -106,7 +106,7 @@ class Session:
     def __init__(
         self, planned: Plan, start: Start, watch: Watch, parts: SessionParts
     ) -> None:
-        """Takes what does the work, of `trainer.loop.session_parts`; does nothing."""
+        """Takes what does the work, of `trainer.loop.make_session`; does nothing."""
         self._planned, self._start = planned, start
         self._watch, self._parts = watch, parts
         self._step = start.position.step

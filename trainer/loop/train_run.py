@@ -11,11 +11,11 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.commands import Interrupted
 from trainer.data.rows_at_fault import describe
 from trainer.distribution.rendezvous import as_lost_peer
+from trainer.loop.make_session import make_session
 from trainer.loop.plan import Plan
 from trainer.loop.profiling import ProfileWindow
 from trainer.loop.run_rows import Rows, open_rows
-from trainer.loop.session import Start, Watch
-from trainer.loop.session_parts import make_session
+from trainer.loop.training_session import Start, Watch
 from trainer.machine.interruption import stop_request
 from trainer.machine.watchdog import Watchdog
 from trainer.run import checkpoint_files, checkpoints

@@ -22,9 +22,9 @@ from trainer.data.batch import unpack_rows
 from trainer.data.input_pipeline import Features, SubRows
 from trainer.data.mixed_rows import JoinedRows
 from trainer.distribution.workers import Workers
-from trainer.step.evaluated_model import EvaluatedModel
 from trainer.step.layout import Layout
 from trainer.step.losses import target_nats
+from trainer.step.model_with_values import ModelWithValues
 from trainer.step.train_step import spread_rows
 
 
@@ -71,7 +71,7 @@ def byte_counts(tokenizer: Tokenizer) -> np.ndarray:
 
 
 def make_evaluate(
-    evaluated: EvaluatedModel,
+    evaluated: ModelWithValues,
     workers: Workers,
     layout: Layout,
     counts: np.ndarray,
@@ -125,7 +125,7 @@ def make_evaluate(
 
 
 def _row_sums(
-    evaluated: EvaluatedModel,
+    evaluated: ModelWithValues,
     counts: np.ndarray,
     sources: Sequence[str],
     values: Sequence[tf.Tensor],
