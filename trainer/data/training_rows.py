@@ -16,7 +16,7 @@ from trainer.data.omitted_rows import Ranges, runs, take
 
 
 @dataclass(frozen=True)
-class Block:
+class RowBlock:
     """The rows of one inner loop.
 
     Attributes:
@@ -74,7 +74,7 @@ class TrainingRows:
 
     def blocks(
         self, step: int, rows_consumed: int, steps_per_block: Iterable[int]
-    ) -> Generator[Block, None, None]:
+    ) -> Generator[RowBlock, None, None]:
         """Yields one block per entry of `steps_per_block`.
 
         A background thread reads the next block while the caller uses this one. Closing
@@ -107,7 +107,7 @@ class TrainingRows:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, first_row: int, positions: np.ndarray, steps: int) -> Block:
+    def _read(self, first_row: int, positions: np.ndarray, steps: int) -> RowBlock:
         """Reads this worker's rows of the positions [steps * batch] of a block."""
         by_step = positions.reshape(steps, -1)
         located = [self._order.locate(first, count) for first, count in runs(positions)]
@@ -118,7 +118,7 @@ class TrainingRows:
             for part in zip(*located, strict=True)
         )
         features = read_located(self._parts, datasets, rows)
-        return Block(
+        return RowBlock(
             {name: x.reshape(steps, share, -1) for name, x in features.items()},
             first_row,
             step_ends=by_step[:, -1] + 1,
@@ -127,7 +127,7 @@ class TrainingRows:
         )
 
 
-def _timed(reading: Future[Block]) -> Block:
+def _timed(reading: Future[RowBlock]) -> RowBlock:
     """Waits for a block and notes for how long."""
     began = time.perf_counter()
     block = reading.result()

@@ -52,7 +52,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Failure:
+class GroupFailure:
     """Why a group ended before it was done.
 
     Attributes:
@@ -112,7 +112,7 @@ class Group:
             prepare = _in_child(pinned if shape.pin_cores and pinned else None)
             self._start(f"{role} {index}", command, environment, beat, prepare)
 
-    def watch(self, signals: list[int], stall_seconds: float) -> Failure | None:
+    def watch(self, signals: list[int], stall_seconds: float) -> GroupFailure | None:
         """Waits for the group's end; returns why it was early, None if it is done.
 
         Args:
@@ -197,7 +197,7 @@ class Group:
         late = [m for m in self._all_ended() if m.process.returncode and m not in bad]
         return [*bad, *late]
 
-    def _failure(self, bad: list[_Member]) -> Failure:
+    def _failure(self, bad: list[_Member]) -> GroupFailure:
         """Returns the failure of the first of `bad`; refusals and stops come first."""
         for member in bad:
             for reader in member.readers:
@@ -207,19 +207,19 @@ class Group:
             if status in statuses and (status == 2 or set(statuses) == {42}):
                 member = bad[statuses.index(status)]
                 line = member.error if status == 2 and member.error else member.told()
-                return Failure(member.name, status, line)
+                return GroupFailure(member.name, status, line)
         first = bad[0]
         status = first.process.returncode
-        return Failure(first.name, status if status > 0 else None, first.told())
+        return GroupFailure(first.name, status if status > 0 else None, first.told())
 
-    def _stuck(self, seconds: float) -> Failure | None:
+    def _stuck(self, seconds: float) -> GroupFailure | None:
         trains = ("chief",) if self._coordinated else ("worker",)
         for member in self._members:
             silent = time.time() - os.stat(member.heartbeat).st_mtime
             if member.name.startswith(trains) and silent > seconds:
                 line = f"{member.name} made no progress for {silent:.0f} s"
                 member.process.kill()  # it may be stopped, and deaf to a request
-                return Failure(member.name, None, line)
+                return GroupFailure(member.name, None, line)
         return None
 
     def _send(self, number: int) -> None:

@@ -20,17 +20,17 @@ from trainer.data.training_rows import TrainingRows
 from trainer.data.usual_segments import usual_segments
 from trainer.distribution.coordinator import make_coordinated_loop
 from trainer.loop.evaluate_rows import byte_counts, make_evaluate
-from trainer.loop.plan import Plan
+from trainer.loop.plan import RunPlan
 from trainer.loop.progress import ProgressLine
 from trainer.loop.report import Report
-from trainer.loop.run_rows import Rows
+from trainer.loop.run_rows import RunRows
 from trainer.loop.samples import Sample, make_sampler
 from trainer.loop.training_session import (
     Chief,
     Evaluate,
-    Session,
     SessionParts,
     Start,
+    TrainingSession,
     Watch,
 )
 from trainer.models.fused_attention import gpu_has_fused_attention
@@ -51,8 +51,8 @@ from trainer.step.train_step import (
 
 
 def make_session(
-    planned: Plan, run: str, start: Start, rows: Rows, watch: Watch
-) -> Session:
+    planned: RunPlan, run: str, start: Start, rows: RunRows, watch: Watch
+) -> TrainingSession:
     """Returns a session of a run, its model and optimizer restored if it has any.
 
     Args:
@@ -101,10 +101,10 @@ def make_session(
             ],
         )
     parts = SessionParts(stream, train, evaluate, chief)
-    return Session(planned, start, watch, parts)
+    return TrainingSession(planned, start, watch, parts)
 
 
-def _make_train_state(planned: Plan) -> TrainState:
+def _make_train_state(planned: RunPlan) -> TrainState:
     config = planned.config
     with planned.workers.strategy.scope():
         model = build_model(
@@ -118,7 +118,7 @@ def _make_train_state(planned: Plan) -> TrainState:
         )
 
 
-def _compilation(planned: Plan, state: TrainState) -> Compilation:
+def _compilation(planned: RunPlan, state: TrainState) -> Compilation:
     """Returns what of a step is compiled."""
     length = planned.config.sequence_length
     tokens = planned.layout.micro_batch_size * length
@@ -129,7 +129,9 @@ def _compilation(planned: Plan, state: TrainState) -> Compilation:
     )
 
 
-def _usual_segments(planned: Plan, rows: Rows, compilation: Compilation) -> int | None:
+def _usual_segments(
+    planned: RunPlan, rows: RunRows, compilation: Compilation
+) -> int | None:
     """Returns the segments of usual rows, where knowing them makes a step faster."""
     if compilation is not Compilation.WHOLE or not gpu_has_fused_attention():
         return None
@@ -138,7 +140,7 @@ def _usual_segments(planned: Plan, rows: Rows, compilation: Compilation) -> int 
 
 
 def _make_train_loop(
-    planned: Plan, state: TrainState, compilation: Compilation, usual: int | None
+    planned: RunPlan, state: TrainState, compilation: Compilation, usual: int | None
 ) -> TrainLoop:
     config, workers = planned.config, planned.workers
     step = ReplicaStep(
@@ -155,7 +157,7 @@ def _make_train_loop(
     return make_train_loop(step, workers.strategy)
 
 
-def _remark(planned: Plan, compilation: Compilation, usual: int | None) -> list[str]:
+def _remark(planned: RunPlan, compilation: Compilation, usual: int | None) -> list[str]:
     """Returns what a model's family says of how rows are computed, if anything."""
     config, manifest = planned.config, planned.data.manifest
     most = usual or manifest.max_segments + 1
@@ -167,7 +169,7 @@ def _remark(planned: Plan, compilation: Compilation, usual: int | None) -> list[
 
 
 def _make_evaluate(
-    planned: Plan, state: TrainState, tokenizer: Tokenizer, rows: Rows
+    planned: RunPlan, state: TrainState, tokenizer: Tokenizer, rows: RunRows
 ) -> Evaluate | None:
     """Returns what evaluates on the validation split; None if that has no rows."""
     if not rows.validation.num_rows:
@@ -184,7 +186,7 @@ def _make_evaluate(
 
 
 def _make_sampler(
-    planned: Plan, state: TrainState, tokenizer: Tokenizer, rows: Rows
+    planned: RunPlan, state: TrainState, tokenizer: Tokenizer, rows: RunRows
 ) -> Callable[[], list[Sample]]:
     """Returns what continues texts after an evaluation, if any are asked for."""
     config = planned.config
@@ -195,7 +197,7 @@ def _make_sampler(
     )
 
 
-def _open_report(planned: Plan, run: str, start: Start, state: TrainState) -> Report:
+def _open_report(planned: RunPlan, run: str, start: Start, state: TrainState) -> Report:
     """Opens the metrics, cut back to where the run is entered."""
     workers, config = planned.workers, planned.config
     gpus = tf.config.list_physical_devices("GPU")
@@ -216,7 +218,9 @@ def _open_report(planned: Plan, run: str, start: Start, state: TrainState) -> Re
     return report
 
 
-def _notes(planned: Plan, start: Start, rows: Rows, tokenizer: Tokenizer) -> list[str]:
+def _notes(
+    planned: RunPlan, start: Start, rows: RunRows, tokenizer: Tokenizer
+) -> list[str]:
     """Returns what people should know before the first step."""
     notes, last = [], planned.config.loop.last_step
     if start.position.step >= last:

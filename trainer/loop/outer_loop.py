@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The outer loop: steps, clocks and checkpoints, and nothing of the model.
 
-It drives five callables. Each inner loop is one compiled call of many steps, and ends
+It calls five functions. Each inner loop is one compiled call of many steps, and ends
 where a line, a checkpoint or an evaluation is due. At such a step the order is line,
 checkpoint, evaluation: a model is never lost to an evaluation that fails, and a run
 resumed from the checkpoint finds the line already written.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from preprocessing.foundation.commands import Interrupted
-from trainer.data.training_rows import Block
+from trainer.data.training_rows import RowBlock
 from trainer.run.interval import Interval
 from trainer.run.loop_config import LoopConfig
 from trainer.run.position import Fault, Position, RollBack
@@ -26,8 +26,8 @@ from trainer.step.step_metrics import StepMetrics
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The collaborators of the loop.
+class LoopCallbacks:
+    """What the loop calls.
 
     Attributes:
         train: runs the steps of one block.
@@ -39,7 +39,7 @@ class Parts:
             two inner loops by every process.
     """
 
-    train: Callable[[Block], StepMetrics[np.ndarray]]
+    train: Callable[[RowBlock], StepMetrics[np.ndarray]]
     write_line: Callable[[Interval], None]
     save: Callable[[Position], None]
     evaluate: Callable[[int], None]
@@ -78,8 +78,8 @@ def run(
     config: LoopConfig,
     guard: GuardConfig,
     position: Position,
-    blocks: Iterable[Block],
-    parts: Parts,
+    blocks: Iterable[RowBlock],
+    callbacks: LoopCallbacks,
 ) -> Position:
     """Trains from `position` to the last step and returns where the run stands.
 
@@ -88,35 +88,37 @@ def run(
         guard: how many updates may be skipped.
         position: where the run stands; not step 0 if it resumes.
         blocks: the rows of each of `inner_loops` from there.
-        parts: what does the work.
+        callbacks: what does the work.
 
     Raises:
         Interrupted: a stop was requested; the run is saved.
         RollBack: too many updates were skipped; nothing was saved for it.
     """
     if config.evaluation_due(position.step):
-        parts.evaluate(position.step)  # The run ended between saving and evaluating.
+        callbacks.evaluate(
+            position.step
+        )  # The run ended between saving and evaluating.
     interval = _begin(position)
     began = time.perf_counter()
     for block in blocks:
-        result = parts.train(block)
+        result = callbacks.train(block)
         position = _advanced(guard, position, block, result)
         seconds = time.perf_counter() - began
         interval = _extended(interval, position, block, result, seconds)
-        reason = parts.stop_requested()
+        reason = callbacks.stop_requested()
         if config.line_due(position.step):
-            parts.write_line(interval)
+            callbacks.write_line(interval)
             position = replace(position, loss_sum=0.0, weight_sum=0.0)
             interval = _begin(position)
         if reason is not None or config.save_due(position.step):
-            parts.save(position)
+            callbacks.save(position)
         if reason is not None:
             raise Interrupted(
                 f"saved at step {position.step} and stopped on {reason}; the same "
                 "command resumes"
             )
         if config.evaluation_due(position.step):
-            parts.evaluate(position.step)
+            callbacks.evaluate(position.step)
         began = time.perf_counter()
     return position
 
@@ -124,7 +126,7 @@ def run(
 def _advanced(
     guard: GuardConfig,
     position: Position,
-    block: Block,
+    block: RowBlock,
     result: StepMetrics[np.ndarray],
 ) -> Position:
     """Returns the position after one inner loop.
@@ -165,7 +167,7 @@ def _begin(position: Position) -> Interval:
 def _extended(
     interval: Interval,
     position: Position,
-    block: Block,
+    block: RowBlock,
     result: StepMetrics[np.ndarray],
     seconds: float,
 ) -> Interval:

@@ -66,7 +66,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """A run whose flags make sense; `config` has a sequence length."""
 
     data: Data
@@ -82,7 +82,7 @@ def plan(
     strategy_name: str,
     options: DeviceOptions,
     connect_timeout: float,
-) -> Plan:
+) -> RunPlan:
     """Reads the datasets' manifests and settles the configuration and strategy.
 
     Raises:
@@ -96,7 +96,7 @@ def plan(
     strategy = make_strategy(strategy_name, options, connect_timeout=connect_timeout)
     replicas = strategy.num_replicas_in_sync
     layout = spread(config.data, replicas, lanes)
-    return Plan(data, config, layout, workers_of(strategy))
+    return RunPlan(data, config, layout, workers_of(strategy))
 
 
 def read_data(

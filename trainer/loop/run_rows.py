@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from trainer.data.input_pipeline import SubRows
 from trainer.data.mixed_order import MixedOrder
 from trainer.data.mixed_rows import JoinedRows, source_names
-from trainer.loop.plan import Plan
+from trainer.loop.plan import RunPlan
 
 
 @dataclass(frozen=True)
-class Rows:
+class RunRows:
     """The rows a run trains on and is evaluated on.
 
     Attributes:
@@ -27,7 +27,7 @@ class Rows:
     sources: Sequence[str]
 
 
-def open_rows(planned: Plan) -> Rows:
+def open_rows(planned: RunPlan) -> RunRows:
     """Opens the splits of a run's datasets.
 
     Raises:
@@ -45,5 +45,5 @@ def open_rows(planned: Plan) -> Rows:
     order = MixedOrder(sizes, data.weights, config.seed)
     if len(validation) == 1:
         names = source_names(data.manifest, "validation")
-        return Rows(training, order, validation[0], names)
-    return Rows(training, order, JoinedRows(validation), data.names)
+        return RunRows(training, order, validation[0], names)
+    return RunRows(training, order, JoinedRows(validation), data.names)

@@ -12,9 +12,9 @@ from preprocessing.foundation.commands import Interrupted
 from trainer.data.rows_at_fault import describe
 from trainer.distribution.rendezvous import as_lost_peer
 from trainer.loop.make_session import make_session
-from trainer.loop.plan import Plan
+from trainer.loop.plan import RunPlan
 from trainer.loop.profiling import ProfileWindow
-from trainer.loop.run_rows import Rows, open_rows
+from trainer.loop.run_rows import RunRows, open_rows
 from trainer.loop.training_session import Start, Watch
 from trainer.machine.interruption import stop_request
 from trainer.machine.watchdog import Watchdog
@@ -39,7 +39,7 @@ from trainer.run.run_directory import (
 
 
 def train(
-    planned: Plan, run: str, max_seconds: float | None, profile: ProfileWindow | None
+    planned: RunPlan, run: str, max_seconds: float | None, profile: ProfileWindow | None
 ) -> None:
     """Trains to the last step, in a new directory or from its last checkpoint.
 
@@ -80,7 +80,7 @@ def train(
 
 
 def _train_to_the_end(
-    planned: Plan, run: str, rows: Rows, watch: Watch, resumes: bool
+    planned: RunPlan, run: str, rows: RunRows, watch: Watch, resumes: bool
 ) -> Interrupted | None:
     """Enters the run until it ends or is stopped; returns what stopped it."""
     while True:
@@ -104,7 +104,7 @@ def _train_to_the_end(
         resumes = True
 
 
-def _claim(planned: Plan, run: str) -> bool:
+def _claim(planned: RunPlan, run: str) -> bool:
     """Checks that the directory may hold this run, and has the chief write its files.
 
     `loop.stop_after_step` belongs to one invocation and is not kept. Returns whether
@@ -126,7 +126,7 @@ def _claim(planned: Plan, run: str) -> bool:
     return resumes
 
 
-def _start(planned: Plan, run: str, resumes: bool) -> Start:
+def _start(planned: RunPlan, run: str, resumes: bool) -> Start:
     """Finds where the run is entered; all workers together."""
     workers = planned.workers
     newest, rollbacks = checkpoints.find_newest(run), read_rollbacks(run)
@@ -153,7 +153,9 @@ def _start(planned: Plan, run: str, resumes: bool) -> Start:
     )
 
 
-def _roll_back(planned: Plan, run: str, rows: Rows, faults: tuple[Fault, ...]) -> str:
+def _roll_back(
+    planned: RunPlan, run: str, rows: RunRows, faults: tuple[Fault, ...]
+) -> str:
     """Goes back to a checkpoint and leaves rows out; returns a sentence on it.
 
     Later checkpoints are removed first: a process killed in between resumes from an

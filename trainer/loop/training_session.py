@@ -11,11 +11,11 @@ import numpy as np
 
 from preprocessing.foundation.commands import Interrupted, WorkError
 from trainer.data.omitted_rows import Ranges
-from trainer.data.training_rows import Block, TrainingRows
+from trainer.data.training_rows import RowBlock, TrainingRows
 from trainer.loop import outer_loop as loop
 from trainer.loop.evaluate_rows import Evaluation
-from trainer.loop.outer_loop import Parts
-from trainer.loop.plan import Plan
+from trainer.loop.outer_loop import LoopCallbacks
+from trainer.loop.plan import RunPlan
 from trainer.loop.profiling import ProfileWindow
 from trainer.loop.report import Report
 from trainer.loop.samples import Sample
@@ -100,11 +100,11 @@ class SessionParts:
     chief: Chief | None
 
 
-class Session:
-    """The loop's parts are its methods."""
+class TrainingSession:
+    """What the outer loop calls are its methods."""
 
     def __init__(
-        self, planned: Plan, start: Start, watch: Watch, parts: SessionParts
+        self, planned: RunPlan, start: Start, watch: Watch, parts: SessionParts
     ) -> None:
         """Takes what does the work, of `trainer.loop.make_session`; does nothing."""
         self._planned, self._start = planned, start
@@ -119,7 +119,7 @@ class Session:
             RollBack: too many updates were skipped.
         """
         config, position = self._planned.config, self._start.position
-        parts = Parts(
+        callbacks = LoopCallbacks(
             train=self.train,
             write_line=self.write_line,
             save=self.save,
@@ -140,13 +140,13 @@ class Session:
             position.step, position.rows_consumed, lengths
         )
         try:
-            loop.run(config.loop, config.guard, position, blocks, parts)
+            loop.run(config.loop, config.guard, position, blocks, callbacks)
         finally:
             blocks.close()
             if profile is not None:
                 profile.close()
 
-    def train(self, block: Block) -> StepMetrics[np.ndarray]:
+    def train(self, block: RowBlock) -> StepMetrics[np.ndarray]:
         """Runs the steps of one block."""
         profile = None if self._parts.chief is None else self._watch.profile
         if profile is not None:

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError
 
-# What `Verdict.code` says; 0 is an update that was made.
+# What `StepVerdict.code` says; 0 is an update that was made.
 NOT_FINITE, SPIKE, OVERFLOW, NO_TARGETS = 1, 2, 3, 4
 _FIRST_SCALE, _LARGEST_SCALE, _GROWTH_STEPS = 2.0**15, 2.0**24, 2000
 # Below twice the mean nothing is called a spike: norms may be so steady that six of
@@ -70,7 +70,7 @@ class Remembered(NamedTuple):
     good_steps: tf.Tensor
 
 
-class Verdict(NamedTuple):
+class StepVerdict(NamedTuple):
     """Whether a step is skipped, and the guard's state after it.
 
     Attributes:
@@ -122,7 +122,7 @@ class GradientGuard(tf.Module):
         weight_sum: tf.Tensor,
         norm: tf.Tensor,
         before: Remembered,
-    ) -> Verdict:
+    ) -> StepVerdict:
         """Decides whether a step is skipped; reads no variable, so XLA may compile it.
 
         Args:
@@ -146,7 +146,7 @@ class GradientGuard(tf.Module):
         if self.scales:
             overflowed = tf.equal(code, float(OVERFLOW))
             loss_scale, good = next_scale(loss_scale, good, overflowed)
-        return Verdict(
+        return StepVerdict(
             accepted=tf.equal(code, 0.0),
             code=code,
             norms=tf.where(here, norm, before.norms),
@@ -155,7 +155,7 @@ class GradientGuard(tf.Module):
             good_steps=good,
         )
 
-    def update(self, strategy: tf.distribute.Strategy, verdict: Verdict) -> None:
+    def update(self, strategy: tf.distribute.Strategy, verdict: StepVerdict) -> None:
         """Remembers a judged step, in cross-replica context."""
         for variable, value in (
             (self.norms, verdict.norms),

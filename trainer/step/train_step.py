@@ -20,7 +20,7 @@ from trainer.models.functional import WeightPlace, trained_places, weight_places
 from trainer.models.language_model import LanguageModel
 from trainer.optimizers.optimizer import Factors, Optimizer, OptimizerConfig
 from trainer.step.gradients import Features, LocalSums, Seeds
-from trainer.step.guard import GradientGuard, GuardConfig, Remembered, Verdict
+from trainer.step.guard import GradientGuard, GuardConfig, Remembered, StepVerdict
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig
 from trainer.step.model_with_values import ModelWithValues
@@ -127,7 +127,7 @@ class ReplicaStep:
         now: tf.Tensor,
         skipped: tf.Tensor,
         before: Remembered,
-    ) -> tuple[StepMetrics[tf.Tensor], Factors, Verdict]:
+    ) -> tuple[StepMetrics[tf.Tensor], Factors, StepVerdict]:
         """Judges the sums of a step and makes what its update needs.
 
         All of it are scalars: on a GPU that is one launch, compiled, in place of some
@@ -188,7 +188,7 @@ class ReplicaStep:
         strategy: tf.distribute.Strategy,
         gradients: Sequence[tf.Tensor],
         factors: Factors,
-        verdict: Verdict,
+        verdict: StepVerdict,
     ) -> None:
         state = self._state
         state.optimizer.update(strategy, state.trained, gradients, factors)

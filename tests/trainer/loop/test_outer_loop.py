@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The outer loop, driven with parts that only take notes."""
+"""The outer loop, driven with callbacks that only take notes."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.foundation.commands import Interrupted, UsageError
-from trainer.data.training_rows import Block
-from trainer.loop.outer_loop import Parts, inner_loops, run
+from trainer.data.training_rows import RowBlock
+from trainer.loop.outer_loop import LoopCallbacks, inner_loops, run
 from trainer.run.loop_config import LoopConfig
 from trainer.run.position import Fault, Position, RollBack
 from trainer.step.guard import NO_TARGETS, NOT_FINITE, OVERFLOW, SPIKE, GuardConfig
@@ -25,15 +25,15 @@ def step_loss(step):
 
 
 class Notes:
-    """Parts that write down what the loop asks of them."""
+    """Callbacks that write down what the loop asks of them."""
 
     def __init__(self, evaluated=(), stop_after_loops=None, codes=None):
         self.codes = codes or {}
         self.events, self.lines, self.saved = [], {}, []
         self.evaluated, self.loops, self.stop_after = evaluated, 0, stop_after_loops
 
-    def parts(self):
-        return Parts(
+    def callbacks(self):
+        return LoopCallbacks(
             train=self.train,
             write_line=self.write_line,
             save=self.save,
@@ -74,7 +74,7 @@ def blocks(config, position):
     for steps in inner_loops(config, position.step, forever):
         rows = np.zeros((steps, BATCH, 1), np.int32)
         ends = row + BATCH * np.arange(1, steps + 1)
-        yield Block({"tokens": rows}, row, ends, steps * BATCH, 0.0)
+        yield RowBlock({"tokens": rows}, row, ends, steps * BATCH, 0.0)
         row += steps * BATCH
 
 
@@ -83,7 +83,7 @@ def forever(step):
 
 
 def go(config, position, notes, guard=GuardConfig()):  # noqa: B008
-    return run(config, guard, position, blocks(config, position), notes.parts())
+    return run(config, guard, position, blocks(config, position), notes.callbacks())
 
 
 def test_lines_checkpoints_and_evaluations_come_when_due_and_in_that_order():
