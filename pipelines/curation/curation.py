@@ -98,7 +98,7 @@ def _by_language(
     counts, sizes = language.shares(documents.texts, found)
     work.languages += counts
     work.language_bytes += sizes
-    thresholds = language.Thresholds(
+    thresholds = language.LanguageThresholds(
         tuple(config.thresholds["languages"]), config.thresholds["least"]
     )
     return Judged(documents.texts, language.failures(found, thresholds))
@@ -133,11 +133,14 @@ def decontaminated(work: TaskWork, documents: Documents) -> Documents:
     if not config.decontaminate:
         return documents
     # Imported here: a compiler comes with it.
-    from preprocessing.duplicates.decontamination import Thresholds, judge
+    from preprocessing.duplicates.decontamination import (
+        ContaminationThresholds,
+        judge,
+    )
 
     with work.clock.part("decontaminate"):
         index = contamination_index(work.job)
-        thresholds = Thresholds(ngram=config.decontaminate_ngram)
+        thresholds = ContaminationThresholds(ngram=config.decontaminate_ngram)
         judged, matches = judge(compared_by(documents), index, thresholds)
         work.contaminated += index.documents_by_file(matches)
         work.shared_runs.update(np.unique(matches.ngrams).tolist())

@@ -81,10 +81,13 @@ class RuleFiles:
         }
         if self.evaluation:
             # Imported here: a compiler comes with it.
-            from preprocessing.duplicates.decontamination import Thresholds, build_index
+            from preprocessing.duplicates.decontamination import (
+                ContaminationThresholds,
+                build_index,
+            )
 
             texts = {name: texts for name, (_, texts) in self.evaluation.items()}
-            index = build_index(texts, Thresholds(ngram=self.ngram))
+            index = build_index(texts, ContaminationThresholds(ngram=self.ngram))
             contents[CONTAMINATION] = index.to_bytes()
         return contents
 

@@ -83,7 +83,7 @@ class Results:
     cluster_sizes: Sequence[int] = ()
     lines: tuple[int, int] = (0, 0)
     replaced: Mapping[str, int] = field(default_factory=dict)
-    contamination: Sequence["decontamination.Task"] = ()
+    contamination: Sequence["decontamination.EvaluationTask"] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     cpu_seconds: float = 0.0
     peak_memory: int = 0
@@ -214,7 +214,9 @@ def _languages(tasks: list[Record]) -> dict[str, list[int]]:
     return {code: [documents[code], sizes[code]] for code in sorted(documents)}
 
 
-def _contamination(job: Job, tasks: list[Record]) -> list["decontamination.Task"]:
+def _contamination(
+    job: Job, tasks: list[Record]
+) -> list["decontamination.EvaluationTask"]:
     if not job.config.decontaminate:
         return []
     documents = np.sum([record["contaminated"] for record in tasks], axis=0)

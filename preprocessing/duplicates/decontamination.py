@@ -24,7 +24,7 @@ from preprocessing.rules.verdicts import Failure, Judged
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class ContaminationThresholds:
     """What counts as a match, and how many a document may have.
 
     Attributes:
@@ -40,9 +40,10 @@ class Thresholds:
     def __post_init__(self) -> None:
         for name, least in (("ngram", 1), ("characters", 1), ("most_matches", 0)):
             if getattr(self, name) < least:
+                usual = getattr(ContaminationThresholds, name)
                 raise UsageError(
                     f"wanted {name} of {least} or more for decontamination, found "
-                    f"{getattr(self, name)}. {getattr(Thresholds, name)} is usual"
+                    f"{getattr(self, name)}. {usual} is usual"
                 )
 
 
@@ -59,7 +60,7 @@ class Matches(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
+class EvaluationTask:
     """One evaluation file in the report.
 
     Attributes:
@@ -129,7 +130,7 @@ class Index:
         owners[files, places] = True
         return owners
 
-    def report(self, documents: np.ndarray, ngrams: np.ndarray) -> list[Task]:
+    def report(self, documents: np.ndarray, ngrams: np.ndarray) -> list[EvaluationTask]:
         """Returns a line for each file.
 
         Args:
@@ -146,7 +147,7 @@ class Index:
             documents.tolist(),
             strict=True,
         )
-        return [Task(*values) for values in columns]
+        return [EvaluationTask(*values) for values in columns]
 
     def to_bytes(self) -> bytes:
         """Returns the index as one .npz file, the same bytes for the same index."""
@@ -173,7 +174,7 @@ class Index:
 
 
 def build_index(
-    files: Mapping[str, pa.LargeStringArray], thresholds: Thresholds
+    files: Mapping[str, pa.LargeStringArray], thresholds: ContaminationThresholds
 ) -> Index:
     """Returns the index of evaluation texts, by the names of their files.
 
@@ -205,7 +206,7 @@ def build_index(
 
 
 def judge(
-    texts: pa.LargeStringArray, index: Index, thresholds: Thresholds
+    texts: pa.LargeStringArray, index: Index, thresholds: ContaminationThresholds
 ) -> tuple[Judged, Matches]:
     """Rejects texts [n] that share more runs with evaluation files than they may.
 

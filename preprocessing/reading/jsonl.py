@@ -25,7 +25,7 @@ from preprocessing.reading.documents import (
     no_documents,
     rejects_of,
 )
-from preprocessing.reading.line_blocks import Spans
+from preprocessing.reading.line_blocks import DocumentSpans
 from preprocessing.reading.pieces import Piece, ReaderConfig
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class JsonLines:
         self._troubles: list[Trouble] = []
         self._long: LongStrings | None = None  # of the one line that is parsed
 
-    def parse(self, spans: Spans) -> Documents:
+    def parse(self, spans: DocumentSpans) -> Documents:
         """Returns the documents of a block's lines, none of which is blank."""
         if len(spans.starts) == 1 and spans.ends[0] - spans.starts[0] > _HUGE_LINE:
             found = self._parse_huge(spans)
@@ -90,7 +90,7 @@ class JsonLines:
         self._parts, self._troubles = [], []
         return replace(_joined(parts), rejects=rejects_of(self._piece, troubles))
 
-    def _parse_huge(self, spans: Spans) -> Documents | None:
+    def _parse_huge(self, spans: DocumentSpans) -> Documents | None:
         """Parses a line without its long strings; None where that does not tell all."""
         # Imported here: a compiler comes with it.
         from preprocessing.reading.long_json import LongStrings
@@ -103,7 +103,9 @@ class JsonLines:
         if len(strings.line) > _HUGE_LINE or not strings.valid():
             return None
         first, last = np.array([0]), np.array([len(strings.line)])
-        short = Spans(spans.offset + start, strings.line, first, last, spans.troubles)
+        short = DocumentSpans(
+            spans.offset + start, strings.line, first, last, spans.troubles
+        )
         self._long = strings
         found = self.parse(short)
         self._long = None

@@ -35,7 +35,7 @@ _IS_BLANK = np.isin(np.arange(256), np.frombuffer(_BLANKS, np.uint8))
 
 
 @dataclass(frozen=True)
-class Spans:
+class DocumentSpans:
     """Documents data[starts:ends] of a block, and what was met instead of some.
 
     `offset` is the place of data[0] in the (uncompressed) file; starts and ends are
@@ -111,7 +111,9 @@ def _joined(chunks: Iterator[bytes], least: int) -> Iterator[bytes]:
     yield b"".join(held)
 
 
-def whole_file(file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes) -> Spans:
+def whole_file(
+    file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes
+) -> DocumentSpans:
     """Returns a whole file as one span, or why it is not one."""
     data = bytearray()
     try:
@@ -122,12 +124,14 @@ def whole_file(file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes) -> Sp
     except DamagedInput as damage:
         return _nothing(0, [(0, damage.reason, damage.detail)])
     start = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
-    return _within(Spans(0, data, np.array([start]), np.array([len(data)])), limit)
+    return _within(
+        DocumentSpans(0, data, np.array([start]), np.array([len(data)])), limit
+    )
 
 
 def lines(
     file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes
-) -> Iterator[Spans]:
+) -> Iterator[DocumentSpans]:
     """Yields the lines that start in the piece, without their ends; blank ones go."""
     offset, chunks = _from_line_start(read_chunks(file, piece, sizes), piece)
     chunks = _large_lines_apart(chunks, sizes.block_bytes)
@@ -136,18 +140,18 @@ def lines(
     yield from map(functools.partial(_spans_of, limit=limit), blocks)
 
 
-def _spans_of(block: _Block, limit: int) -> Spans:
+def _spans_of(block: _Block, limit: int) -> DocumentSpans:
     """Returns the lines of a block, blank ones left out."""
     starts, ends = _line_spans(block.data)
     keep = ~_blank(block.data, starts, ends)
     troubles = block.troubles(block.offset)
-    spans = Spans(block.offset, block.data, starts[keep], ends[keep], troubles)
+    spans = DocumentSpans(block.offset, block.data, starts[keep], ends[keep], troubles)
     return _within(spans, limit)
 
 
 def paragraphs(
     file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes
-) -> Iterator[Spans]:
+) -> Iterator[DocumentSpans]:
     """Yields the runs of lines that are not blank and start in the piece.
 
     A line of nothing but ASCII white space is blank. The paragraph that is open at a
@@ -177,14 +181,14 @@ def paragraphs(
         if unfinished:
             held, held_at = data[int(starts[-1]) :], at + int(starts[-1])
             starts, ends = starts[:-1], ends[:-1]
-        yield _owned(_within(Spans(at, data, starts, ends), limit), end)
+        yield _owned(_within(DocumentSpans(at, data, starts, ends), limit), end)
         if len(held) > limit + _LINE_END_BYTES:
             large = (held_at, "too_large", f"a paragraph of more than {limit} bytes")
             yield _owned(_nothing(held_at, [large]), end)
             held, skipping = b"", True
     if held:
         starts, ends, _ = _paragraph_spans(held)
-        yield _owned(_within(Spans(held_at, held, starts, ends), limit), end)
+        yield _owned(_within(DocumentSpans(held_at, held, starts, ends), limit), end)
 
 
 def _whole_lines(
@@ -319,7 +323,7 @@ def _first_blank(data: bytes) -> int:
     return int(found[0]) if len(found) else len(data)
 
 
-def _within(spans: Spans, limit: int) -> Spans:
+def _within(spans: DocumentSpans, limit: int) -> DocumentSpans:
     """Turns spans above the limit into troubles."""
     sizes = spans.ends - spans.starts
     large = sizes > limit
@@ -339,7 +343,7 @@ def _within(spans: Spans, limit: int) -> Spans:
     )
 
 
-def _owned(spans: Spans, end: int) -> Spans:
+def _owned(spans: DocumentSpans, end: int) -> DocumentSpans:
     """Keeps what starts before the piece's end."""
     if end == TO_THE_END:
         return spans
@@ -363,6 +367,6 @@ def _starts_inside(at: int, end: int) -> bool:
     return end == TO_THE_END or at < end
 
 
-def _nothing(at: int, troubles: list[Trouble]) -> Spans:
+def _nothing(at: int, troubles: list[Trouble]) -> DocumentSpans:
     none = np.zeros(0, np.int64)
-    return Spans(at, b"", none, none, troubles)
+    return DocumentSpans(at, b"", none, none, troubles)

@@ -16,7 +16,7 @@ from preprocessing.foundation.user_code import is_import_path
 from preprocessing.reading import line_blocks
 from preprocessing.reading.documents import Documents, documents_of, no_documents
 from preprocessing.reading.jsonl import JsonLines, is_utf8
-from preprocessing.reading.line_blocks import Spans
+from preprocessing.reading.line_blocks import DocumentSpans
 from preprocessing.reading.pieces import Piece, ReaderConfig
 from preprocessing.reading.tables import read_arrow, read_parquet
 
@@ -99,7 +99,7 @@ def _read_paragraphs(
     yield from map(functools.partial(_texts, piece), spans)
 
 
-def _texts(piece: Piece, spans: Spans) -> Documents:
+def _texts(piece: Piece, spans: DocumentSpans) -> Documents:
     """Cuts the spans out of their block; those that are not UTF-8 are rejects."""
     troubles, keep = list(spans.troubles), np.arange(len(spans.starts))
     data = pa.py_buffer(spans.data)

@@ -49,7 +49,7 @@ _LINE_FEED, _CURLY, _SQUARE = ord("\n"), ord("{"), ord("[")
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class C4Thresholds:
     """When a line is dropped and a page rejected; of a switch, 1 is on and 0 off.
 
     Attributes:
@@ -83,7 +83,7 @@ class Thresholds:
     policy: int
 
 
-TFDS = Thresholds(
+TFDS = C4Thresholds(
     min_words=5,
     min_sentences=3,
     max_word_chars=1000,
@@ -108,7 +108,7 @@ DATATROVE = dataclasses.replace(
 
 
 class _Limits(NamedTuple):
-    """`Thresholds` as compiled code takes them."""
+    """`C4Thresholds` as compiled code takes them."""
 
     min_words: int
     min_sentences: int
@@ -126,7 +126,7 @@ class _Limits(NamedTuple):
 
 def judge(
     texts: pa.LargeStringArray,
-    thresholds: Thresholds,
+    thresholds: C4Thresholds,
     sentences: np.ndarray | None = None,
 ) -> Judged:
     """Judges pages, and leaves of each the lines that pass, joined by line feeds.
@@ -156,7 +156,7 @@ def judge(
 
 
 def _failures(
-    verdicts: np.ndarray, counts: np.ndarray, thresholds: Thresholds
+    verdicts: np.ndarray, counts: np.ndarray, thresholds: C4Thresholds
 ) -> list[Failure]:
     """Returns why pages are rejected: by `counts` of sentences, or of characters."""
     few = (verdicts == _KEPT) & (counts < thresholds.min_sentences)

@@ -14,7 +14,7 @@ class Check:
     """One measurement of every document against its threshold.
 
     Attributes:
-        name: of the threshold, a field of the rule's `Thresholds`.
+        name: of the threshold, a field of the rule's thresholds.
         threshold: what is wanted.
         values: what was measured, float64 [n].
         failed: which documents are rejected, bool [n].

@@ -31,7 +31,7 @@ _FEED = 10
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class FineWebThresholds:
     """When a document is rejected, in the order in which it is checked.
 
     Attributes:
@@ -54,7 +54,7 @@ class Thresholds:
     end_marks: tuple[str, ...]
 
 
-FINEWEB = Thresholds(
+FINEWEB = FineWebThresholds(
     min_ended_lines=0.12,
     max_short_lines=0.67,
     max_duplicate_line_characters=0.01,
@@ -66,7 +66,7 @@ FINEWEB = Thresholds(
 
 
 @dataclass(frozen=True)
-class Measures:
+class FineWebMeasures:
     """What is counted in each document; int64 [n] each.
 
     Attributes:
@@ -88,7 +88,7 @@ class Measures:
     characters: np.ndarray
 
 
-def judge(texts: pa.LargeStringArray, thresholds: Thresholds) -> Judged:
+def judge(texts: pa.LargeStringArray, thresholds: FineWebThresholds) -> Judged:
     """Judges texts [n]; very long ones by their beginning, see `views.view`.
 
     Raises:
@@ -102,8 +102,8 @@ def judge(texts: pa.LargeStringArray, thresholds: Thresholds) -> Judged:
 
 
 def measure(
-    seen: View, counts: np.ndarray, cut: Spans, thresholds: Thresholds
-) -> Measures:
+    seen: View, counts: np.ndarray, cut: Spans, thresholds: FineWebThresholds
+) -> FineWebMeasures:
     """Returns the counts of n documents, given how many words they have, and lines."""
     n = len(seen.starts)
     shapes = np.zeros((2, n), np.int64)
@@ -116,10 +116,10 @@ def measure(
     repeated = count_repeated(seen, cut)[1]
     rest = characters_of(seen) - feeds
     ended, short = shapes
-    return Measures(counts, cut.counts, ended, short, repeated, feeds, rest)
+    return FineWebMeasures(counts, cut.counts, ended, short, repeated, feeds, rest)
 
 
-def failures(measured: Measures, thresholds: Thresholds) -> list[Failure]:
+def failures(measured: FineWebMeasures, thresholds: FineWebThresholds) -> list[Failure]:
     """Returns for each document that fails the first check that it fails.
 
     A document of blank lines fails a check that has no threshold to set, "empty".

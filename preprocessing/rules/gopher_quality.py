@@ -26,7 +26,7 @@ _BULLET, _ELLIPSIS = 0xA2, 0xA6
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class QualityThresholds:
     """When a document is rejected, in the order in which it is checked.
 
     Attributes:
@@ -56,7 +56,7 @@ class Thresholds:
     stop_words: tuple[str, ...]
 
 
-GOPHER = Thresholds(
+GOPHER = QualityThresholds(
     min_words=50,
     max_words=100_000,
     min_mean_word_length=3.0,
@@ -72,7 +72,7 @@ GOPHER = Thresholds(
 
 
 @dataclass(frozen=True)
-class Measures:
+class QualityMeasures:
     """What is counted in each document; int64 [n] each.
 
     Attributes:
@@ -100,14 +100,16 @@ class Measures:
     stop_words: np.ndarray
 
 
-def judge(texts: pa.LargeStringArray, thresholds: Thresholds) -> Judged:
+def judge(texts: pa.LargeStringArray, thresholds: QualityThresholds) -> Judged:
     """Judges texts [n]; very long ones by their beginning, see `views.view`."""
     seen, found = words.of_batch(texts)
     measured = measure(seen, found, lines.any_lines(seen), thresholds)
     return Judged(texts, failures(measured, thresholds))
 
 
-def measure(seen: View, found: Words, cut: Spans, thresholds: Thresholds) -> Measures:
+def measure(
+    seen: View, found: Words, cut: Spans, thresholds: QualityThresholds
+) -> QualityMeasures:
     """Returns the counts of n documents, given their words and lines."""
     wanted = [word.encode() for word in thresholds.stop_words]
     edges = np.cumsum([0, *(len(word) for word in wanted)])
@@ -132,7 +134,7 @@ def measure(seen: View, found: Words, cut: Spans, thresholds: Thresholds) -> Mea
         enough,
         stops,
     )
-    return Measures(
+    return QualityMeasures(
         words=spans.counts,
         plain_words=sums[0],
         plain_characters=sums[1],
@@ -146,7 +148,7 @@ def measure(seen: View, found: Words, cut: Spans, thresholds: Thresholds) -> Mea
     )
 
 
-def failures(measured: Measures, thresholds: Thresholds) -> list[Failure]:
+def failures(measured: QualityMeasures, thresholds: QualityThresholds) -> list[Failure]:
     """Returns for each document that fails the first check that it fails."""
     mean = share(measured.plain_characters, measured.plain_words)
     letters = share(measured.letter_words, measured.words)

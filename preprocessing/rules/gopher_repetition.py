@@ -26,7 +26,7 @@ from preprocessing.rules.verdicts import Failure, Judged
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class RepetitionThresholds:
     """When a document is rejected, in the order in which it is checked.
 
     Attributes:
@@ -60,7 +60,7 @@ class Thresholds:
     max_repeated_10_grams: float
 
 
-GOPHER = Thresholds(
+GOPHER = RepetitionThresholds(
     max_duplicate_paragraphs=0.3,
     max_duplicate_paragraph_characters=0.2,
     max_duplicate_lines=0.3,
@@ -78,7 +78,7 @@ GOPHER = Thresholds(
 
 
 @dataclass(frozen=True)
-class Measures:
+class RepetitionMeasures:
     """What is counted in each document; int64 [n] unless said otherwise.
 
     Attributes:
@@ -100,7 +100,7 @@ class Measures:
     repeated: np.ndarray
 
 
-def judge(texts: pa.LargeStringArray, thresholds: Thresholds) -> Judged:
+def judge(texts: pa.LargeStringArray, thresholds: RepetitionThresholds) -> Judged:
     """Judges texts [n]; very long ones by their beginning, see `views.view`."""
     seen, found = words.of_batch(texts)
     cut, blocks = lines.feed_lines(seen), lines.paragraphs(seen)
@@ -108,9 +108,9 @@ def judge(texts: pa.LargeStringArray, thresholds: Thresholds) -> Judged:
     return Judged(texts, failures(measured, thresholds))
 
 
-def measure(seen: View, found: Words, cut: Spans, blocks: Spans) -> Measures:
+def measure(seen: View, found: Words, cut: Spans, blocks: Spans) -> RepetitionMeasures:
     """Returns the counts of n documents, given their words, lines and paragraphs."""
-    return Measures(
+    return RepetitionMeasures(
         characters=characters_of(seen),
         paragraphs=blocks.counts,
         repeated_paragraphs=np.stack(count_repeated(seen, blocks)),
@@ -121,7 +121,9 @@ def measure(seen: View, found: Words, cut: Spans, blocks: Spans) -> Measures:
     )
 
 
-def failures(measured: Measures, thresholds: Thresholds) -> list[Failure]:
+def failures(
+    measured: RepetitionMeasures, thresholds: RepetitionThresholds
+) -> list[Failure]:
     """Returns for each document that fails the first check that it fails.
 
     An empty document fails a check that has no threshold to set, "empty".

@@ -30,7 +30,7 @@ NO_LANGUAGE = "und"
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class LanguageThresholds:
     """What is kept.
 
     Attributes:
@@ -91,7 +91,7 @@ def identify(texts: pa.LargeStringArray) -> Identified:
     return Identified(codes, probabilities)
 
 
-def failures(found: Identified, thresholds: Thresholds) -> list[Failure]:
+def failures(found: Identified, thresholds: LanguageThresholds) -> list[Failure]:
     """Returns which documents are of none of the languages, or of none for certain."""
     wanted = " ".join(thresholds.languages)
     out = []
@@ -114,6 +114,6 @@ def shares(
     return Counter(found.codes), sizes
 
 
-def judge(texts: pa.LargeStringArray, thresholds: Thresholds) -> Judged:
+def judge(texts: pa.LargeStringArray, thresholds: LanguageThresholds) -> Judged:
     """Rejects documents in other languages, and those in no language for certain."""
     return Judged(texts, failures(identify(texts), thresholds))

@@ -35,7 +35,7 @@ _KNOWN = {
     "c4@tfds": ("c4", "TFDS"),
     "c4@datatrove": ("c4", "DATATROVE"),
     "fineweb@1": ("fineweb", "FINEWEB"),
-    LANGUAGE: ("language", "Thresholds"),
+    LANGUAGE: ("language", "LanguageThresholds"),
     PERSONAL_DATA: ("personal_data", "Switches"),
 }
 # The order of FineWeb (Penedo et al. 2024, arXiv 2406.17557): language, repetition,

@@ -150,7 +150,7 @@ def by_our_words(texts: pa.LargeStringArray) -> Failures:
     }
 
 
-def _c4_rules() -> dict[str, c4.Thresholds]:
+def _c4_rules() -> dict[str, c4.C4Thresholds]:
     return {
         "c4@datatrove": c4.DATATROVE,
         "c4@datatrove:terminal_punctuation=0": C4_ALL_LINES,

@@ -14,7 +14,7 @@ from pipelines.prepare.results import Results, Stage
 from pipelines.report.page import percent, short
 from pipelines.report.report import write_report
 from preprocessing.contracts.manifest import Counts, Manifest, Shard, Source, Split
-from preprocessing.duplicates.decontamination import Task
+from preprocessing.duplicates.decontamination import EvaluationTask
 
 EXCERPT = '<script>alert("no")</script> is how this page & its menu begin'
 STAGES = [
@@ -91,7 +91,7 @@ def big() -> tuple[Manifest, Results]:
         cluster_sizes=[0, 20_000, 7_000, 900, 14, 0, 1],
         lines=(9_000_000, 41_000),
         replaced={"email": 4_012, "ip": 77},
-        contamination=[Task("gsm8k.jsonl", 1_319, 3, 12, 88, 40)],
+        contamination=[EvaluationTask("gsm8k.jsonl", 1_319, 3, 12, 88, 40)],
         seconds={"gopher_repetition@1": 402.2, "tokenize": 211.0, "read": 80.5},
         cpu_seconds=702.0,
         peak_memory=1_200_000_000,

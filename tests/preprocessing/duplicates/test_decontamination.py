@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.duplicates.decontamination import (
+    ContaminationThresholds,
+    EvaluationTask,
     Index,
-    Task,
-    Thresholds,
     build_index,
     judge,
 )
@@ -36,7 +36,7 @@ def runs(text, length):
 @settings(deadline=None)
 @given(one=TEXTS, two=TEXTS, documents=TEXTS, length=st.integers(1, 4))
 def test_matches_are_the_runs_of_words_that_both_have(one, two, documents, length):
-    thresholds = Thresholds(ngram=length)
+    thresholds = ContaminationThresholds(ngram=length)
     index = build_index({"one": large(*one), "two": large(*two)}, thresholds)
     matches = index.matches(large(*documents))
     files = [set().union(*(runs(text, length) for text in file)) for file in (one, two)]
@@ -58,13 +58,13 @@ def test_matches_are_the_runs_of_words_that_both_have(one, two, documents, lengt
 
 
 def test_thirteen_words_are_found_in_any_case_and_layout_and_twelve_are_not():
-    index = build_index({"quiz": large(numbered(0, 40))}, Thresholds())
+    index = build_index({"quiz": large(numbered(0, 40))}, ContaminationThresholds())
     documents = large(
         f"A page. {numbered(5, 18).upper().replace(' ', ', ')}! And on.",
         f"A page. {numbered(5, 17)} and on.",
         "",
     )
-    judged, matches = judge(documents, index, Thresholds())
+    judged, matches = judge(documents, index, ContaminationThresholds())
     assert judged.texts is documents
     (failure,) = judged.failures
     assert (failure.place, failure.check) == (0, "most_matches")
@@ -73,9 +73,9 @@ def test_thirteen_words_are_found_in_any_case_and_layout_and_twelve_are_not():
 
 
 def test_a_document_may_hold_as_many_runs_as_the_threshold_says():
-    index = build_index({"quiz": large(numbered(0, 40))}, Thresholds())
+    index = build_index({"quiz": large(numbered(0, 40))}, ContaminationThresholds())
     documents = large(*(f"{numbered(0, end)} the end" for end in (14, 15, 16)))
-    judged, matches = judge(documents, index, Thresholds(most_matches=2))
+    judged, matches = judge(documents, index, ContaminationThresholds(most_matches=2))
     assert [(f.place, f.value, f.threshold) for f in judged.failures] == [
         (1, "3 (quiz)", 2),
         (2, "4 (quiz)", 2),
@@ -88,29 +88,32 @@ def test_the_report_counts_documents_runs_and_texts_for_each_file():
         "maths": large(numbered(0, 14), numbered(100, 120), "two words"),
         "law": large(numbered(0, 13), numbered(300, 320)),
     }
-    index = build_index(files, Thresholds())
+    index = build_index(files, ContaminationThresholds())
     documents = large(numbered(0, 14), numbered(0, 13), numbered(310, 340), "none")
-    judged, matches = judge(documents, index, Thresholds())
+    judged, matches = judge(documents, index, ContaminationThresholds())
     assert [failure.value for failure in judged.failures] == ["2 (law)", "1 (law)"]
     ngrams = np.unique(matches.ngrams)
     assert index.report(index.documents_by_file(matches), ngrams) == [
-        Task("law", texts=2, short=0, touched=1, ngrams=1, documents=2),
-        Task("maths", texts=3, short=1, touched=1, ngrams=2, documents=2),
+        EvaluationTask("law", texts=2, short=0, touched=1, ngrams=1, documents=2),
+        EvaluationTask("maths", texts=3, short=1, touched=1, ngrams=2, documents=2),
     ]
 
 
 def test_scripts_without_spaces_are_compared_by_24_characters():
     text = "".join(chr(0x4E00 + 7 * number) for number in range(60))
-    index = build_index({"quiz": large(text)}, Thresholds())
+    index = build_index({"quiz": large(text)}, ContaminationThresholds())
     documents = large("好。" + text[10:34] + "。好", "好。" + text[10:33] + "。好")
-    judged, _ = judge(documents, index, Thresholds())
+    judged, _ = judge(documents, index, ContaminationThresholds())
     assert [failure.place for failure in judged.failures] == [0]
 
 
 def test_an_index_is_the_same_bytes_whatever_the_order_of_its_files():
     files = {"b": large(numbered(0, 99), numbered(5, 60)), "ä": large(numbered(50, 99))}
-    data = build_index(files, Thresholds()).to_bytes()
-    assert build_index(dict(reversed(files.items())), Thresholds()).to_bytes() == data
+    data = build_index(files, ContaminationThresholds()).to_bytes()
+    assert (
+        build_index(dict(reversed(files.items())), ContaminationThresholds()).to_bytes()
+        == data
+    )
     read = Index.from_bytes(data)
     assert read.to_bytes() == data
     documents = large(numbered(40, 80))
@@ -123,14 +126,18 @@ def test_every_run_of_a_large_index_is_found_and_none_of_another_text():
         [" ".join(map(str, row)) for row in rng.integers(0, 10**9, (400, 300))]
         for _ in range(2)
     )
-    index = build_index({"quiz": large(*first)}, Thresholds())
+    index = build_index({"quiz": large(*first)}, ContaminationThresholds())
     assert len(index.matches(large(*first)).ngrams) == 400 * (300 - 12)
     assert len(index.matches(large(*second)).ngrams) == 0
 
 
 def test_files_without_a_text_that_is_long_enough_match_nothing():
-    index = build_index({"quiz": large("too short"), "none": large()}, Thresholds())
-    judged, matches = judge(large("too short", numbered(0, 50)), index, Thresholds())
+    index = build_index(
+        {"quiz": large("too short"), "none": large()}, ContaminationThresholds()
+    )
+    judged, matches = judge(
+        large("too short", numbered(0, 50)), index, ContaminationThresholds()
+    )
     assert not judged.failures and not len(matches.ngrams)
     assert index.short.tolist() == [0, 1]
 
@@ -138,4 +145,4 @@ def test_files_without_a_text_that_is_long_enough_match_nothing():
 @pytest.mark.parametrize("name", ["ngram", "characters", "most_matches"])
 def test_thresholds_that_make_no_sense_are_refused(name):
     with pytest.raises(UsageError, match=f"wanted {name} of . or more"):
-        Thresholds(**{name: -1})
+        ContaminationThresholds(**{name: -1})

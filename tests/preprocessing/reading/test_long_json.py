@@ -12,7 +12,7 @@ from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading import jsonl
 from preprocessing.reading.documents import Documents
 from preprocessing.reading.jsonl import JsonLines
-from preprocessing.reading.line_blocks import Spans
+from preprocessing.reading.line_blocks import DocumentSpans
 from preprocessing.reading.pieces import TO_THE_END, Piece, ReaderConfig
 
 ESCAPES = [r"\n", r"\t", r"\"", r"\\", r"\/", r"\b", r"\f", r"\r"]
@@ -45,8 +45,8 @@ LINE = st.lists(st.tuples(NAME, VALUE), min_size=1, max_size=5).map(
 PIECE = Piece(0, "a.jsonl", "a.jsonl", 0, TO_THE_END, 0, "jsonl", "none")
 
 
-def block_of(line: bytes) -> Spans:
-    return Spans(0, line, np.array([0]), np.array([len(line)]))
+def block_of(line: bytes) -> DocumentSpans:
+    return DocumentSpans(0, line, np.array([0]), np.array([len(line)]))
 
 
 def plain(found: Documents) -> list[object]:

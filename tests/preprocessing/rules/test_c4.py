@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.rules.c4 import DATATROVE, TFDS, Thresholds, judge
+from preprocessing.rules.c4 import DATATROVE, TFDS, C4Thresholds, judge
 from preprocessing.rules.measures.sentences import count_sentences
 
 CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
@@ -42,7 +42,7 @@ LINES = st.tuples(SPACES, st.lists(PIECES, max_size=5).map("".join), ENDS).map("
 TEXTS = st.lists(LINES, max_size=5).map("".join)
 SWITCH = st.integers(0, 1)
 THRESHOLDS = st.builds(
-    Thresholds,
+    C4Thresholds,
     min_words=st.integers(0, 3),
     min_sentences=st.sampled_from([0, 0, 0, 1, 3]),
     max_word_chars=st.sampled_from([0, 11, 12, 1000]),

@@ -15,7 +15,7 @@ from preprocessing.foundation.commands import UsageError
 from preprocessing.language import fasttext_model
 from preprocessing.language.language_kernel import tables
 from preprocessing.rules.language import (
-    Thresholds,
+    LanguageThresholds,
     failures,
     identify,
     judge,
@@ -224,7 +224,7 @@ def test_any_text_has_a_language_or_none_whatever_stands_beside_it(texts, copies
 
 def test_other_languages_and_uncertain_ones_are_rejected():
     texts = strings([SENTENCES["english"], SENTENCES["french"], "", SENTENCES["greek"]])
-    judged = judge(texts, Thresholds(("en", "el")))
+    judged = judge(texts, LanguageThresholds(("en", "el")))
     assert judged.texts is texts
     assert [(each.place, each.check, each.value) for each in judged.failures] == [
         (1, "languages", "fr"),
@@ -232,9 +232,9 @@ def test_other_languages_and_uncertain_ones_are_rejected():
     ]
     assert judged.failures[0].threshold == "en el"
     found = identify(texts)
-    assert [each.place for each in failures(found, Thresholds())] == [2]
+    assert [each.place for each in failures(found, LanguageThresholds())] == [2]
     highest = float(found.probabilities.max())
-    uncertain = failures(found, Thresholds(least=min(1.0, highest + 1e-4)))
+    uncertain = failures(found, LanguageThresholds(least=min(1.0, highest + 1e-4)))
     assert {each.check for each in uncertain} == {"least"}
     assert len(uncertain) == 4 or highest == 1
 
@@ -255,4 +255,4 @@ def test_shares_count_every_document_and_byte():
 )
 def test_a_language_the_model_does_not_know_is_refused(values, message):
     with pytest.raises(UsageError, match=message):
-        Thresholds(*values)
+        LanguageThresholds(*values)
