@@ -22,7 +22,7 @@ from pipelines.beam.runners import (
     parse_with_beam_flags,
     run_pipeline,
 )
-from pipelines.generation.generations import Job, Output, Tally
+from pipelines.generation.generations import GenerationJob, GenerationOutput, Tally
 from pipelines.generation.prompts import (
     LARGEST_LINE_BYTES,
     Census,
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
     release = releases.find_release(values.model)
     files = storage.expand(values.input)
     census = take_census(files)
-    output = Output(values.output.rstrip("/"), census.num_chunks)
+    output = GenerationOutput(values.output.rstrip("/"), census.num_chunks)
     job = _job(census, release, fields, config)
     output.open(job)
     finished = output.summary()
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _build(
     pipeline: "beam.Pipeline",
-    output: Output,
+    output: GenerationOutput,
     release: str,
     config: GenerationConfig,
     workers: int,
@@ -110,7 +110,7 @@ def _build(
 
 
 def _lay_out(
-    output: Output,
+    output: GenerationOutput,
     files: Sequence[InputFile],
     fields: PromptFields,
     census: Census,
@@ -126,9 +126,9 @@ def _lay_out(
 
 def _job(
     census: Census, release: str, fields: PromptFields, config: GenerationConfig
-) -> Job:
+) -> GenerationJob:
     lineage = storage.read_bytes(storage.join(release, releases.LINEAGE_NAME))
-    return Job(
+    return GenerationJob(
         input_sha256=census.sha256,
         num_prompts=census.count,
         num_shards=census.num_chunks,
@@ -138,7 +138,9 @@ def _job(
     )
 
 
-def _conclude(output: Output, total: Tally, made: Tally, seconds: float) -> None:
+def _conclude(
+    output: GenerationOutput, total: Tally, made: Tally, seconds: float
+) -> None:
     """Prints the summary.
 
     Raises:

@@ -3,6 +3,7 @@
 
 import ast
 import re
+from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from importlib import metadata
 from pathlib import Path
@@ -271,6 +272,16 @@ def test_files_and_classes_are_named_for_what_they_are():
         if isinstance(node, ast.ClassDef) and CLASS_NAMES.search(node.name)
     ]
     assert not files and not classes
+
+
+def test_the_name_of_a_class_says_which_one_it_is():
+    """A name that two rooms or two folders use has to be told apart by its import."""
+    places = defaultdict(list)
+    for path in SOURCES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(f"{name(path)}:{node.lineno}")
+    assert not {each: found for each, found in places.items() if len(found) > 1}
 
 
 def test_public_functions_and_classes_say_what_they_promise():

@@ -24,7 +24,7 @@ Rank = Sequence[str]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RowVerdict:
     """Some rows judged: those kept, those dropped, and for each of these its owner."""
 
     kept: Arrays
@@ -34,7 +34,7 @@ class Verdict:
 
 def judge(
     job: Job, values: Sequence[bytes], group: str, rank: Rank
-) -> Iterator[Verdict]:
+) -> Iterator[RowVerdict]:
     """Yields a bucket's verdicts, a part at a time; all rows have the same columns.
 
     Args:
@@ -110,7 +110,7 @@ def _firsts(rows: Arrays, group: str, rank: Rank) -> Arrays:
     return take(rows, order[first])
 
 
-def _verdict(rows: Arrays, firsts: Arrays | None, group: str, rank: Rank) -> Verdict:
+def _verdict(rows: Arrays, firsts: Arrays | None, group: str, rank: Rank) -> RowVerdict:
     """Judges rows; `firsts`, where given, are all groups', among the rows or not."""
     count = len(rows[group])
     if firsts is not None:
@@ -125,7 +125,7 @@ def _verdict(rows: Arrays, firsts: Arrays | None, group: str, rank: Rank) -> Ver
         same = _equal(rows, order, owners, rank)
         kept, first = order[same & mine], same
     dropped = ~first & mine
-    return Verdict(
+    return RowVerdict(
         take(rows, kept), take(rows, order[dropped]), take(rows, owners[dropped])
     )
 

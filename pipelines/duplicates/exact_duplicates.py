@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipelines.curation.judging import Verdict, judge, words
+from pipelines.curation.judging import RowVerdict, judge, words
 from pipelines.duplicates.bands import send_bands
 from pipelines.job.blobs import Arrays, concatenated, from_bytes, to_bytes
 from pipelines.job.buckets import by_bucket, by_key
@@ -32,7 +32,7 @@ Elements = list[tuple[int, bytes]]
 
 
 @dataclass
-class Judged:
+class Deduplicated:
     """What a bucket gives on, as elements.
 
     Attributes:
@@ -47,9 +47,9 @@ class Judged:
     dropped: Elements = field(default_factory=list)
 
 
-def drop_repeated_ids(job: Job, bucket: int, values: list[bytes]) -> Judged:
+def drop_repeated_ids(job: Job, bucket: int, values: list[bytes]) -> Deduplicated:
     """Keeps the first document, by offset, of each key; a key is an id in a file."""
-    judged = Judged()
+    judged = Deduplicated()
     with RejectFile(job.output, f"{REPEATED}-{bucket:05d}") as rejects:
         for number, verdict in enumerate(judge(job, values, "keys", ("offsets",))):
             _reject(job, REPEATED, verdict, rejects, _repeated)
@@ -67,9 +67,9 @@ def drop_repeated_ids(job: Job, bucket: int, values: list[bytes]) -> Judged:
     return judged
 
 
-def drop_duplicates(job: Job, bucket: int, values: list[bytes]) -> Judged:
+def drop_duplicates(job: Job, bucket: int, values: list[bytes]) -> Deduplicated:
     """Keeps the smallest key of each content; names the best validators."""
-    judged = Judged()
+    judged = Deduplicated()
     with RejectFile(job.output, f"{DUPLICATE}-{bucket:05d}") as rejects:
         for number, verdict in enumerate(judge(job, values, "hashes", ("keys",))):
             _reject(job, DUPLICATE, verdict, rejects, _same_text)
@@ -82,7 +82,7 @@ def drop_duplicates(job: Job, bucket: int, values: list[bytes]) -> Judged:
     return judged
 
 
-def _give_on(job: Job, at: str, kept: Arrays, judged: Judged) -> None:
+def _give_on(job: Job, at: str, kept: Arrays, judged: Deduplicated) -> None:
     """Adds what documents without an equal are asked for next."""
     if not len(kept["keys"]):
         return
@@ -121,7 +121,7 @@ def force_validation(job: Job, keys: np.ndarray, documents: int) -> Elements:
 
 
 def candidates_of(values: list[bytes]) -> tuple[np.ndarray, int]:
-    """Returns `Judged.candidates` of all buckets: keys [n, 16]; how many documents."""
+    """Returns all buckets' `Deduplicated.candidates`: keys [n, 16]; of how many."""
     if not values:
         return empty(CANDIDATE)["keys"], 0
     rows = concatenated([from_bytes(value) for value in values])
@@ -162,7 +162,7 @@ def _best(keys: np.ndarray, hashes: np.ndarray) -> np.ndarray:
 def _reject(
     job: Job,
     reason: str,
-    verdict: Verdict,
+    verdict: RowVerdict,
     rejects: RejectFile,
     detail: Callable[[str, int], str],
 ) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pipelines.curation.judging import Verdict, judge, words
+from pipelines.curation.judging import RowVerdict, judge, words
 from pipelines.curation.shingle_files import similarities
 from pipelines.duplicates.exact_duplicates import (
     REJECTS_AT_ONCE,
@@ -59,7 +59,7 @@ def pair_with_best(job: Job, bucket: int, values: list[bytes]) -> Elements:
     return elements
 
 
-def _pairs(verdict: Verdict) -> Arrays:
+def _pairs(verdict: RowVerdict) -> Arrays:
     """Returns a row for each duplicate and its owner, known by a hash of both keys."""
     ends = [name for name in verdict.dropped if name in (*_PLACE, *_SHINGLES)]
     rows = {name: verdict.dropped[name] for name in (*ends, "band")}
@@ -115,8 +115,8 @@ def join_clusters(job: Job, pairs: list[bytes], candidates: list[bytes]) -> Join
     Args:
         job: the job.
         pairs: from `distinct_pairs`, of all buckets.
-        candidates: for validation, from `Judged.candidates`. One that is dropped is
-            replaced by its cluster's survivor.
+        candidates: for validation, from `Deduplicated.candidates`. One that is dropped
+            is replaced by its cluster's survivor.
     """
     # Imported here: a compiler comes with it.
     from preprocessing.duplicates.clusters import Clusters, Edges

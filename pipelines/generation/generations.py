@@ -29,7 +29,7 @@ _WORK_NAME = ".work"
 
 
 @dataclass(frozen=True)
-class Job:
+class GenerationJob:
     """Everything the answers depend on; two equal jobs give the same files.
 
     Attributes:
@@ -71,7 +71,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Output:
+class GenerationOutput:
     """The output directory of a job with a known number of shards."""
 
     directory: str
@@ -81,7 +81,7 @@ class Output:
         """Returns a shard's name."""
         return f"generations-{index:05d}-of-{self.num_shards:05d}.jsonl"
 
-    def open(self, job: Job) -> None:
+    def open(self, job: GenerationJob) -> None:
         """Makes the directory, or takes up the same job where it stopped.
 
         Raises:
@@ -177,7 +177,7 @@ class Output:
             return None
         return Tally(**json.loads(storage.read_bytes(path)))
 
-    def finish(self, job: Job) -> Tally:
+    def finish(self, job: GenerationJob) -> Tally:
         """Checks that every prompt was answered once and writes the summary.
 
         Raises:

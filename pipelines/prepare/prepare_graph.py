@@ -40,7 +40,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from pipelines.duplicates.exact_duplicates import (
-    Judged,
+    Deduplicated,
     candidates_of,
     drop_duplicates,
     drop_repeated_ids,
@@ -99,7 +99,7 @@ def _tasks(pipeline: beam.Pipeline, job: Job, tasks: int) -> beam.PCollection:
     seeds = _seeds(pipeline, "tasks", tasks)
     if "lines" not in job.config.deduplicate:
         return seeds
-    lines = seeds | "lines" >> _do(Lines(job))
+    lines = seeds | "lines" >> _do(FindLines(job))
     dropped = _grouped(lines.main, "line") | "repeated lines" >> _do(RepeatedLines(job))
     # Every task is tokenized, those that lose no line too.
     again = pipeline | "tasks again" >> _create(tasks, _NOTHING)
@@ -158,7 +158,7 @@ class Step(beam.DoFn):
         self.job = job
 
 
-class Lines(Step):
+class FindLines(Step):
     """A task to rows of its lines, by line bucket."""
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
@@ -316,7 +316,7 @@ def _tagged(tag: bytes, elements: Iterable[Element]) -> Iterator[Element]:
         yield key, tag + value
 
 
-def _judged_elements(judged: Judged) -> Iterator[Element | Dropped | Candidates]:
+def _judged_elements(judged: Deduplicated) -> Iterator[Element | Dropped | Candidates]:
     yield from judged.survivors
     for element in _tagged(_DROPPED, judged.dropped):
         dropped: Dropped = TaggedOutput("dropped", element)

@@ -124,8 +124,8 @@ def test_a_job_goes_on_with_the_shards_that_are_missing(
             raise WorkError("killed")
         return write_shard(self, index, *args)
 
-    write_shard = batch_generate.Output.write_shard
-    monkeypatch.setattr(batch_generate.Output, "write_shard", stop_after_two)
+    write_shard = batch_generate.GenerationOutput.write_shard
+    monkeypatch.setattr(batch_generate.GenerationOutput, "write_shard", stop_after_two)
     with pytest.raises(WorkError, match="killed"):
         generate(output, "--temperature", "0.9", "--seed", "4")
     kept = {path: path.stat().st_mtime_ns for path in output.glob("*.jsonl")}

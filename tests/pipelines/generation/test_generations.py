@@ -6,16 +6,16 @@ import os
 import pytest
 
 from pipelines.beam.progress import Progress
-from pipelines.generation.generations import Job, Output, Tally
+from pipelines.generation.generations import GenerationJob, GenerationOutput, Tally
 from pipelines.generation.prompts import Prompt
 from preprocessing.foundation.commands import UsageError, WorkError
 
-JOB = Job("i", 70, 3, "l", {"id": "id"}, {"seed": 0})
+JOB = GenerationJob("i", 70, 3, "l", {"id": "id"}, {"seed": 0})
 
 
 @pytest.fixture
-def output(tmp_path) -> Output:
-    output = Output(str(tmp_path / "out"), 3)
+def output(tmp_path) -> GenerationOutput:
+    output = GenerationOutput(str(tmp_path / "out"), 3)
     output.open(JOB)
     return output
 
@@ -59,7 +59,7 @@ def test_a_prompt_that_went_missing_fails_the_job(output):
 
 
 def test_a_job_killed_before_it_was_named_can_be_begun_again(tmp_path):
-    again = Output(str(tmp_path), 1)
+    again = GenerationOutput(str(tmp_path), 1)
     (tmp_path / ".work").mkdir()
     again.open(JOB)
     assert again.unfinished() == [0]
@@ -68,4 +68,4 @@ def test_a_job_killed_before_it_was_named_can_be_begun_again(tmp_path):
 def test_a_directory_belongs_to_one_job(output):
     output.open(JOB)
     with pytest.raises(UsageError, match="found another generation"):
-        output.open(Job("i", 70, 3, "l", {"id": "id"}, {"seed": 1}))
+        output.open(GenerationJob("i", 70, 3, "l", {"id": "id"}, {"seed": 1}))
