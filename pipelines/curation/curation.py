@@ -36,7 +36,7 @@ def cleaned(work: TaskWork, documents: Documents) -> Documents:
     powers = np.log2(np.maximum(documents.sizes, 1)).astype(np.int64)
     work.lengths += np.bincount(powers, minlength=len(work.lengths))
     cleaning, targets = work.job.config.cleaning, documents.targets
-    with work.clock.part("clean"):
+    with work.clock.timed("clean"):
         documents = replace(
             documents,
             texts=clean(documents.texts, cleaning),
@@ -53,7 +53,7 @@ def by_address(work: TaskWork, documents: Documents) -> Documents:
     job, urls = work.job, documents.urls
     if not (job.config.block or job.config.allow):
         return documents
-    with work.clock.part("addresses"):
+    with work.clock.timed("addresses"):
         work.without_address += addresses.count_without(urls, len(documents.keys))
         if urls is not None:
             failures = addresses.judge(urls, address_lists(job))
@@ -73,7 +73,7 @@ def ruled(work: TaskWork, documents: Documents) -> Documents:
     for config in work.job.config.rules:
         if config.name == named.PERSONAL_DATA:
             continue  # replaced after duplicates are looked for, as in FineWeb
-        with work.clock.part(config.name):
+        with work.clock.timed(config.name):
             if config.name == named.LANGUAGE:
                 judged = _by_language(work, config, documents)
             else:
@@ -110,7 +110,7 @@ def without_lines(
     """Drops the lines that another document owns, and judges again what is left."""
     if dropped is None:
         return documents
-    with work.clock.part("lines"):
+    with work.clock.timed("lines"):
         texts, changed = dropped.drop(documents)
         work.totals["lines_dropped"] += int(changed.sum())
         detail = "every line of it lies in other documents"
@@ -138,7 +138,7 @@ def decontaminated(work: TaskWork, documents: Documents) -> Documents:
         judge,
     )
 
-    with work.clock.part("decontaminate"):
+    with work.clock.timed("decontaminate"):
         index = contamination_index(work.job)
         thresholds = ContaminationThresholds(ngram=config.decontaminate_ngram)
         judged, matches = judge(compared_by(documents), index, thresholds)
@@ -158,7 +158,7 @@ def without_personal_data(work: TaskWork, documents: Documents) -> Documents:
             from preprocessing.rules import personal_data
 
             switches = personal_data.Switches(**config.thresholds)
-            with work.clock.part(config.name):
+            with work.clock.timed(config.name):
                 found = personal_data.replace(documents.texts, switches)
                 work.replaced += found.counts
                 documents = replace(documents, texts=found.texts)

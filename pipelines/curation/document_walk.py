@@ -59,7 +59,7 @@ def curated(work: TaskWork) -> Iterator[Documents]:
         _check_unchanged(work.job, piece)
         batches = read_piece(piece, work.job.config.reader)
         while True:
-            with work.clock.part("read"):
+            with work.clock.timed("read"):
                 held += itertools.islice(batches, 1)
             if not held:
                 break
@@ -106,7 +106,7 @@ def _rows(
 def _fingerprints(work: TaskWork, documents: Documents) -> Arrays:
     """Returns what duplicates are found by."""
     config, whole = work.job.config, compared_by(documents)
-    with work.clock.part("hash"):
+    with work.clock.timed("hash"):
         hashes = content_hash(whole)
     rows = {
         "keys": documents.keys,
@@ -119,7 +119,7 @@ def _fingerprints(work: TaskWork, documents: Documents) -> Arrays:
         # Imported here: a compiler comes with it.
         from preprocessing.duplicates.minhash import DIGEST_BYTES, band_digests
 
-        with work.clock.part("minhash"):
+        with work.clock.timed("minhash"):
             digests = band_digests(whole, config.near)
             width = config.near.bands * DIGEST_BYTES
             rows["bands"] = digests.reshape(len(digests), width)
@@ -133,7 +133,7 @@ def _fingerprints(work: TaskWork, documents: Documents) -> Arrays:
 def _examples(work: TaskWork, documents: Documents) -> tuple[Arrays, np.ndarray]:
     """Returns documents' examples, and which of the documents fit, bool [n]."""
     job, config = work.job, work.job.config
-    with work.clock.part("encode"):
+    with work.clock.timed("encode"):
         examples = make_examples(
             config.objective,
             job.tokenizer(),

@@ -3,7 +3,7 @@
 
     bucket -> parts by hash -> small: sorted whole
                             -> large, one hash repeated millions of times:
-                               the first of each hash, then all rows in parts by rank
+                               the first of each hash, then all rows in slices by rank
 
 Parts, and so the order of what is yielded, follow from the rows alone.
 """
@@ -35,11 +35,11 @@ class RowVerdict:
 def judge(
     job: Job, values: Sequence[bytes], group: str, rank: Rank
 ) -> Iterator[RowVerdict]:
-    """Yields a bucket's verdicts, a part at a time; all rows have the same columns.
+    """Yields a bucket's verdicts, a part or a slice of one at a time.
 
     Args:
         job: the job.
-        values: the bucket's rows, as gathered.
+        values: the bucket's rows, as gathered; all have the same columns.
         group: the column of hashes, uint8 [n, 16], by which rows are equal; the
             bucket is theirs.
         rank: columns, the most significant first, unique together in a group: the
@@ -50,13 +50,13 @@ def judge(
     parts = count_parts(values, part_bytes)
     counts = _bytes_of_parts(job, values, group, parts)
     for part in np.flatnonzero(counts).tolist():
-        pieces = max(1, round(counts[part] / part_bytes))
+        slices = max(1, round(counts[part] / part_bytes))
         in_part = functools.partial(_in_part, job, group, parts, part)
         firsts = None
-        if pieces > 1:
+        if slices > 1:
             firsts = _first_of_each(job, values, in_part, group, rank)
-        for piece in range(pieces):
-            within = functools.partial(_in_piece, in_part, rank, pieces, piece)
+        for number in range(slices):
+            within = functools.partial(_in_slice, in_part, rank, slices, number)
             rows = gather(job.work, values, within)
             if rows is not None:
                 yield _verdict(rows, firsts, group, rank)
@@ -66,14 +66,14 @@ def _in_part(job: Job, group: str, parts: int, part: int, rows: Arrays) -> np.nd
     return job.buckets(rows[group], parts) % parts == part
 
 
-def _in_piece(
-    in_part: Within, rank: Rank, pieces: int, piece: int, rows: Arrays
+def _in_slice(
+    in_part: Within, rank: Rank, slices: int, number: int, rows: Arrays
 ) -> np.ndarray:
     # All of the rank is mixed: rows of a hot group may differ in its last word alone.
     place = np.zeros(len(rows[rank[-1]]), np.uint64)
     for word in _words_of(rows, rank):
         place = mix(place ^ word)
-    return (ranges(place, pieces) == piece) & in_part(rows)
+    return (ranges(place, slices) == number) & in_part(rows)
 
 
 def _bytes_of_parts(

@@ -66,7 +66,7 @@ def find_lines(
         size, number = 0, number + 1
 
     for documents in walk(work):
-        with work.clock.part("lines"):
+        with work.clock.timed("lines"):
             found = _rows(job, task, documents)
         del documents  # a huge one is not held beside the rows of its lines
         lines = len(found["lines"])

@@ -97,7 +97,7 @@ def read_checked(path: str) -> Record:
 
 
 class Clock:
-    """Adds up the seconds spent in named parts of a step, and its processor time."""
+    """Adds up the seconds spent in named stages of a step, and its processor time."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -109,7 +109,7 @@ class Clock:
         return time.process_time() - self._start
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def timed(self, name: str) -> Iterator[None]:
         """Counts the block's wall time under `name`."""
         start = time.perf_counter()
         try:

@@ -20,7 +20,7 @@ class TaskWork:
         job: the job.
         task: the pieces to read.
         rejects: gets the documents that are not kept.
-        clock: gets the time of each part.
+        clock: gets the time of each stage.
         stages: documents and bytes of text after each stage, in order.
         lengths: documents as read with 2^i to 2^(i+1) - 1 bytes of text, int64 [64].
         languages: documents by language, where one was asked for.

@@ -45,7 +45,7 @@ def mix_shard(job: Job, index: int) -> None:
         dropped = 0
         for split in pack_shard.splits_of(job):
             order = read_order(job, split)
-            with clock.part("mix"):
+            with clock.timed("mix"):
                 splits[split], left = _write_split(job, split, index, order)
                 files += left
                 dropped += _drop_undrawn(job, split, index, order, rejects)

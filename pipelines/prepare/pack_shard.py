@@ -127,25 +127,25 @@ def _frames(
     """Yields a split's records, part by part; each part's provenance is kept."""
     layout, first_row = job.config.layout, 0
     for number in range(documents.parts):
-        with clock.part("gather"):
+        with clock.timed("gather"):
             part = documents.part(number, split)
         segments: list[Arrays] = []
         blocks = _packed(job, split, index, number, part)
         while True:
-            with clock.part("pack"):
+            with clock.timed("pack"):
                 source, block = next(blocks, (0, None))
             if block is None:
                 break
             segments.append(_segments(block, first_row))
             first_row += block.rows
             tally.add_rows(source, block.rows)
-            with clock.part("encode records"):
+            with clock.timed("encode records"):
                 encoded = layout.encode(block.features)
-            with clock.part("write"):
+            with clock.timed("write"):
                 yield encoded
         table = drained(segments) if segments else empty(SEGMENT)
         tally.add(job, part, table)
-        with clock.part("write"):
+        with clock.timed("write"):
             path = provenance_work_path(job, split, index, number)
             _keep_provenance(job, path, part, table)
         del part, blocks, table  # before the next part comes

@@ -64,7 +64,7 @@ class Results:
         lines: lines looked at, dropped, where repeated lines are.
         replaced: pieces of personal data replaced, by kind.
         contamination: a line for each evaluation file.
-        seconds: worker seconds in each part of the work.
+        seconds: worker seconds in each stage of the work.
         cpu_seconds: processor seconds of all tasks and shards.
         peak_memory: bytes, of the largest worker.
         files: what the dataset keeps, by name.
@@ -156,22 +156,22 @@ def _counts(
     if job.judge_only:
         kept = read - sum(rejected.values())
         return Counts(read, kept, dict(sorted(rejected.items())), 0, 0, 0, 0)
-    parts = [part for record in shards for part in record["splits"].values()]
-    packed, encoded = _sum(parts, "documents"), _sum(tasks, "tokens")
+    splits = [split for record in shards for split in record["splits"].values()]
+    packed, encoded = _sum(splits, "documents"), _sum(tasks, "tokens")
     lost = sum(rejected.get(kind, 0) for kind in (REPEATED, DUPLICATE, NEAR_DUPLICATE))
     undrawn = rejected.get(NOT_DRAWN, 0)
     _equal("documents that the shards dropped", _sum(shards, "dropped_documents"), lost)
     _equal("documents read", read, packed - undrawn + sum(rejected.values()))
     _equal(
         "ids that the shards received",
-        _sum(parts, "tokens_encoded") + _sum(shards, "dropped_tokens"),
+        _sum(splits, "tokens_encoded") + _sum(shards, "dropped_tokens"),
         encoded,
     )
-    written = _sum(parts, "tokens_written")
-    overlaps, dropped = _sum(parts, "overlap_tokens"), 0
+    written = _sum(splits, "tokens_written")
+    overlaps, dropped = _sum(splits, "overlap_tokens"), 0
     if mixed:
-        mixes = [part for record in mixed for part in record["splits"].values()]
-        written = sum(numbers[1] for part in mixes for numbers in part["sources"])
+        mixes = [split for record in mixed for split in record["splits"].values()]
+        written = sum(numbers[1] for split in mixes for numbers in split["sources"])
         overlaps = _sum(mixes, "overlap_tokens")
         dropped = _sum(mixed, "dropped_tokens")
     return Counts(
@@ -298,22 +298,23 @@ def _splits(job: Job, shards: list[Record], mixed: list[Record]) -> dict[str, Sp
 
 
 def _split(name: str, shards: list[Record]) -> Split:
-    parts = [record["splits"][name] for record in shards if name in record["splits"]]
-    lines = tuple(Shard(**part["shard"]) for part in parts)
+    splits = [record["splits"][name] for record in shards if name in record["splits"]]
+    lines = tuple(Shard(**split["shard"]) for split in splits)
     return Split(
         rows=sum(line.rows for line in lines),
-        tokens=_sum(parts, "tokens_written"),
-        text_bytes=_sum(parts, "text_bytes"),
+        tokens=_sum(splits, "tokens_written"),
+        text_bytes=_sum(splits, "text_bytes"),
         shards=lines,
     )
 
 
 def _mixed_split(job: Job, name: str, mixed: list[Record]) -> Split:
-    parts = [record["splits"][name] for record in mixed if name in record["splits"]]
-    lines = tuple(Shard(**part["shard"]) for part in parts)
+    splits = [record["splits"][name] for record in mixed if name in record["splits"]]
+    lines = tuple(Shard(**split["shard"]) for split in splits)
     assert job.config.mixture is not None
     names = job.config.mixture.names
-    totals = np.sum([part["sources"] for part in parts] or [[[0] * 3] * len(names)], 0)
+    by_source = [split["sources"] for split in splits] or [[[0] * 3] * len(names)]
+    totals = np.sum(by_source, 0)
     return Split(
         rows=sum(line.rows for line in lines),
         tokens=int(totals[:, 1].sum()),

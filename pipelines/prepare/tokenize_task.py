@@ -71,7 +71,7 @@ def tokenize_task(
         numbers = itertools.count()  # `enumerate` holds a chunk until the next is made
         for chunk in _chunks(encoded(work, dropped)):
             done_bytes = chunk.bytes_read
-            with work.clock.part("scatter"):
+            with work.clock.timed("scatter"):
                 _scatter(job, task, next(numbers), chunk, scattered)
             del chunk
             write_record(job, PARTS, task.index, {"done": done_bytes})
