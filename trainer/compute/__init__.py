@@ -15,6 +15,6 @@ Nothing in here knows what a model is.
                            `maybe_merge_call`, an internal
     peak_flops.py          The peak FLOP/s of a device, which model FLOP/s
                            utilisation is measured against
-    sharded_variables.py   Variables that parameter servers keep in pieces;
+    sharded_variables.py   Variables that parameter servers keep in shards;
                            TensorFlow's class is not public
 """

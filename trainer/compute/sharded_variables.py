@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Variables that parameter servers keep in pieces; TensorFlow's class is not public.
+"""Variables that parameter servers keep in shards; TensorFlow's class is not public.
 
-TensorFlow 2.16 to 2.21 give such a weight a `variables` with its pieces, by rows, and
+TensorFlow 2.16 to 2.21 give such a weight a `variables` with its shards, by rows, and
 a `shape` of the whole, and make one of a list of variables. What else tells it from a
 variable is known nowhere else.
 """
@@ -11,18 +11,18 @@ from typing import Any
 import tensorflow as tf
 
 
-def is_in_pieces(node: Any) -> bool:
-    """Tells a variable in pieces from variables, modules and lists."""
+def is_sharded(node: Any) -> bool:
+    """Tells a variable in shards from variables, modules and lists."""
     return hasattr(node, "variables") and hasattr(node, "shape")
 
 
-def pieces(variable: Any) -> list[tf.Variable]:
-    """Returns the variables that make up a weight: itself, or its pieces, by rows."""
+def shards_of(variable: Any) -> list[tf.Variable]:
+    """Returns the variables that make up a weight: itself, or its shards, by rows."""
     return list(getattr(variable, "variables", None) or [variable])
 
 
 def zeros_beside(variable: Any, name: str) -> Any:
-    """Makes zeros of a weight's shape that lie where it does, piece for piece.
+    """Makes zeros of a weight's shape that lie where it does, shard for shard.
 
     An update runs where its weight lies and reaches no other server; variables are
     dealt out to servers in turn, so a slot would lie anywhere.
@@ -31,10 +31,10 @@ def zeros_beside(variable: Any, name: str) -> Any:
     if not isinstance(strategy, tf.distribute.ParameterServerStrategy):
         return _zeros(variable, name)
     made = []
-    for piece in pieces(variable):
-        with strategy.extended.colocate_vars_with(piece):
-            made.append(_zeros(piece, name))
-    return type(variable)(made) if is_in_pieces(variable) else made[0]
+    for shard in shards_of(variable):
+        with strategy.extended.colocate_vars_with(shard):
+            made.append(_zeros(shard, name))
+    return type(variable)(made) if is_sharded(variable) else made[0]
 
 
 def _zeros(like: tf.Variable, name: str) -> tf.Variable:

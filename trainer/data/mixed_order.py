@@ -57,10 +57,14 @@ class MixedOrder:
         self._orders = [
             RowOrder(size, own) for size, own in zip(sizes, seeds, strict=True)
         ]
-        parts = shares(weights)
-        if len(parts) != len(sizes):
-            raise ValueError(f"{len(parts)} weights do not fit {len(sizes)} datasets")
-        self._upto = [sum(parts[:k], Fraction(0)) for k in range(len(parts) + 1)]
+        fractions = shares(weights)
+        if len(fractions) != len(sizes):
+            raise ValueError(
+                f"{len(fractions)} weights do not fit {len(sizes)} datasets"
+            )
+        self._upto = [
+            sum(fractions[:k], Fraction(0)) for k in range(len(fractions) + 1)
+        ]
 
     def locate(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns what stands at stream positions [start, start + count).
@@ -102,7 +106,7 @@ class MixedOrder:
 
 
 def shares(weights: Sequence[float]) -> list[Fraction]:
-    """Returns the part of the stream that each dataset gives, exactly; they sum to 1.
+    """Returns the fraction of the stream that each dataset gives; they sum to 1.
 
     Raises:
         UsageError: a weight is not positive, or below 1/1024 of the sum: a block of
@@ -116,11 +120,11 @@ def shares(weights: Sequence[float]) -> list[Fraction]:
             )
     # The decimal that was written, not the binary fraction next to it.
     exact = [Fraction(repr(float(weight))) for weight in weights]
-    parts = [weight / sum(exact) for weight in exact]
-    if min(parts) < Fraction(1, BLOCK_ROWS):
+    fractions = [weight / sum(exact) for weight in exact]
+    if min(fractions) < Fraction(1, BLOCK_ROWS):
         raise UsageError(
             f"wanted data.weights of 1/{BLOCK_ROWS} of their sum or more, found "
-            f"{float(min(parts)):.2g} of it. Raise the smallest, or mix the sources "
-            "into one dataset with quern-prepare --mixture"
+            f"{float(min(fractions)):.2g} of it. Raise the smallest, or mix the "
+            "sources into one dataset with quern-prepare --mixture"
         )
-    return parts
+    return fractions

@@ -3,7 +3,7 @@
 
 Features keep the largest count that any of the datasets has: a row of length 64 with
 room for 64 segments is padded to the 256 of another dataset, whose own length 2,048 is
-read in parts of 64.
+read in windows of 64.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ class JoinedRows:
         num_rows: rows of all of them.
     """
 
-    def __init__(self, parts: Sequence[SubRows]) -> None:
+    def __init__(self, splits: Sequence[SubRows]) -> None:
         """Joins splits that were opened at one sequence length."""
-        self._parts = parts
-        self._starts = np.cumsum([0, *(part.num_rows for part in parts)])
-        self.sequence_length = parts[0].sequence_length
+        self._splits = splits
+        self._starts = np.cumsum([0, *(split.num_rows for split in splits)])
+        self.sequence_length = splits[0].sequence_length
         self.counts: Mapping[str, int] = {
-            **largest_counts(parts),
-            "sources": largest_counts(parts)["segment_lengths"],
+            **largest_counts(splits),
+            "sources": largest_counts(splits)["segment_lengths"],
         }
         self.num_rows = int(self._starts[-1])
 
@@ -49,37 +49,37 @@ class JoinedRows:
             number of the row's dataset.
         """
         datasets = np.searchsorted(self._starts, rows, side="right") - 1
-        features = read_located(self._parts, datasets, rows - self._starts[datasets])
+        features = read_located(self._splits, datasets, rows - self._starts[datasets])
         shape = (len(rows), self.counts["sources"])
         sources = np.broadcast_to(datasets[:, None], shape).astype(np.int32)
         return {**features, "sources": sources}
 
 
 def read_located(
-    parts: Sequence[SubRows], datasets: np.ndarray, rows: np.ndarray
+    splits: Sequence[SubRows], datasets: np.ndarray, rows: np.ndarray
 ) -> Features:
-    """Reads row `rows[i]` of part `datasets[i]` for each i, int64 [n] both.
+    """Reads row `rows[i]` of split `datasets[i]` for each i, int64 [n] both.
 
     Returns:
         The features as `SubRows.read` gives them, in that order, zero padded.
     """
-    if len(parts) == 1:
-        return parts[0].read(rows)
+    if len(splits) == 1:
+        return splits[0].read(rows)
     features = {
         name: np.zeros((len(rows), count), np.int32)
-        for name, count in largest_counts(parts).items()
+        for name, count in largest_counts(splits).items()
     }
     for number in np.unique(datasets).tolist():
         mine = datasets == number
-        for name, values in parts[number].read(rows[mine]).items():
+        for name, values in splits[number].read(rows[mine]).items():
             features[name][mine, : values.shape[1]] = values
     return features
 
 
-def largest_counts(parts: Sequence[SubRows]) -> dict[str, int]:
-    """Returns the largest count of each feature over `parts`."""
-    names = parts[0].counts
-    return {name: max(part.counts[name] for part in parts) for name in names}
+def largest_counts(splits: Sequence[SubRows]) -> dict[str, int]:
+    """Returns the largest count of each feature over `splits`."""
+    names = splits[0].counts
+    return {name: max(split.counts[name] for split in splits) for name in names}
 
 
 def check_mixable(manifests: Sequence[Manifest], names: Sequence[str]) -> None:

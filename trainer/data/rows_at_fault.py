@@ -21,19 +21,19 @@ Line = dict[str, object]
 
 
 def describe(
-    parts: Sequence[SubRows], order: MixedOrder, first: int, end: int
+    splits: Sequence[SubRows], order: MixedOrder, first: int, end: int
 ) -> list[Line]:
     """Returns one line of values for JSON for each stream position [first, end).
 
     Args:
-        parts: the training split of each dataset.
+        splits: the training split of each dataset.
         order: in which order their rows are read.
         first: the first position.
         end: the position after the last.
 
     Returns:
         `position`; `dataset`, its directory; `row`, as `quern-inspect row` counts it;
-        `part`, which of the equal parts that such a row is read in, from 0; `shard`,
+        `part`, which of the equal windows that such a row is read in, from 0; `shard`,
         the file it is in; and `documents`, each with `document`, its key in
         hex, `path`, `offset`, and `start`, the first of its ids that its piece in the
         stored row has. Where a file cannot be read, `documents` is empty and `note`
@@ -43,26 +43,26 @@ def describe(
     lines: list[Line] = [{} for _ in range(len(rows))]
     for number in np.unique(datasets).tolist():
         places = np.flatnonzero(datasets == number)
-        found = _described(parts[number], rows[places])
+        found = _described(splits[number], rows[places])
         for place, line in zip(places.tolist(), found, strict=True):
             lines[place] = {"position": first + place, **line}
     return lines
 
 
-def _described(part: SubRows, rows: np.ndarray) -> list[Line]:
+def _described(split: SubRows, rows: np.ndarray) -> list[Line]:
     """Returns the lines of sub-rows [n] of one dataset, without their positions."""
-    shards = part.manifest.splits[part.split].shards
+    shards = split.manifest.splits[split.split].shards
     ends = np.cumsum([shard.rows for shard in shards])
-    per_row = part.manifest.sequence_length // part.sequence_length
+    per_row = split.manifest.sequence_length // split.sequence_length
     stored, places = np.divmod(rows, per_row)
     owners = np.searchsorted(ends, stored, side="right")
     lines: list[Line] = [{} for _ in range(len(rows))]
     for owner in np.unique(owners).tolist():
         mine = np.flatnonzero(owners == owner)
-        found = _documents(part, shards[owner], rows[mine], stored[mine])
+        found = _documents(split, shards[owner], rows[mine], stored[mine])
         for at, documents in zip(mine.tolist(), found, strict=True):
             lines[at] = {
-                "dataset": part.dataset,
+                "dataset": split.dataset,
                 "row": int(stored[at]),
                 "part": int(places[at]),
                 "shard": shards[owner].name,
@@ -72,14 +72,14 @@ def _described(part: SubRows, rows: np.ndarray) -> list[Line]:
 
 
 def _documents(
-    part: SubRows, shard: Shard, rows: np.ndarray, stored: np.ndarray
+    split: SubRows, shard: Shard, rows: np.ndarray, stored: np.ndarray
 ) -> list[Line]:
     """Returns the documents of sub-rows [n] of one shard, or why they are unknown."""
     try:
-        table = read_provenance(part.dataset, shard)
+        table = read_provenance(split.dataset, shard)
         kept = table.filter(pc.is_in(table["row"], pa.array(np.unique(stored))))
         return [
-            {"documents": _of_row(kept, *part.stored(row))} for row in rows.tolist()
+            {"documents": _of_row(kept, *split.stored(row))} for row in rows.tolist()
         ]
     except (WorkError, OSError) as error:
         return [{"documents": [], "note": str(error)} for _ in range(len(rows))]

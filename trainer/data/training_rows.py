@@ -51,7 +51,7 @@ class TrainingRows:
 
     def __init__(
         self,
-        parts: Sequence[SubRows],
+        splits: Sequence[SubRows],
         order: MixedOrder,
         schedule: BatchSchedule,
         worker: int = 0,
@@ -61,14 +61,14 @@ class TrainingRows:
         """Fixes the stream that worker `worker` of `num_workers` sees.
 
         Args:
-            parts: the training split of each dataset, all at one sequence length.
+            splits: the training split of each dataset, all at one sequence length.
             order: in which order their rows are read.
             schedule: rows of each step over all workers, a multiple of them.
-            worker: which equal part of every batch this process reads.
+            worker: which equal slice of every batch this process reads.
             num_workers: processes that share a batch.
             omitted: stream positions that no step takes.
         """
-        self._parts, self._order, self._schedule = parts, order, schedule
+        self._splits, self._order, self._schedule = splits, order, schedule
         self._worker, self._num_workers = worker, num_workers
         self._omitted = omitted
 
@@ -114,10 +114,10 @@ class TrainingRows:
         share = by_step.shape[1] // self._num_workers
         mine = slice(self._worker * share, (self._worker + 1) * share)
         datasets, rows = (
-            np.concatenate(part).reshape(by_step.shape)[:, mine].ravel()
-            for part in zip(*located, strict=True)
+            np.concatenate(each).reshape(by_step.shape)[:, mine].ravel()
+            for each in zip(*located, strict=True)
         )
-        features = read_located(self._parts, datasets, rows)
+        features = read_located(self._splits, datasets, rows)
         return RowBlock(
             {name: x.reshape(steps, share, -1) for name, x in features.items()},
             first_row,

@@ -8,7 +8,7 @@ more, a gradient may be some steps old, and the run is not repeatable.
 
     coordinator   reads rows, schedules the steps of an inner loop, waits, saves
     worker        gradient of a batch                      any number may die and return
-    server        its pieces of weights and moments        a loss ends the run
+    server        its shards of weights and moments        a loss ends the run
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -24,8 +24,8 @@ STRATEGIES = (
     "tpu",
     "parameter_server",
 )
-# Smaller weights stay whole: a piece costs a request in every step.
-_MIN_PIECE_BYTES = 256 << 10
+# Smaller weights stay whole: a shard costs a request in every step.
+_MIN_SHARD_BYTES = 256 << 10
 # Gradients are all-reduced in packs. With 4 MB two pinned workers on loopback reached
 # 3,870 to 4,020 tokens/s, in one pack of 55 MB 3,760: a pack stays in the cache.
 _RING_PACK_BYTES = 4 << 20
@@ -37,7 +37,7 @@ def make_strategy(
     name: str,
     options: DeviceOptions = _WHOLE_DEVICES,
     connect_timeout: float = 45.0,
-    min_piece_bytes: int = _MIN_PIECE_BYTES,
+    min_shard_bytes: int = _MIN_SHARD_BYTES,
 ) -> tf.distribute.Strategy:
     """Makes the strategy that `--strategy` names.
 
@@ -46,7 +46,7 @@ def make_strategy(
         options: how devices are cut, which only works before TensorFlow has started
             them, once in a process; and how workers sum over each other.
         connect_timeout: seconds for all processes of a cluster to meet.
-        min_piece_bytes: parameter servers share weights of twice that or more.
+        min_shard_bytes: parameter servers share weights of twice that or more.
 
     Raises:
         UsageError: the name is unknown, TF_CONFIG is missing or broken, there is no
@@ -59,7 +59,7 @@ def make_strategy(
             return _multi_worker(options)
     if chosen == "parameter_server":
         with connecting(connect_timeout):
-            return _parameter_server(min_piece_bytes)
+            return _parameter_server(min_shard_bytes)
     if chosen == "tpu":
         return _tpu()
     devices = device_names()
@@ -120,10 +120,10 @@ def count_replicas(name: str, options: DeviceOptions) -> int:
 
 
 def check_sharding(name: str, optimizer: str) -> None:
-    """Raises `UsageError` where an optimizer cannot work on weights in pieces."""
+    """Raises `UsageError` where an optimizer cannot work on weights in shards."""
     if resolve(name) == "parameter_server" and optimizer in WHOLE_MATRIX:
         raise UsageError(
-            "wanted an optimizer that works on pieces of a matrix, since parameter "
+            "wanted an optimizer that works on shards of a matrix, since parameter "
             f"servers share them, found {optimizer}. Use adamw, adam, sgd or lion"
         )
 
@@ -200,14 +200,16 @@ def _multi_worker(options: DeviceOptions) -> tf.distribute.Strategy:
     )
 
 
-def _parameter_server(min_piece_bytes: int) -> tf.distribute.Strategy:
-    """Makes the coordinator's strategy; large weights lie in pieces on all servers."""
+def _parameter_server(min_shard_bytes: int) -> tf.distribute.Strategy:
+    """Makes the coordinator's strategy; large weights lie in shards on all servers."""
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    pieces = tf.distribute.experimental.partitioners.MinSizePartitioner(
-        min_shard_bytes=min_piece_bytes,
+    partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
+        min_shard_bytes=min_shard_bytes,
         max_shards=resolver.cluster_spec().num_tasks("ps"),
     )
-    return tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=pieces)
+    return tf.distribute.ParameterServerStrategy(
+        resolver, variable_partitioner=partitioner
+    )
 
 
 def _tpu() -> tf.distribute.Strategy:

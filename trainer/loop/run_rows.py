@@ -41,7 +41,7 @@ def open_rows(planned: RunPlan) -> RunRows:
         return [SubRows(path, manifest, name, length) for path, manifest in pairs]
 
     training, validation = split("train"), split("validation")
-    sizes = [part.num_rows for part in training]
+    sizes = [each.num_rows for each in training]
     order = MixedOrder(sizes, data.weights, config.seed)
     if len(validation) == 1:
         names = source_names(data.manifest, "validation")

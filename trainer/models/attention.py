@@ -58,9 +58,9 @@ class Attention(tf.Module):
         super().__init__()
         self.heads, self.kv_heads = sizes.heads, sizes.kv_heads
         self.head_dim = sizes.head_dim
-        parts = (sizes.query_width, sizes.kv_width, sizes.kv_width)
+        widths = (sizes.query_width, sizes.kv_width, sizes.kv_width)
         self.qkv = initializer.normal(
-            "qkv", [width, sum(parts)], width**-0.5, Weight(Role.MATRIX, parts)
+            "qkv", [width, sum(widths)], width**-0.5, Weight(Role.MATRIX, widths)
         )
         self.out = initializer.normal(
             "out",

@@ -2,7 +2,7 @@
 """A module's weights as tensors: what a compiled function takes instead of variables.
 
 A function compiled by XLA cannot reach the copy of a variable that lies on another
-device, and a parameter server's variable may lie in pieces on several. So a step reads
+device, and a parameter server's variable may lie in shards on several. So a step reads
 each weight once, as one tensor, and calls the model on those:
 
     places = weight_places(model)
@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.compute.sharded_variables import pieces
+from trainer.compute.sharded_variables import shards_of
 from trainer.models.weights import Weight, declared
 
 
@@ -30,7 +30,7 @@ class WeightPlace:
         module: the module that has it.
         name: of the attribute.
         path: what a checkpoint calls it, like `layers/0/attention/qkv`.
-        variable: a variable, or one that a parameter server keeps in pieces.
+        variable: a variable, or one that a parameter server keeps in shards.
     """
 
     module: tf.Module
@@ -46,7 +46,7 @@ class WeightPlace:
     @property
     def trained(self) -> bool:
         """Whether gradients change it."""
-        return bool(pieces(self.variable)[0].trainable)
+        return bool(shards_of(self.variable)[0].trainable)
 
 
 def trained_places(places: Sequence[WeightPlace]) -> list[WeightPlace]:
@@ -57,7 +57,7 @@ def trained_places(places: Sequence[WeightPlace]) -> list[WeightPlace]:
 def weight_places(module: tf.Module, path: str = "") -> list[WeightPlace]:
     """Returns the weights of `module`, trained or not, in the order of `variables`.
 
-    A weight that lies in pieces is one place here, while `variables` lists its pieces.
+    A weight that lies in shards is one place here, while `variables` lists its shards.
     `path` is put before the names.
     """
     places: list[WeightPlace] = []
@@ -76,7 +76,7 @@ def weight_places(module: tf.Module, path: str = "") -> list[WeightPlace]:
 
 
 def _is_weight(value: Any) -> bool:
-    return any(isinstance(piece, tf.Variable) for piece in pieces(value))
+    return any(isinstance(shard, tf.Variable) for shard in shards_of(value))
 
 
 @contextlib.contextmanager

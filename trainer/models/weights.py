@@ -52,16 +52,16 @@ class Weight:
         """Checks a weight of `shape` against what is said of it.
 
         Raises:
-            ValueError: a matrix without columns, or parts that are not its columns.
+            ValueError: a matrix without columns, or widths that are not its columns.
         """
         if self.role is Role.MATRIX and len(shape) < 2:
             raise ValueError(f"wanted a matrix, found the shape {list(shape)}")
         if self.widths and (sum(self.widths) != shape[-1] or min(self.widths) < 1):
             raise ValueError(
-                f"wanted parts of {shape[-1]} columns together, found {self.widths}"
+                f"wanted widths that sum to {shape[-1]} columns, found {self.widths}"
             )
 
-    def parts(self, shape: Sequence[int]) -> list[int]:
+    def widths_of(self, shape: Sequence[int]) -> list[int]:
         """Returns the columns of each matrix held, of a weight of `shape`."""
         return list(self.widths) or [shape[-1]]
 

@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError, suggest
-from trainer.compute.sharded_variables import pieces, zeros_beside
+from trainer.compute.sharded_variables import shards_of, zeros_beside
 from trainer.models.weights import Role, Weight
 from trainer.optimizers.schedules import SCHEDULES, decay_start, learning_rate
 from trainer.optimizers.update_rules.adafactor import factored_update, unfactored_update
@@ -28,7 +28,7 @@ from trainer.optimizers.update_rules.muon import muon_update
 from trainer.optimizers.update_rules.sgd import momentum_update, sgd_update
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "adafactor", "lion", "muon")
-# Their rules need a matrix whole; a parameter server may keep it in pieces.
+# Their rules need a matrix whole; a parameter server may keep it in shards.
 WHOLE_MATRIX = ("adafactor", "muon")
 _DECAYING = ("adamw", "lion", "muon")
 
@@ -152,7 +152,7 @@ def rule_of(config: OptimizerConfig, weight: Weight, shape: Sequence[int]) -> Ru
         rows, columns = shape[:-1], [*shape[:-2], shape[-1]]
         return Rule({"row_moments": rows, "column_moments": columns}, factored_update)
     if config.name == "muon" and weight.role is Role.MATRIX:
-        widths = weight.parts(shape)
+        widths = weight.widths_of(shape)
         return Rule(one, partial(muon_update, widths=widths, weight_decay=decay))
     two = {"first_moments": shape, "second_moments": shape}
     change = partial(adam_update, weight_decay=decay, epsilon=config.epsilon)
@@ -203,7 +203,7 @@ class Optimizer(tf.Module):
         """Makes fresh state; call it inside `strategy.scope()`.
 
         Args:
-            variables: the trained weights; a parameter server may keep one in pieces.
+            variables: the trained weights; a parameter server may keep one in shards.
             weights: what each is for.
             config: how they are updated.
             total_steps: where the schedule ends.
@@ -305,9 +305,9 @@ class Optimizer(tf.Module):
             self._rules, variables, gradients, strict=True
         ):
             state = [next(lists[slot]) for slot in rule.slots]
-            for piece, part, *slots in _piecewise(variable, gradient, state):
-                arguments = (part, factors, *slots)
-                _on_each_device(strategy, piece, rule.change, arguments)
+            for shard, rows, *slots in _shardwise(variable, gradient, state):
+                arguments = (rows, factors, *slots)
+                _on_each_device(strategy, shard, rule.change, arguments)
         if self.averages:
             self._follow(strategy, variables, factors.average_share)
         _on_each_device(strategy, self.step, _add, (1,))
@@ -321,7 +321,7 @@ class Optimizer(tf.Module):
     ) -> None:
         """Moves the averages towards the weights."""
         for average, variable in zip(self.averages, variables, strict=True):
-            for old, new in zip(pieces(average), pieces(variable), strict=True):
+            for old, new in zip(shards_of(average), shards_of(variable), strict=True):
                 _on_each_device(strategy, old, _approach, (new, share))
 
 
@@ -333,14 +333,14 @@ def _weight_decay(config: OptimizerConfig, weight: Weight) -> float:
     return config.weight_decay if config.name in _DECAYING and decays else 0.0
 
 
-def _piecewise(
+def _shardwise(
     variable: Any, gradient: tf.Tensor, state: Sequence[Any]
 ) -> Iterable[tuple[Any, ...]]:
-    """Returns (piece, its rows of the gradient, its pieces of the state) of each."""
-    parts = pieces(variable)
-    rows = [part.shape[0] for part in parts] if len(parts) > 1 else []
+    """Returns (shard, its rows of the gradient, its shards of the state) of each."""
+    shards = shards_of(variable)
+    rows = [shard.shape[0] for shard in shards] if len(shards) > 1 else []
     gradients = tf.split(gradient, rows) if rows else [gradient]
-    return zip(parts, gradients, *map(pieces, state), strict=True)
+    return zip(shards, gradients, *map(shards_of, state), strict=True)
 
 
 def _add(variable: tf.Variable, amount: tf.Tensor) -> None:
@@ -379,6 +379,6 @@ def _made(variable: Any, name: str, shape: Sequence[int]) -> Any:
 
 def _copied(variable: Any) -> Any:
     average = zeros_beside(variable, "average")
-    for new, old in zip(pieces(average), pieces(variable), strict=True):
+    for new, old in zip(shards_of(average), shards_of(variable), strict=True):
         new.assign(old)
     return average

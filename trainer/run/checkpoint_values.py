@@ -22,8 +22,8 @@ def write_values(prefix: str, values: Mapping[str, tf.Tensor]) -> None:
             for name in parents:
                 node = node.setdefault(name, {})
             node[leaf] = tf.Variable(value, trainable=False)
-        parts = {name: _module(node) for name, node in tree.items()}
-        tf.train.Checkpoint(**parts).write(prefix)
+        modules = {name: _module(node) for name, node in tree.items()}
+        tf.train.Checkpoint(**modules).write(prefix)
 
 
 def _module(node: Any) -> Any:

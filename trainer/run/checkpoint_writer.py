@@ -40,7 +40,7 @@ class CheckpointWriter:
     def __init__(
         self,
         run: str,
-        parts: Mapping[str, tf.Module],
+        modules: Mapping[str, tf.Module],
         kept: Callable[[Collection[int]], Collection[int]],
         write: Callable[[str, Mapping[str, tf.Tensor]], None] = write_values,
     ) -> None:
@@ -48,12 +48,12 @@ class CheckpointWriter:
 
         Args:
             run: the run's directory, local or cloud; it is there.
-            parts: the modules to save, by the name they are restored under.
+            modules: the modules to save, by the name they are restored under.
             kept: of the steps of all complete checkpoints, those not to be removed.
             write: writes values by path under a prefix of files.
         """
         self._run, self._kept, self._write_values = run, kept, write
-        self._variables = named_variables(parts)
+        self._variables = named_variables(modules)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 

@@ -5,7 +5,7 @@ A resume takes the newest whole one (`find_newest`), an evaluation or export the
 it names (`open_run`). Variables are named by attributes
 (`model/layers/0/attention/qkv`), so a model may gain a part without losing the names
 of the others. They are restored by name and value: it does not matter on how many
-devices or in how many pieces they lay.
+devices or in how many shards they lay.
 """
 
 import contextlib
@@ -150,7 +150,7 @@ def open_run(
     return Run(config, files.manifest, files.tokenizer_path, model, chosen)
 
 
-def restore(run: str, step: int, parts: Mapping[str, tf.Module]) -> None:
+def restore(run: str, step: int, modules: Mapping[str, tf.Module]) -> None:
     """Restores modules from a complete checkpoint, strictly.
 
     Call `read_state` or `find_newest` first: they check that the files are whole.
@@ -158,14 +158,14 @@ def restore(run: str, step: int, parts: Mapping[str, tf.Module]) -> None:
     Args:
         run: the run's directory.
         step: of a complete checkpoint.
-        parts: modules by the name they were saved under; what was saved under other
+        modules: modules by the name they were saved under; what was saved under other
             names is ignored.
 
     Raises:
         UsageError: a variable is missing, has no place, or differs in shape.
         DamagedCheckpoint: a value is not what its checksum says.
     """
-    variables = named_variables(parts)
+    variables = named_variables(modules)
     with _stored_values(run, step) as stored:
         check_names(stored.shapes, variables, step_directory(run, step))
         for name, variable in variables.items():

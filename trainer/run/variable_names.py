@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError
-from trainer.compute.sharded_variables import is_in_pieces
+from trainer.compute.sharded_variables import is_sharded
 
 VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SHOWN = 3
@@ -19,7 +19,7 @@ def named_variables(objects: Mapping[str, tf.Module]) -> dict[str, Any]:
 
     The name is the shortest path of attributes, found breadth first as
     `tf.train.Checkpoint` does; a shared variable has one name. One that a parameter
-    server keeps in pieces is one variable, its pieces have no names.
+    server keeps in shards is one variable, its shards have no names.
 
     Args:
         objects: modules by the name they are saved under.
@@ -31,7 +31,7 @@ def named_variables(objects: Mapping[str, tf.Module]) -> dict[str, Any]:
     waiting = deque([("", root)])
     while waiting:
         path, node = waiting.popleft()
-        if isinstance(node, tf.Variable) or is_in_pieces(node):
+        if isinstance(node, tf.Variable) or is_sharded(node):
             found[path] = node
             continue
         for name, child in view.children(node).items():
@@ -44,7 +44,7 @@ def named_variables(objects: Mapping[str, tf.Module]) -> dict[str, Any]:
 def read_value(variable: Any) -> tf.Tensor:
     """Returns a variable's value as a tensor in host memory.
 
-    Of copies on several devices it is the first; pieces are joined. On a CPU nothing is
+    Of copies on several devices it is the first; shards are joined. On a CPU nothing is
     copied here: the tensor shares the variable's memory, and the next update of the
     variable, seeing that, writes to memory of its own.
     """
@@ -62,7 +62,7 @@ def check_names(
     Args:
         stored: the shapes in the checkpoint, by name.
         variables: what is to be restored, by name; of stored names, those that begin
-            with none of these' first parts are ignored.
+            with none of these' first names are ignored.
         checkpoint: how errors call the checkpoint.
 
     Raises:

@@ -131,16 +131,16 @@ class LocalSums:
         }
 
         def micro_batch(index: tf.Tensor) -> list[tf.Tensor]:
-            def lane(part: dict[str, tf.Tensor], start: int) -> list[tf.Tensor]:
-                batch = unpack_rows(part)
+            def lane(features: dict[str, tf.Tensor], start: int) -> list[tf.Tensor]:
+                batch = unpack_rows(features)
                 if max_segments is not None:
                     batch = batch._replace(max_segments=max_segments)
                 numbers = tf.range(start, start + size // layout.lanes)
                 rows = first_row + index * size + numbers
                 return self._gradients(values, batch, rows, dropout, loss_scale)
 
-            part = {name: x[index] for name, x in split.items()}
-            return side_by_side(lane, part, layout.lanes)
+            chosen = {name: x[index] for name, x in split.items()}
+            return side_by_side(lane, chosen, layout.lanes)
 
         if layout.accumulation == 1:
             return micro_batch(tf.constant(0))

@@ -112,7 +112,7 @@ def target_nats(
         return nats(flat, ids)
     (hidden_CND, ids_CN), _ = _in_chunks([flat, ids], positions, chunk)
     per_chunk = tf.map_fn(
-        lambda part: nats(*part),
+        lambda each: nats(*each),
         (hidden_CND, ids_CN),
         fn_output_signature=tf.float32,
         parallel_iterations=1,
@@ -182,14 +182,14 @@ def _sums_and_gradients(
         rows: tf.TensorArray,
     ) -> list:
         one, two, three = (x[index] for x in chunked)
-        more, more_loss, into_hidden, part = _chunk(
+        more, more_loss, into_hidden, more_into_matrix = _chunk(
             one, two, three, cast, scale, config
         )
         return [
             index + 1,
             objective + more,
             loss_sum + more_loss,
-            into_matrix + tf.cast(part, tf.float32),
+            into_matrix + tf.cast(more_into_matrix, tf.float32),
             rows.write(index, into_hidden),
         ]
 

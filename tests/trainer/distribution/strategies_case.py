@@ -76,7 +76,7 @@ def main() -> None:
         serve(cluster, 60.0, StopRequest(None))
         os._exit(0)
     # So small that two servers share the matrices of this tiny model.
-    strategy = make_strategy(strategy_name, read_devices(devices), min_piece_bytes=1024)
+    strategy = make_strategy(strategy_name, read_devices(devices), min_shard_bytes=1024)
     workers = workers_of(strategy)
     first, count = local_rows()
     features = {name: x[:, first : first + count] for name, x in rows().items()}

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.distribute.sharded_variable import ShardedVariable
 
 from trainer.compute.merge_call import call_merged
-from trainer.compute.sharded_variables import is_in_pieces, pieces
+from trainer.compute.sharded_variables import is_sharded, shards_of
 from trainer.machine import tensorflow_wheel
 
 
@@ -34,19 +34,19 @@ def test_replicas_update_variables_together_once():
 
 
 @pytest.mark.smoke
-def test_a_weight_in_pieces_is_told_from_others_and_made_of_pieces():
+def test_a_weight_in_shards_is_told_from_others_and_made_of_shards():
     rows = [np.ones((2, 3), np.float32), np.zeros((1, 3), np.float32)]
     made = ShardedVariable([tf.Variable(part) for part in rows])
     what = broken(
         "parameter servers' weights are saved, updated and averaged as modules",
         "sharded_variables.py",
     )
-    assert is_in_pieces(made) and made.shape == (3, 3), what
-    assert [piece.shape[0] for piece in pieces(made)] == [2, 1], what
+    assert is_sharded(made) and made.shape == (3, 3), what
+    assert [shard.shape[0] for shard in shards_of(made)] == [2, 1], what
     again = type(made)([tf.Variable(part) for part in rows])
     np.testing.assert_array_equal(tf.convert_to_tensor(again), np.concatenate(rows))
     for other in tf.Variable(1.0), tf.Module(), [tf.Variable(1.0)]:
-        assert not is_in_pieces(other), what
+        assert not is_sharded(other), what
 
 
 @pytest.mark.smoke

@@ -56,7 +56,7 @@ def test_all_matrices_of_the_blocks_are_muons_and_nothing_else(family: str) -> N
     config = with_family(wide, family)
     places = weight_places(build_model(config, 32, PrecisionConfig(), 0))
     found = {
-        place.path.removeprefix("layers/1/"): place.weight.parts(
+        place.path.removeprefix("layers/1/"): place.weight.widths_of(
             place.variable.shape.as_list()
         )
         for place in places
@@ -74,5 +74,5 @@ def test_all_matrices_of_the_blocks_are_muons_and_nothing_else(family: str) -> N
 
 
 def test_a_fused_weight_that_does_not_split_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"8 columns together, found \(8, 4\)"):
+    with pytest.raises(ValueError, match=r"sum to 8 columns, found \(8, 4\)"):
         declare(tf.Variable(tf.zeros([8, 8])), Weight(Role.MATRIX, widths=(8, 4)))

@@ -53,11 +53,11 @@ def muon_update(
     gradient = factors.mean(gradient)
     moved = mu * momentum + (1.0 - mu) * gradient
     ahead = mu * moved + (1.0 - mu) * gradient
-    parts = [
-        orthogonalised(part) * (_ADAM_STEP * max(part.shape[-2:]) ** 0.5)
-        for part in tf.split(ahead, widths, axis=-1)
+    steps = [
+        orthogonalised(matrix) * (_ADAM_STEP * max(matrix.shape[-2:]) ** 0.5)
+        for matrix in tf.split(ahead, widths, axis=-1)
     ]
-    step = tf.concat(parts, axis=-1)
+    step = tf.concat(steps, axis=-1)
     if weight_decay:
         step += weight_decay * variable
     momentum.assign(moved, read_value=False)
