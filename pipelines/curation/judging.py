@@ -25,7 +25,7 @@ Rank = Sequence[str]
 
 @dataclass(frozen=True)
 class RowVerdict:
-    """Some rows judged: those kept, those dropped, and for each of these its owner."""
+    """Some rows of a bucket: the kept, the dropped, and the owner of each dropped."""
 
     kept: Arrays
     dropped: Arrays

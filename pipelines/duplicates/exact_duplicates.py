@@ -33,7 +33,7 @@ Elements = list[tuple[int, bytes]]
 
 @dataclass
 class Deduplicated:
-    """What a bucket gives on, as elements.
+    """What a bucket's step returns, as elements for the steps after it.
 
     Attributes:
         survivors: rows of documents that stay, to the next step's buckets.

@@ -58,7 +58,7 @@ class TaskWork:
     def after(
         self, stage: str, documents: Documents, kept: np.ndarray | None = None
     ) -> None:
-        """Counts what is left after a stage: all documents, or those of a mask."""
+        """Counts the documents left after a stage: all, or those of a mask."""
         sizes = documents.sizes
         if kept is not None:
             sizes = sizes[kept]

@@ -59,7 +59,7 @@ def _position(file: BinaryIO, piece: Piece) -> int:
 
 
 def _reader_of(kind: str) -> Read:
-    """Returns what reads a format; a library is imported by whom reads with it."""
+    """Returns the reader of a format; its library is imported only then."""
     if is_import_path(kind):
         from preprocessing.reading.user_readers import read_with_function
 

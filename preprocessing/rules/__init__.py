@@ -25,6 +25,6 @@ much. What it counts in a text is found by `measures/`; a rule is a file here.
                            indentation and languages alone
     personal_data.py       Personal data: email addresses, public IP addresses and
                            phone numbers are replaced
-    verdicts.py            What a rule says of a batch of documents: how it leaves
-                           them, and whom it rejects
+    verdicts.py            What a rule returns for a batch: the texts as it leaves
+                           them, and its rejects
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rule says of a batch of documents: how it leaves them, and whom it rejects."""
+"""What a rule returns for a batch: the texts as it leaves them, and its rejects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -54,7 +54,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class RunCurves:
-    """One run as it is compared.
+    """The curves of one run.
 
     Attributes:
         name: the shortest end of its path that no other run has.

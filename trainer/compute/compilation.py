@@ -29,9 +29,9 @@ class Compilation(Enum):
     WHOLE = "whole"
 
     def alone(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns `function`, which a device does alone, as it is to be called.
+        """Wraps a function that runs on one device; XLA compiles what is chosen.
 
-        It takes tensors, and reaches neither variables nor other devices.
+        The function takes tensors, and reaches neither variables nor other devices.
         """
 
         def call(*arguments: Any) -> Any:
@@ -43,13 +43,13 @@ class Compilation(Enum):
         return tf.function(call, autograph=False, jit_compile=True)
 
     def tracing(self) -> AbstractContextManager[None]:
-        """Tells what is traced within how it is compiled, as `alone` does."""
+        """Returns a context in which functions are traced as `alone` traces them."""
         if self is Compilation.WHOLE:
             return compiling()
         return fusing(self is Compilation.PARTS)
 
     def together(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns `function`, which may reach variables, as it is to be called."""
+        """Wraps a function that may reach variables: at most its parts are compiled."""
 
         def call(*arguments: Any) -> Any:
             with fusing(self is not Compilation.NONE):
@@ -61,7 +61,7 @@ class Compilation(Enum):
 def choose_compilation(
     asked: str, micro_batch_flops: float, coordinated: bool
 ) -> Compilation:
-    """Returns what is compiled, as asked for or as is best on the devices at hand.
+    """Chooses what XLA compiles: as asked for, or what is fastest on these devices.
 
     Args:
         asked: `compute.xla`.
@@ -78,7 +78,7 @@ def choose_compilation(
 
 
 def choose_for_evaluation(asked: str) -> Compilation:
-    """Returns what of an evaluation is compiled: all of it, or nothing.
+    """Chooses what of an evaluation XLA compiles: all of it, or nothing.
 
     Parts repay their compilation in a thousand steps, not in an evaluation's.
     """

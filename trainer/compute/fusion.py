@@ -25,7 +25,7 @@ _tracing = threading.local()
 
 @contextmanager
 def fusing(active: bool) -> Iterator[None]:
-    """Has `fused` functions compiled by XLA in what is traced within, if `active`."""
+    """Has XLA compile the `fused` functions traced inside the block, if `active`."""
     before = fuses()
     _tracing.active = active
     try:
@@ -41,7 +41,7 @@ def fuses() -> bool:
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Tells what is traced within that XLA compiles the whole of it."""
+    """Marks what is traced inside the block as compiled by XLA as a whole."""
     before = compiled_whole()
     _tracing.whole = True
     try:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 class Batch(NamedTuple):
-    """What a model reads and is asked for; tensors are `[batch, length]`.
+    """Inputs and targets of a model; tensors are `[batch, length]`.
 
     Attributes:
         inputs: int32 ids.

@@ -104,7 +104,7 @@ def check_mixable(manifests: Sequence[Manifest], names: Sequence[str]) -> None:
 
 
 def _meaning(manifest: Manifest) -> dict[str, object]:
-    """Returns what has to be equal, by the name that an error gives it."""
+    """Returns the properties that datasets must share, by the names errors use."""
     return {
         "tokenizer_sha256": manifest.tokenizer_sha256[:12],
         "vocab_size": manifest.vocab_size,

@@ -15,7 +15,7 @@ COLLECTIVES = ("auto", "ring", "nccl")
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """What a strategy makes of the devices of a process.
+    """How a process's devices are cut into logical ones, and how workers talk.
 
     Attributes:
         logical_cpus: devices that the CPU is split into, where there is no GPU.

@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Shape:
-    """What a group consists of.
+    """How many processes of each role a group has.
 
     Attributes:
         workers: processes that train.

@@ -35,7 +35,7 @@ if not select.select([sys.stdin], [], [], float(seconds))[0]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What TF_CONFIG says.
+    """The cluster that TF_CONFIG describes, and this process's place in it.
 
     Attributes:
         addresses: `host:port` of each task, by its name, like `worker 0`.

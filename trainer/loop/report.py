@@ -22,7 +22,7 @@ class Report:
     def __init__(
         self, files: MetricsFiles, progress: ProgressLine, speed: Speed
     ) -> None:
-        """Takes what it writes to, and how speed is reckoned."""
+        """Takes the files and progress line to write to, and how to compute speed."""
         self._files, self._progress, self._speed = files, progress, speed
 
     @property

@@ -53,7 +53,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Watch:
-    """What looks over a run from outside the loop.
+    """What can stop or profile a run from outside the loop.
 
     Attributes:
         request: whether to stop.
@@ -85,7 +85,7 @@ class Chief:
 
 @dataclass(frozen=True)
 class SessionParts:
-    """What a session strings together.
+    """What a session works with.
 
     Attributes:
         stream: the rows it trains on.
@@ -106,7 +106,7 @@ class TrainingSession:
     def __init__(
         self, planned: RunPlan, start: Start, watch: Watch, parts: SessionParts
     ) -> None:
-        """Takes what does the work, of `trainer.loop.make_session`; does nothing."""
+        """Takes what `trainer.loop.make_session` has made; starts nothing."""
         self._planned, self._start = planned, start
         self._watch, self._parts = watch, parts
         self._step = start.position.step

@@ -33,7 +33,7 @@ HIDDEN = -1e9
 
 @dataclass(frozen=True)
 class Segments:
-    """Who may see whom in packed rows, without a matrix of it.
+    """The attention mask of packed rows, as segments and not as a matrix.
 
     Attributes:
         ids: int32 `[batch, length]`, one run of equal ids per segment; static length.

@@ -18,7 +18,7 @@ Layer = Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
 def rematerialised(
     module: tf.Module, layer: Layer, x: tf.Tensor, seed: tf.Tensor | None
 ) -> tf.Tensor:
-    """Returns `layer(x, seed)`, forgetting what it computed on the way.
+    """Returns `layer(x, seed)`, computed again in the backward pass.
 
     Args:
         module: whose weights `layer` reads, variables or tensors in their place;

@@ -72,7 +72,7 @@ class Weight:
 
 
 def declare(variable: Any, weight: Weight) -> Any:
-    """Returns the variable, which from now on says what it is for.
+    """Marks a variable with what it is for, and returns it.
 
     Raises:
         ValueError: it cannot be that.

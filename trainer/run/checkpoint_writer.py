@@ -44,7 +44,7 @@ class CheckpointWriter:
         kept: Callable[[Collection[int]], Collection[int]],
         write: Callable[[str, Mapping[str, tf.Tensor]], None] = write_values,
     ) -> None:
-        """Takes what it saves; nothing is written yet.
+        """Takes the modules to save; nothing is written yet.
 
         Args:
             run: the run's directory, local or cloud; it is there.

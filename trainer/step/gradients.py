@@ -25,7 +25,7 @@ Features = Mapping[str, tf.Tensor]
 
 @dataclass(frozen=True)
 class Seeds:
-    """What a row's dropout masks follow from, and the loss scale.
+    """The seed of dropout masks, and the loss scale.
 
     Attributes:
         dropout: int32 `[2]` naming (seed, step); None without dropout.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model with the values it is judged by: its own weights, or averages of them."""
+"""A model called with other values of its weights: averages of them, say."""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from trainer.models.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class ModelWithValues:
-    """A model that is called with the values of variables of one's choice.
+    """A model, and the variables whose values stand in for its weights.
 
     Attributes:
         model: made in the strategy's scope.
@@ -38,6 +38,6 @@ class ModelWithValues:
 
 
 def as_it_is(model: LanguageModel) -> ModelWithValues:
-    """Returns a model to be judged by its own weights."""
+    """Returns a model that is called with its own weights."""
     places = weight_places(model)
     return ModelWithValues(model, places, [place.variable for place in places])

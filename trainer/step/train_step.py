@@ -31,12 +31,12 @@ TrainLoop = Callable[[Mapping[str, np.ndarray], int], StepMetrics[tf.Tensor]]
 
 @dataclass(frozen=True)
 class TrainState:
-    """What a step reads and changes; made in the strategy's scope.
+    """Model, optimizer and gradient guard; made in the strategy's scope.
 
     Attributes:
         model: what is trained.
-        places: its weights.
-        optimizer: of those that are trained.
+        places: the model's weights.
+        optimizer: of the weights that are trained, with its state.
         guard: which steps are skipped.
     """
 
@@ -57,7 +57,7 @@ class TrainState:
 
     @property
     def evaluated(self) -> ModelWithValues:
-        """The model as it is judged: by averages of the weights, if kept.
+        """The model to evaluate: with the averages of its weights, if they are kept.
 
         A weight that is not trained has none and stands for itself.
         """
@@ -128,7 +128,7 @@ class ReplicaStep:
         skipped: tf.Tensor,
         before: Remembered,
     ) -> tuple[StepMetrics[tf.Tensor], Factors, StepVerdict]:
-        """Judges the sums of a step and makes what its update needs.
+        """Returns a step's metrics, the scalars of its update, and whether to skip it.
 
         All of it are scalars: on a GPU that is one launch, compiled, in place of some
         sixty, some of which would have the host wait for their results.
