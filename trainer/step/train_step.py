@@ -256,12 +256,14 @@ def run_steps(
         written = [a.write(index, x) for a, x in zip(arrays, values, strict=True)]
         return [index + 1, *written]
 
+    # With a limit TensorFlow has a GPU compute whether to go on, and the host wait for
+    # it after every step: 5 % of one of the preset 125m.
+    gpus = tf.config.list_physical_devices("GPU")
     _, *arrays = tf.while_loop(
         lambda index, *_: index < num_steps,
         body,
         [tf.constant(0), *arrays],
-        # No maximum_iterations: TensorFlow has the GPU compute whether to go on then,
-        # and the host wait for it after every step (5 % of one of the preset 125m).
+        maximum_iterations=None if gpus else longest,
     )
     return StepMetrics(*(array.stack()[:num_steps] for array in arrays))
 
