@@ -53,8 +53,8 @@ check: setup  ## formatting, lint and types, container and shell files included
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/hadolint deploy/*.Dockerfile
-	$(BIN)/shellcheck .ci/run deploy/*.sh deploy/*.slurm
+	$(BIN)/hadolint deploy/containers/*.Dockerfile
+	$(BIN)/shellcheck .ci/run deploy/slurm/*.sh deploy/slurm/*.slurm
 
 format: setup  ## let ruff format and fix what it can
 	$(BIN)/ruff format .

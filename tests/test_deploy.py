@@ -17,9 +17,9 @@ from tensorflow_serving.config import model_server_config_pb2
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
-DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
-GPU_TRAINER = DEPLOY / "trainer-gpu.Dockerfile"
-WITH_TF_CONFIG = DEPLOY / "with-tf-config.sh"
+DOCKERFILES = sorted((DEPLOY / "containers").glob("*.Dockerfile"))
+GPU_TRAINER = DEPLOY / "containers" / "trainer-gpu.Dockerfile"
+WITH_TF_CONFIG = DEPLOY / "slurm" / "with-tf-config.sh"
 TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "node7"}
 SHOW = [sys.executable, "-c", "import os; print(os.environ['TF_CONFIG'])"]
 
@@ -55,12 +55,12 @@ def test_what_a_container_file_copies_is_in_the_repository(dockerfile):
 
 
 def test_the_corpus_worker_has_the_beam_version_of_the_lock():
-    words = dict(instructions(DEPLOY / "corpus-worker.Dockerfile"))
+    words = dict(instructions(DEPLOY / "containers" / "corpus-worker.Dockerfile"))
     assert words["FROM"] == [f"apache/beam_python3.11_sdk:{locked('apache-beam')}"]
 
 
 def test_the_trainer_has_the_tensorflow_version_of_the_lock():
-    text = (DEPLOY / "trainer.Dockerfile").read_text()
+    text = (DEPLOY / "containers" / "trainer.Dockerfile").read_text()
     assert f"tensorflow[and-cuda]=={locked('tensorflow')}" in text
 
 
@@ -93,27 +93,27 @@ def test_both_locks_pin_all_that_tensorflows_cuda_extra_asks_for(lock):
 def test_a_trainer_does_not_run_as_root(name):
     *_, user = [
         words
-        for word, words in instructions(DEPLOY / f"{name}.Dockerfile")
+        for word, words in instructions(DEPLOY / "containers" / f"{name}.Dockerfile")
         if word == "USER"
     ]
     assert user != ["root"] and user != ["0"]
 
 
 def test_serving_is_of_the_minor_version_that_exports():
-    words = dict(instructions(DEPLOY / "serving.Dockerfile"))
+    words = dict(instructions(DEPLOY / "containers" / "serving.Dockerfile"))
     minor = locked("tensorflow").rsplit(".", 1)[0]
     assert words["FROM"][0].startswith(f"tensorflow/serving:{minor}.")
 
 
 def test_the_model_list_is_one_that_the_model_server_reads():
-    text = (DEPLOY / "models.config").read_text()
+    text = (DEPLOY / "serving" / "models.config").read_text()
     served = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     (model,) = served.model_config_list.config
     assert (model.name, model.base_path) == ("quern", "/models/quern")
 
 
 def test_the_largest_batch_is_the_last_size_allowed():
-    text = (DEPLOY / "batching.config").read_text()
+    text = (DEPLOY / "serving" / "batching.config").read_text()
     sizes = [
         int(size) for size in re.findall(r"^allowed_batch_sizes: (\d+)$", text, re.M)
     ]
@@ -122,11 +122,13 @@ def test_the_largest_batch_is_the_last_size_allowed():
 
 
 def test_serving_is_given_the_configurations_that_were_copied():
-    words = list(instructions(DEPLOY / "serving.Dockerfile"))
+    words = list(instructions(DEPLOY / "containers" / "serving.Dockerfile"))
     folder = next(line[-1] for word, line in words if word == "COPY")
     command = " ".join(line for word, rest in words if word == "CMD" for line in rest)
     named = set(re.findall(r"=(/etc/\S+?\.config)", command))
-    assert named == {f"{folder}{path.name}" for path in DEPLOY.glob("*.config")}
+    assert named == {
+        f"{folder}{path.name}" for path in (DEPLOY / "serving").glob("*.config")
+    }
 
 
 @pytest.mark.slow
@@ -160,7 +162,7 @@ def test_a_cluster_line_passes_the_status_of_its_command_on():
 def test_a_slurm_task_becomes_the_worker_its_rank_says(tmp_path):
     _program(tmp_path / "scontrol", 'echo "node7"; echo "node9"')
     slurm = {"SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "node[7,9]"}
-    line = [DEPLOY / "slurm-task.sh", "status", *SHOW]
+    line = [DEPLOY / "slurm" / "slurm-task.sh", "status", *SHOW]
     done = _run(*line, path=tmp_path, SLURM_JOB_ID="123456", **slurm)
     config = json.loads(done.stdout)
     assert config["cluster"]["worker"] == ["node7:23456", "node9:23456"]
@@ -213,10 +215,10 @@ def test_a_slurm_job_goes_on_when_it_can(
     queue = f'[ "$1" = show ] && echo node7 || echo "$@" > {tmp_path}/queued'
     _program(tmp_path / "scontrol", queue)
     slurm = {**TASK, "SLURM_RESTART_COUNT": str(restarts)}
-    done = _run(DEPLOY / "train.slurm", "--run", "R", path=tmp_path, **slurm)
+    done = _run(DEPLOY / "slurm" / "train.slurm", "--run", "R", path=tmp_path, **slurm)
     assert done.returncode == status, done.stderr
     line = (tmp_path / "line").read_text()
-    task = "deploy/slurm-task.sh slurm-7.status .venv/bin/quern-train --run R\n"
+    task = "deploy/slurm/slurm-task.sh slurm-7.status .venv/bin/quern-train --run R\n"
     assert line.endswith(task)
     assert not (ROOT / "slurm-7.status").exists()
     assert (tmp_path / "queued").exists() == requeued
@@ -225,7 +227,7 @@ def test_a_slurm_job_goes_on_when_it_can(
 
 
 def _task(record, script):
-    return [DEPLOY / "slurm-task.sh", record, "sh", "-c", script]
+    return [DEPLOY / "slurm" / "slurm-task.sh", record, "sh", "-c", script]
 
 
 def _program(path, body):
@@ -233,7 +235,7 @@ def _program(path, body):
     path.chmod(0o755)
 
 
-def _run(script, *arguments, path=DEPLOY, **environment):
+def _run(script, *arguments, path=DEPLOY / "slurm", **environment):
     environment = {"PATH": f"{path}:/usr/bin:/bin", **environment}
     return subprocess.run(
         [str(script), *arguments],

@@ -374,7 +374,8 @@ def test_the_tree_in_the_readme_has_one_line_for_each_folder():
         listed[path] = words.strip()
     assert not [path for path, words in listed.items() if not words]
     written = [path for path in text_files() if not name(path).startswith(".git")]
-    on_disk = {f"{name(path.parent)}/" for path in written if path.parent != ROOT}
+    folders = {folder for path in written for folder in path.parents}
+    on_disk = {f"{name(folder)}/" for folder in folders if ROOT in folder.parents}
     beside = {name(path) for path in written if path.parent == ROOT}
     found = {path for path in listed if path.endswith("/")}
     assert found == on_disk, "in the tree or on disk, but not in both"

@@ -2,7 +2,7 @@
 # The Beam SDK harness for Flink, Spark and Dataflow workers, with Quern inside, so that
 # nothing has to be staged. The tag must be the Beam version of constraints.txt.
 # Build from the repository's root:
-#   docker build -f deploy/corpus-worker.Dockerfile -t quern-corpus-worker .
+#   docker build -f deploy/containers/corpus-worker.Dockerfile -t quern-corpus-worker .
 FROM apache/beam_python3.11_sdk:2.77.0
 
 WORKDIR /opt/quern

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The trainer, with the CUDA libraries that TensorFlow's own wheel asks for.
 # Build from the repository's root:
-#   docker build -f deploy/trainer.Dockerfile -t quern-trainer .
+#   docker build -f deploy/containers/trainer.Dockerfile -t quern-trainer .
 #   docker run --gpus all -v "$PWD:/data" quern-trainer \
 #     quern-train --data /data/dataset --run /data/run --preset laptop
 FROM python:3.11-slim-bookworm

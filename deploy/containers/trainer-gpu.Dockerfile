@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The trainer under the second lock, TensorFlow 2.21, on an official CUDA base image.
 # Build from the repository's root:
-#   docker build -f deploy/trainer-gpu.Dockerfile -t quern-trainer-gpu .
+#   docker build -f deploy/containers/trainer-gpu.Dockerfile -t quern-trainer-gpu .
 #   docker run --gpus all --ipc=host -v "$PWD:/data" quern-trainer-gpu \
 #     quern-train --data /data/dataset --run /data/run --preset 125m
 FROM ghcr.io/astral-sh/uv:0.13.9 AS uv

@@ -2,11 +2,11 @@
 # TensorFlow Serving with Quern's model list, batching and monitoring. Releases are
 # mounted, not baked in, so that a new version is served as soon as it is exported.
 # Build from the repository's root:
-#   docker build -f deploy/serving.Dockerfile -t quern-serving .
+#   docker build -f deploy/containers/serving.Dockerfile -t quern-serving .
 #   docker run -p 8500:8500 -p 8501:8501 -v "$PWD/models:/models" quern-serving
 FROM tensorflow/serving:2.16.1
 
-COPY deploy/models.config deploy/batching.config deploy/monitoring.config /etc/quern/
+COPY deploy/serving/models.config deploy/serving/batching.config deploy/serving/monitoring.config /etc/quern/
 
 # The base image's entry point starts tensorflow_model_server on ports 8500 (gRPC) and
 # 8501 (REST) and hands these on. Generation takes longer than the default 30 s.
