@@ -15,14 +15,14 @@ from pipelines.prepare.input_flags import add_input_flags, reader_config
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import CommandParser, UsageError, run
 from preprocessing.foundation.fingerprints import keys_of_offsets, order_hash
-from preprocessing.reading.pieces import Piece, ReaderConfig, plan_pieces
-from preprocessing.reading.readers import read_piece
+from preprocessing.reading.extents import Extent, ReaderConfig, plan_extents
+from preprocessing.reading.readers import read_extent
 from preprocessing.reading.text_sample import TextSample
 from preprocessing.rules.normalize import CleaningConfig, clean
 from preprocessing.tokenizer import tokenizer
 from preprocessing.tokenizer.special_tokens import OBJECTIVE_TOKENS
 
-# Of a large input, pieces with this many times the sample's bytes are read: enough for
+# Of a large input, extents with this many times the sample's bytes are read: enough for
 # a document to count wherever it lies, without reading a terabyte for 100 MB.
 READ_FACTOR = 4
 
@@ -33,8 +33,8 @@ def main(argv: Sequence[str]) -> None:
     reader = reader_config(values)
     _check(values)
     start = time.monotonic()
-    pieces = plan_pieces(storage.expand(values.input), reader)
-    chosen = _choose(pieces, values.sample_bytes, values.seed)
+    extents = plan_extents(storage.expand(values.input), reader)
+    chosen = _choose(extents, values.sample_bytes, values.seed)
     sample = _read(chosen, reader, values.sample_bytes, values.seed)
     texts = sample.texts()
     print(f"train: on {len(texts):,} documents, {amount(sample.text_bytes, 'B')}")
@@ -138,28 +138,28 @@ def _check_directory(output: str) -> None:
         )
 
 
-def _choose(pieces: list[Piece], sample_bytes: int, seed: int) -> list[Piece]:
-    """Returns the pieces to read: all, or of a large input some, by hash."""
-    keys = [keys_of_offsets(piece.relative, [piece.start]) for piece in pieces]
+def _choose(extents: list[Extent], sample_bytes: int, seed: int) -> list[Extent]:
+    """Returns the extents to read: all, or of a large input some, by hash."""
+    keys = [keys_of_offsets(extent.relative, [extent.start]) for extent in extents]
     order = np.argsort(order_hash(seed, np.concatenate(keys)), kind="stable")
-    sizes = np.array([piece.size for piece in pieces], np.int64)[order]
+    sizes = np.array([extent.size for extent in extents], np.int64)[order]
     wanted = order[np.cumsum(sizes) - sizes < READ_FACTOR * sample_bytes]
-    return [pieces[number] for number in np.sort(wanted)]
+    return [extents[number] for number in np.sort(wanted)]
 
 
 def _read(
-    pieces: list[Piece], reader: ReaderConfig, sample_bytes: int, seed: int
+    extents: list[Extent], reader: ReaderConfig, sample_bytes: int, seed: int
 ) -> TextSample:
-    """Reads pieces, cleans as `quern-prepare` does, and keeps the sample."""
+    """Reads extents, cleans as `quern-prepare` does, and keeps the sample."""
     sample, rejected, cleaning = (
         TextSample(sample_bytes),
         Counter[str](),
         CleaningConfig(),
     )
-    done, total = 0, sum(piece.size for piece in pieces)
+    done, total = 0, sum(extent.size for extent in extents)
     with watch(lambda: Progress("read", done, total)):
-        for piece in pieces:
-            for batch in read_piece(piece, reader):
+        for extent in extents:
+            for batch in read_extent(extent, reader):
                 rejected.update(reject.reason for reject in batch.rejects)
                 texts = clean(batch.texts, cleaning)
                 sample.add(texts, order_hash(seed, batch.keys))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A document's way from its file to the rows that travel on, one way down.
 
-    pieces -> read -> clean -> address lists -> rules              curated
+    extents -> read -> clean -> address lists -> rules              curated
            -> repeated lines out -> decontaminated -> hash, bands  encoded
            -> personal data replaced -> examples of ids
 
@@ -35,8 +35,8 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.fingerprints import content_hash
 from preprocessing.objectives.objectives import make_examples
 from preprocessing.reading.documents import Documents
-from preprocessing.reading.pieces import Piece
-from preprocessing.reading.readers import read_piece
+from preprocessing.reading.extents import Extent
+from preprocessing.reading.readers import read_extent
 from preprocessing.rules.verdicts import Failure
 
 
@@ -55,21 +55,21 @@ class Encoded:
 def curated(work: TaskWork) -> Iterator[Documents]:
     """Yields a task's documents that pass its rules."""
     held: list[Documents] = []
-    for piece in work.task.pieces:
-        _check_unchanged(work.job, piece)
-        batches = read_piece(piece, work.job.config.reader)
+    for extent in work.task.extents:
+        _check_unchanged(work.job, extent)
+        batches = read_extent(extent, work.job.config.reader)
         while True:
             with work.clock.timed("read"):
                 held += itertools.islice(batches, 1)
             if not held:
                 break
             work.rejects.write(held[0].rejects)
-            held.append(replace(held.pop(), file=_number(work.job, piece)))
+            held.append(replace(held.pop(), file=_number(work.job, extent)))
             for stage in (cleaned, by_address, ruled):
                 held.append(stage(work, held.pop()))
             yield held.pop()
         # Once more: what was read must be what was there.
-        _check_unchanged(work.job, piece)
+        _check_unchanged(work.job, extent)
 
 
 def encoded(work: TaskWork, dropped: DroppedLines | None) -> Iterator[Encoded]:
@@ -167,10 +167,10 @@ def _stored(ids: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return ids.view(dtype) if ids.itemsize == dtype.itemsize else ids.astype(dtype)
 
 
-def _number(job: Job, piece: Piece) -> int:
-    return job.plan().file_index[piece.relative]
+def _number(job: Job, extent: Extent) -> int:
+    return job.plan().file_index[extent.relative]
 
 
-def _check_unchanged(job: Job, piece: Piece) -> None:
-    plan, at = job.plan(), _number(job, piece)
-    storage.check_unchanged(piece.path, plan.sizes[at], plan.modified[at])
+def _check_unchanged(job: Job, extent: Extent) -> None:
+    plan, at = job.plan(), _number(job, extent)
+    storage.check_unchanged(extent.path, plan.sizes[at], plan.modified[at])

@@ -45,7 +45,7 @@ def find_lines(
 
     Args:
         job: the job.
-        task: the pieces to read.
+        task: the extents to read.
         walk: gives the task's documents.
     """
     done = read_record(job, FOUND, task.index)

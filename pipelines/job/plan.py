@@ -24,7 +24,7 @@ from preprocessing.foundation.storage import InputFile
 from preprocessing.objectives.objectives import ObjectiveConfig, row_format
 from preprocessing.packing import packing
 from preprocessing.packing.mixture import MixtureConfig
-from preprocessing.reading.pieces import Piece, ReaderConfig, plan_pieces
+from preprocessing.reading.extents import Extent, ReaderConfig, plan_extents
 from preprocessing.rules.named import RuleConfig
 from preprocessing.rules.normalize import CleaningConfig
 from preprocessing.tokenizer.tokenizer import Tokenizer
@@ -62,7 +62,7 @@ class PlanSizes:
     """How input is cut into tasks, shards and their parts; rows depend on it.
 
     Attributes:
-        task_bytes: a plain file is cut into pieces of this; smaller files share a task
+        task_bytes: a plain file is cut into extents of this; smaller files share a task
             up to it.
         shard_input_bytes: input behind one shard of the training split: its ids fit a
             worker's memory.
@@ -182,10 +182,10 @@ class PrepareConfig:
 
 @dataclass(frozen=True)
 class Task:
-    """One worker's unit of reading: pieces in file order, and their input bytes."""
+    """One worker's unit of reading: extents in file order, and their input bytes."""
 
     index: int
-    pieces: tuple[Piece, ...]
+    extents: tuple[Extent, ...]
     size: int
 
 
@@ -276,7 +276,7 @@ def _tokenizer(
 def _read_plan(path: str, config: str) -> Plan:
     fields = json.loads(storage.read_bytes(path))
     tasks = [
-        Task(number, tuple(Piece(**piece) for piece in task["pieces"]), task["size"])
+        Task(number, tuple(Extent(**extent) for extent in task["pieces"]), task["size"])
         for number, task in enumerate(fields["tasks"])
     ]
     columns = (tuple(fields[name]) for name in ("files", "sizes", "modified"))
@@ -291,7 +291,7 @@ def write_plan(job: Job, plan: Plan) -> None:
         "sizes": plan.sizes,
         "modified": plan.modified,
         "tasks": [
-            {"size": task.size, "pieces": [dataclasses.asdict(p) for p in task.pieces]}
+            {"size": task.size, "pieces": [dataclasses.asdict(p) for p in task.extents]}
             for task in plan.tasks
         ],
     }
@@ -303,20 +303,20 @@ def make_plan(
 ) -> Plan:
     """Cuts the input into tasks of about `sizes.task_bytes`, in file order."""
     tasks: list[Task] = []
-    pieces: list[Piece] = []
+    extents: list[Extent] = []
     size = 0
 
     def close() -> None:
-        nonlocal pieces, size
-        if pieces:
-            tasks.append(Task(len(tasks), tuple(pieces), size))
-        pieces, size = [], 0
+        nonlocal extents, size
+        if extents:
+            tasks.append(Task(len(tasks), tuple(extents), size))
+        extents, size = [], 0
 
-    for piece in plan_pieces(files, reader, sizes.task_bytes):
-        if size + piece.size > sizes.task_bytes:
+    for extent in plan_extents(files, reader, sizes.task_bytes):
+        if size + extent.size > sizes.task_bytes:
             close()
-        pieces.append(piece)
-        size += piece.size
+        extents.append(extent)
+        size += extent.size
     close()
     return Plan(
         files=tuple(file.relative for file in files),
@@ -328,12 +328,13 @@ def make_plan(
 
 def count_shards(plan: Plan, sizes: PlanSizes = SIZES) -> int:
     """Returns the number of shards, from the input's bytes, compressed input x 8."""
-    pieces = [piece for task in plan.tasks for piece in task.pieces]
+    extents = [extent for task in plan.tasks for extent in task.extents]
     weight = sum(
-        piece.size * (1 if _is_plain(piece) else COMPRESSED_WEIGHT) for piece in pieces
+        extent.size * (1 if _is_plain(extent) else COMPRESSED_WEIGHT)
+        for extent in extents
     )
     return max(1, -(-weight // sizes.shard_input_bytes))
 
 
-def _is_plain(piece: Piece) -> bool:
-    return piece.compression == "none" and piece.format != "parquet"
+def _is_plain(extent: Extent) -> bool:
+    return extent.compression == "none" and extent.format != "parquet"

@@ -18,7 +18,7 @@ class TaskWork:
 
     Attributes:
         job: the job.
-        task: the pieces to read.
+        task: the extents to read.
         rejects: gets the documents that are not kept.
         clock: gets the time of each stage.
         stages: documents and bytes of text after each stage, in order.

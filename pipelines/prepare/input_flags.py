@@ -5,7 +5,7 @@ import argparse
 
 from preprocessing.foundation.commands import CommandParser
 from preprocessing.foundation.user_code import is_import_path, load
-from preprocessing.reading.pieces import FORMATS, ReaderConfig
+from preprocessing.reading.extents import FORMATS, ReaderConfig
 
 
 def add_input_flags(parser: CommandParser, required: bool = True) -> None:

@@ -47,14 +47,14 @@ class Scattered:
 def tokenize_task(
     job: Job, task: Task, dropped_lines: Sequence[bytes] = ()
 ) -> Scattered:
-    """Reads a task's pieces and scatters their documents.
+    """Reads a task's extents and scatters their documents.
 
     A task whose record lies in the work directory is not done again when its blobs
     lie there too; where Beam itself carries them, they must be made again.
 
     Args:
         job: the job.
-        task: the pieces to read.
+        task: the extents to read.
         dropped_lines: the lines to drop, as gathered for this task.
     """
     done = finished(job, KIND, task.index)

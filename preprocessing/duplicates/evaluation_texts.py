@@ -15,7 +15,7 @@ from preprocessing.foundation.decompression import (
     compression_of,
     decompress,
 )
-from preprocessing.reading.pieces import ReaderConfig, format_of
+from preprocessing.reading.extents import ReaderConfig, format_of
 
 
 def evaluation_texts(path: str) -> pa.LargeStringArray:

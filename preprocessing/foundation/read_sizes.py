@@ -11,7 +11,7 @@ class ReadSizes:
     Attributes:
         block_bytes: lines and paragraphs are cut out of blocks of this. Larger blocks
             read no faster, and their arrays cost fresh pages from the system.
-        look_back_bytes: read at once before a piece, to find whether a line is blank.
+        look_back_bytes: read at once before an extent, to find whether a line is blank.
         few_lines: below this, Arrow's fixed cost of 150 us a call exceeds json's 5 us
             a line of JSON.
         long_bytes: strings of JSON from here on are cut out of a huge line. What

@@ -7,15 +7,15 @@ format, with a key and an offset for each.
                            delimiters and line ends
     documents.py           Documents between a file's bytes and ids: the one table
                            that all stages share
+    extents.py             Which extents of files are read, and how they become
+                           documents
     jsonl.py               JSON lines to documents: Arrow for whole blocks, each bad
                            line judged alone
     line_blocks.py         Lines and paragraphs of a byte stream as spans of large
                            blocks
     long_json.py           A huge line of JSON: its long strings are cut out, and
                            unescaped one by one
-    pieces.py              Which pieces of files are read, and how they become
-                           documents
-    readers.py             Reads one piece of a file as batches of documents,
+    readers.py             Reads one extent of a file as batches of documents,
                            whatever its format
     streams.py             The uncompressed bytes of a file, for libraries that want
                            a file to read from

@@ -23,8 +23,8 @@ from preprocessing.foundation.compiled import compiled
 from preprocessing.foundation.decompression import DamagedInput
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading.documents import Documents, Gathered, no_documents
+from preprocessing.reading.extents import Extent, ReaderConfig
 from preprocessing.reading.line_blocks import read_chunks
-from preprocessing.reading.pieces import Piece, ReaderConfig
 
 # The longest quoted beginning of a field, and what follows it.
 _PARTS = re.compile(rb'"((?:[^"]++|"")*+)"?(.*)', re.DOTALL)
@@ -91,21 +91,21 @@ class _Records:
 
 
 def read_delimited(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields a CSV or TSV file's documents; an offset is the record's number.
 
     The header's record is not counted. A record with more or fewer fields than the
     header is a reject, and an empty id is none.
     """
-    rows = _Rows(piece, reader)
-    chunks = read_chunks(file, piece, sizes)
+    rows = _Rows(extent, reader)
+    chunks = read_chunks(file, extent, sizes)
     try:
-        for records in _records(chunks, _DELIMITERS[piece.format], reader):
+        for records in _records(chunks, _DELIMITERS[extent.format], reader):
             yield rows.documents(records)
     except DamagedInput as damage:
         trouble = (rows.number, damage.reason, damage.detail)
-        yield no_documents(piece, reader, [trouble])
+        yield no_documents(extent, reader, [trouble])
 
 
 def _records(
@@ -155,16 +155,16 @@ def _scanned(data: bytes, state: int, delimiter: int) -> tuple[_Records, int]:
 class _Rows:
     """Turns records into documents by the columns that the first one names."""
 
-    def __init__(self, piece: Piece, reader: ReaderConfig) -> None:
+    def __init__(self, extent: Extent, reader: ReaderConfig) -> None:
         self.number = 0
-        self._piece, self._reader = piece, reader
+        self._extent, self._reader = extent, reader
         self._width = 0
         self._texts: list[int | None] = []
         self._names: list[int | None] = []
 
     def documents(self, records: _Records) -> Documents:
         """Returns a block's documents and rejects."""
-        gathered = Gathered(self._piece, self._reader)
+        gathered = Gathered(self._extent, self._reader)
         if records.oversized or records.unclosed:
             if records.unclosed:
                 gathered.reject(self.number, "malformed_csv", "a quote is never closed")

@@ -20,7 +20,7 @@ from preprocessing.foundation.fingerprints import (
     keys_of_offsets,
 )
 from preprocessing.foundation.string_buffers import sizes_of
-from preprocessing.reading.pieces import Piece, ReaderConfig
+from preprocessing.reading.extents import Extent, ReaderConfig
 
 Trouble = tuple[int, str, str]  # a reject's offset, reason and detail
 
@@ -69,7 +69,7 @@ class Documents:
         targets: the second texts of pairs, valid UTF-8, no nulls, [n]; None where the
             reader has no `target_field`.
         rejects: documents that could not be read.
-        bytes_read: bytes of the stored file since the documents before; over a piece
+        bytes_read: bytes of the stored file since the documents before; over an extent
             they add up to its size.
         file: the file's number in a job's plan.
     """
@@ -111,7 +111,7 @@ class Documents:
 
 
 def documents_of(
-    piece: Piece,
+    extent: Extent,
     texts: pa.LargeStringArray,
     offsets: np.ndarray,
     ids: Sequence[str | None] | None = None,
@@ -119,10 +119,10 @@ def documents_of(
     targets: pa.LargeStringArray | None = None,
     troubles: Iterable[Trouble] = (),
 ) -> Documents:
-    """Returns what a reader found in a piece.
+    """Returns what a reader found in an extent.
 
     Args:
-        piece: the piece.
+        extent: the extent.
         texts: as in `Documents`, and so the columns below.
         offsets: int64 [n].
         ids: [n], None where a document has none; None where none has.
@@ -131,30 +131,30 @@ def documents_of(
         troubles: what was met instead of some.
     """
     return Documents(
-        relative=piece.relative,
+        relative=extent.relative,
         texts=texts,
-        keys=keys_of(piece.relative, ids, offsets),
+        keys=keys_of(extent.relative, ids, offsets),
         offsets=offsets,
         urls=urls,
         targets=targets,
-        rejects=rejects_of(piece, troubles),
+        rejects=rejects_of(extent, troubles),
     )
 
 
 def no_documents(
-    piece: Piece, reader: ReaderConfig, troubles: Iterable[Trouble] = ()
+    extent: Extent, reader: ReaderConfig, troubles: Iterable[Trouble] = ()
 ) -> Documents:
-    """Returns no documents of a piece, and what was met instead."""
+    """Returns no documents of an extent, and what was met instead."""
     none = pa.array([], pa.large_string())
     targets = none if reader.target_field else None
     offsets = np.zeros(0, np.int64)
-    return documents_of(piece, none, offsets, targets=targets, troubles=troubles)
+    return documents_of(extent, none, offsets, targets=targets, troubles=troubles)
 
 
-def rejects_of(piece: Piece, troubles: Iterable[Trouble]) -> list[Reject]:
-    """Returns troubles of a piece as rejects."""
+def rejects_of(extent: Extent, troubles: Iterable[Trouble]) -> list[Reject]:
+    """Returns troubles of an extent as rejects."""
     return [
-        Reject(reason, piece.relative, offset, detail)
+        Reject(reason, extent.relative, offset, detail)
         for offset, reason, detail in troubles
     ]
 
@@ -173,11 +173,11 @@ def keys_of(
 
 
 class Gathered:
-    """Documents of a piece that are found one by one, until they are given on."""
+    """Documents of an extent that are found one by one, until they are given on."""
 
-    def __init__(self, piece: Piece, reader: ReaderConfig) -> None:
+    def __init__(self, extent: Extent, reader: ReaderConfig) -> None:
         self.size = 0
-        self._piece, self._reader = piece, reader
+        self._extent, self._reader = extent, reader
         self._rows: list[tuple[str, str | None, int, str | None, str | None]] = []
         self._troubles: list[Trouble] = []
 
@@ -202,10 +202,10 @@ class Gathered:
         rows, troubles = self._rows, self._troubles
         self._rows, self._troubles, self.size = [], [], 0
         if not rows:
-            return no_documents(self._piece, self._reader, troubles)
+            return no_documents(self._extent, self._reader, troubles)
         texts, ids, offsets, urls, targets = zip(*rows, strict=True)
         return documents_of(
-            self._piece,
+            self._extent,
             pa.array(texts, pa.large_string()),
             np.array(offsets, np.int64),
             ids if any(name is not None for name in ids) else None,

@@ -25,8 +25,8 @@ from preprocessing.reading.documents import (
     no_documents,
     rejects_of,
 )
+from preprocessing.reading.extents import Extent, ReaderConfig
 from preprocessing.reading.line_blocks import DocumentSpans
-from preprocessing.reading.pieces import Piece, ReaderConfig
 
 if TYPE_CHECKING:
     from preprocessing.reading.long_json import LongStrings
@@ -54,9 +54,9 @@ class JsonLines:
     """
 
     def __init__(
-        self, piece: Piece, reader: ReaderConfig, sizes: ReadSizes = READ_SIZES
+        self, extent: Extent, reader: ReaderConfig, sizes: ReadSizes = READ_SIZES
     ) -> None:
-        self._piece, self._reader, self._sizes = piece, reader, sizes
+        self._extent, self._reader, self._sizes = extent, reader, sizes
         string = pa.large_string()
         texts = [name for name in (reader.text_field, reader.target_field) if name]
         self._texts = texts
@@ -83,12 +83,12 @@ class JsonLines:
         self._wrapped = _wrapped(spans.data, spans.starts, spans.ends)
         if len(spans.starts):
             self._read(0, len(spans.starts))
-        parts = self._parts or [no_documents(self._piece, self._reader)]
+        parts = self._parts or [no_documents(self._extent, self._reader)]
         troubles = self._troubles
         # Nothing is held on to: a line may have some hundred MB.
         self._data, self._buffer = b"", pa.py_buffer(b"")
         self._parts, self._troubles = [], []
-        return replace(_joined(parts), rejects=rejects_of(self._piece, troubles))
+        return replace(_joined(parts), rejects=rejects_of(self._extent, troubles))
 
     def _parse_huge(self, spans: DocumentSpans) -> Documents | None:
         """Parses a line without its long strings; None where that does not tell all."""
@@ -239,7 +239,7 @@ class JsonLines:
         names = None if ids is None else ids.to_pylist()
         offsets = self._offsets[lines]
         self._parts.append(
-            documents_of(self._piece, texts, offsets, names, urls, targets)
+            documents_of(self._extent, texts, offsets, names, urls, targets)
         )
 
     def _missing(self, line: int, field: str) -> None:

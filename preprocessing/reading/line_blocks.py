@@ -2,7 +2,7 @@
 r"""Lines and paragraphs of a byte stream as spans of large blocks.
 
     file      a line\n another\r\n \n a third ...
-    piece              [start .................. end)
+    extent              [start .................. end)
     its lines          those that start in [start, end), the last one read past `end`
 
 Positions come from numpy over whole blocks. A line or paragraph above the limit is
@@ -22,9 +22,9 @@ import numpy as np
 from preprocessing.foundation.decompression import DamagedInput, decompress
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading.documents import Trouble
-from preprocessing.reading.pieces import TO_THE_END, Piece
+from preprocessing.reading.extents import TO_THE_END, Extent
 
-# What is read at once past a piece's end, where only one line or paragraph is wanted.
+# What is read at once past an extent's end, where only one line or paragraph is wanted.
 _OVERRUN_BYTES = 256 << 10
 _STRETCH = 1 << 18  # bytes compared at once; the mask stays in a core's cache
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -67,23 +67,23 @@ class _Block:
         return []
 
 
-def read_chunks(file: BinaryIO, piece: Piece, sizes: ReadSizes) -> Iterator[bytes]:
-    """Yields the (uncompressed) bytes of a piece and beyond, in blocks.
+def read_chunks(file: BinaryIO, extent: Extent, sizes: ReadSizes) -> Iterator[bytes]:
+    """Yields the (uncompressed) bytes of an extent and beyond, in blocks.
 
-    A piece that starts inside a file is read from one byte earlier, which tells
+    An extent that starts inside a file is read from one byte earlier, which tells
     whether it starts at a line.
     """
-    if piece.compression != "none":
-        yield from _joined(decompress(file, piece.compression), sizes.block_bytes)
+    if extent.compression != "none":
+        yield from _joined(decompress(file, extent.compression), sizes.block_bytes)
         return
-    at, most = max(0, piece.start - 1), sizes.block_bytes
+    at, most = max(0, extent.start - 1), sizes.block_bytes
     overrun = min(_OVERRUN_BYTES, most)
     while True:
-        if piece.end == TO_THE_END:
+        if extent.end == TO_THE_END:
             size = most
-        elif at < piece.end:
+        elif at < extent.end:
             # Never less than the mark that may open the file.
-            size = min(most, max(piece.end - at, len(_BYTE_ORDER_MARK)))
+            size = min(most, max(extent.end - at, len(_BYTE_ORDER_MARK)))
         else:
             size, overrun = overrun, min(2 * overrun, most)
         file.seek(at)  # a look back may have moved it
@@ -112,12 +112,12 @@ def _joined(chunks: Iterator[bytes], least: int) -> Iterator[bytes]:
 
 
 def whole_file(
-    file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, limit: int, sizes: ReadSizes
 ) -> DocumentSpans:
     """Returns a whole file as one span, or why it is not one."""
     data = bytearray()
     try:
-        for chunk in read_chunks(file, piece, sizes):
+        for chunk in read_chunks(file, extent, sizes):
             data += chunk
             if len(data) > limit + len(_BYTE_ORDER_MARK):
                 break
@@ -130,12 +130,12 @@ def whole_file(
 
 
 def lines(
-    file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, limit: int, sizes: ReadSizes
 ) -> Iterator[DocumentSpans]:
-    """Yields the lines that start in the piece, without their ends; blank ones go."""
-    offset, chunks = _from_line_start(read_chunks(file, piece, sizes), piece)
+    """Yields the lines that start in the extent, without their ends; blank ones go."""
+    offset, chunks = _from_line_start(read_chunks(file, extent, sizes), extent)
     chunks = _large_lines_apart(chunks, sizes.block_bytes)
-    blocks = _whole_lines(chunks, offset, _end(piece, offset), limit)
+    blocks = _whole_lines(chunks, offset, _end(extent, offset), limit)
     # A loop's variable would hold on to the block while others work with it.
     yield from map(functools.partial(_spans_of, limit=limit), blocks)
 
@@ -150,16 +150,16 @@ def _spans_of(block: _Block, limit: int) -> DocumentSpans:
 
 
 def paragraphs(
-    file: BinaryIO, piece: Piece, limit: int, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, limit: int, sizes: ReadSizes
 ) -> Iterator[DocumentSpans]:
-    """Yields the runs of lines that are not blank and start in the piece.
+    """Yields the runs of lines that are not blank and start in the extent.
 
     A line of nothing but ASCII white space is blank. The paragraph that is open at a
     block's end is carried into the next block.
     """
-    offset, chunks = _from_line_start(read_chunks(file, piece, sizes), piece)
-    end = _end(piece, offset)
-    skipping = piece.start > 0 and not _blank_before(file, offset, sizes)
+    offset, chunks = _from_line_start(read_chunks(file, extent, sizes), extent)
+    end = _end(extent, offset)
+    skipping = extent.start > 0 and not _blank_before(file, offset, sizes)
     held, held_at = b"", 0
     chunks = _large_lines_apart(chunks, sizes.block_bytes)
     for block in _whole_lines(chunks, offset, TO_THE_END, limit):
@@ -248,16 +248,16 @@ def _large_lines_apart(chunks: Iterator[bytes], block_bytes: int) -> Iterator[by
 
 
 def _from_line_start(
-    chunks: Iterator[bytes], piece: Piece
+    chunks: Iterator[bytes], extent: Extent
 ) -> tuple[int, Iterator[bytes]]:
-    """Returns where the piece's first line starts, and the bytes from there on."""
-    at = max(0, piece.start - 1)
+    """Returns where the extent's first line starts, and the bytes from there on."""
+    at = max(0, extent.start - 1)
     for chunk in chunks:
-        if piece.start:
+        if extent.start:
             cut = chunk.find(b"\n") + 1
         else:
             cut = len(_BYTE_ORDER_MARK) if chunk.startswith(_BYTE_ORDER_MARK) else 0
-        if cut or not piece.start:
+        if cut or not extent.start:
             return at + cut, itertools.chain([chunk[cut:]], chunks)
         at += len(chunk)
     return at, iter(())
@@ -344,7 +344,7 @@ def _within(spans: DocumentSpans, limit: int) -> DocumentSpans:
 
 
 def _owned(spans: DocumentSpans, end: int) -> DocumentSpans:
-    """Keeps what starts before the piece's end."""
+    """Keeps what starts before the extent's end."""
     if end == TO_THE_END:
         return spans
     mine = spans.starts + spans.offset < end
@@ -356,11 +356,11 @@ def _owned(spans: DocumentSpans, end: int) -> DocumentSpans:
     )
 
 
-def _end(piece: Piece, offset: int) -> int:
-    """Returns the piece's end; a first line after the mark belongs to the first one."""
-    if piece.start or piece.end == TO_THE_END:
-        return piece.end
-    return max(piece.end, offset + 1)
+def _end(extent: Extent, offset: int) -> int:
+    """Returns its end; a first line after the mark belongs to the first extent."""
+    if extent.start or extent.end == TO_THE_END:
+        return extent.end
+    return max(extent.end, offset + 1)
 
 
 def _starts_inside(at: int, end: int) -> bool:

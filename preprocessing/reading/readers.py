@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads one piece of a file as batches of documents, whatever its format."""
+"""Reads one extent of a file as batches of documents, whatever its format."""
 
 import dataclasses
 import functools
@@ -15,18 +15,18 @@ from preprocessing.foundation.string_buffers import array_of
 from preprocessing.foundation.user_code import is_import_path
 from preprocessing.reading import line_blocks
 from preprocessing.reading.documents import Documents, documents_of, no_documents
+from preprocessing.reading.extents import Extent, ReaderConfig
 from preprocessing.reading.jsonl import JsonLines, is_utf8
 from preprocessing.reading.line_blocks import DocumentSpans
-from preprocessing.reading.pieces import Piece, ReaderConfig
 from preprocessing.reading.tables import read_arrow, read_parquet
 
-Read = Callable[[BinaryIO, Piece, ReaderConfig, ReadSizes], Iterator[Documents]]
+Read = Callable[[BinaryIO, Extent, ReaderConfig, ReadSizes], Iterator[Documents]]
 
 
-def read_piece(
-    piece: Piece, reader: ReaderConfig, sizes: ReadSizes = READ_SIZES
+def read_extent(
+    extent: Extent, reader: ReaderConfig, sizes: ReadSizes = READ_SIZES
 ) -> Iterator[Documents]:
-    """Yields the piece's documents in batches of about 4 MB of input.
+    """Yields the extent's documents in batches of about 4 MB of input.
 
     What cannot be read becomes rejects; a batch may hold nothing else.
 
@@ -39,23 +39,23 @@ def read_piece(
 
     def counted(documents: Documents) -> Documents:
         nonlocal read
-        before, read = read, max(read, min(piece.size, _position(file, piece)))
+        before, read = read, max(read, min(extent.size, _position(file, extent)))
         return dataclasses.replace(documents, bytes_read=read - before)
 
-    read_documents = _reader_of(piece.format)
-    with storage.open_input(piece.path) as file:
+    read_documents = _reader_of(extent.format)
+    with storage.open_input(extent.path) as file:
         # No loop, whose variable would hold on to texts while others work with them.
-        yield from map(counted, read_documents(file, piece, reader, sizes))
-    if read < piece.size:
-        rest = no_documents(piece, reader)
-        yield dataclasses.replace(rest, bytes_read=piece.size - read)
+        yield from map(counted, read_documents(file, extent, reader, sizes))
+    if read < extent.size:
+        rest = no_documents(extent, reader)
+        yield dataclasses.replace(rest, bytes_read=extent.size - read)
 
 
-def _position(file: BinaryIO, piece: Piece) -> int:
-    """Returns how many of the piece's stored bytes have been read by now."""
-    if piece.format in ("parquet", "arrow"):
+def _position(file: BinaryIO, extent: Extent) -> int:
+    """Returns how many of the extent's stored bytes have been read by now."""
+    if extent.format in ("parquet", "arrow"):
         return 0  # they seek; all is counted when all has been read
-    return max(0, min(file.tell() - piece.start, piece.size))
+    return max(0, min(file.tell() - extent.start, extent.size))
 
 
 def _reader_of(kind: str) -> Read:
@@ -76,30 +76,30 @@ def _reader_of(kind: str) -> Read:
 
 
 def _read_text(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """One document per file."""
     limit = reader.max_document_bytes
-    yield _texts(piece, line_blocks.whole_file(file, piece, limit, sizes))
+    yield _texts(extent, line_blocks.whole_file(file, extent, limit, sizes))
 
 
 def _read_lines(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """One document per line that is not blank."""
-    spans = line_blocks.lines(file, piece, reader.max_document_bytes, sizes)
-    yield from map(functools.partial(_texts, piece), spans)
+    spans = line_blocks.lines(file, extent, reader.max_document_bytes, sizes)
+    yield from map(functools.partial(_texts, extent), spans)
 
 
 def _read_paragraphs(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """One document per run of lines between blank ones."""
-    spans = line_blocks.paragraphs(file, piece, reader.max_document_bytes, sizes)
-    yield from map(functools.partial(_texts, piece), spans)
+    spans = line_blocks.paragraphs(file, extent, reader.max_document_bytes, sizes)
+    yield from map(functools.partial(_texts, extent), spans)
 
 
-def _texts(piece: Piece, spans: DocumentSpans) -> Documents:
+def _texts(extent: Extent, spans: DocumentSpans) -> Documents:
     """Cuts the spans out of their block; those that are not UTF-8 are rejects."""
     troubles, keep = list(spans.troubles), np.arange(len(spans.starts))
     data = pa.py_buffer(spans.data)
@@ -126,15 +126,15 @@ def _texts(piece: Piece, spans: DocumentSpans) -> Documents:
         edges[0::2], edges[1::2] = spans.starts, spans.ends
         texts = array_of(data, edges).take(pa.array(2 * keep))
     offsets = spans.offset + spans.starts[keep]
-    return documents_of(piece, texts, offsets, troubles=troubles)
+    return documents_of(extent, texts, offsets, troubles=troubles)
 
 
 def _read_jsonl(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """One document per line: an object with a text, and perhaps an id and the like."""
-    spans = line_blocks.lines(file, piece, reader.max_document_bytes, sizes)
-    yield from map(JsonLines(piece, reader, sizes).parse, spans)
+    spans = line_blocks.lines(file, extent, reader.max_document_bytes, sizes)
+    yield from map(JsonLines(extent, reader, sizes).parse, spans)
 
 
 _READERS: dict[str, Read] = {

@@ -6,7 +6,7 @@ from typing import BinaryIO, cast
 
 from preprocessing.foundation.decompression import DamagedInput, decompress
 from preprocessing.reading.documents import Trouble
-from preprocessing.reading.pieces import Piece
+from preprocessing.reading.extents import Extent
 
 
 class Uncompressed(io.RawIOBase):
@@ -47,11 +47,11 @@ class Uncompressed(io.RawIOBase):
         return size
 
 
-def uncompressed(file: BinaryIO, piece: Piece) -> BinaryIO:
+def uncompressed(file: BinaryIO, extent: Extent) -> BinaryIO:
     """Returns the whole file's bytes to read: a plain file is itself, and can seek."""
-    if piece.compression == "none":
+    if extent.compression == "none":
         return file
-    return cast(BinaryIO, Uncompressed(file, piece.compression))
+    return cast(BinaryIO, Uncompressed(file, extent.compression))
 
 
 def damage_of(stream: BinaryIO, offset: int) -> list[Trouble]:

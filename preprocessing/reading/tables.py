@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from preprocessing.foundation import storage
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading.documents import Documents, documents_of, no_documents
-from preprocessing.reading.pieces import TO_THE_END, Piece, ReaderConfig
+from preprocessing.reading.extents import TO_THE_END, Extent, ReaderConfig
 
 _ARROW_FILE_MAGIC = b"ARROW1"
 
@@ -30,14 +30,14 @@ _Read = tuple[Documents, int]
 
 
 def read_parquet(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
-    """Yields the rows of the piece's row groups; damage is a reject."""
+    """Yields the rows of the extent's row groups; damage is a reject."""
     row = 0
     try:
         metadata = pq.ParquetFile(file).metadata
-        row = _rows_of(metadata, range(piece.start))
-        behind = functools.partial(_read_behind, file, metadata, piece, reader, sizes)
+        row = _rows_of(metadata, range(extent.start))
+        behind = functools.partial(_read_behind, file, metadata, extent, reader, sizes)
         batches = behind(row)
         while held := [*itertools.islice(batches, 1)]:
             if held[0][0].texts.nbytes > sizes.huge_bytes:
@@ -49,7 +49,7 @@ def read_parquet(
                 row = held[0][1]
                 yield held.pop(0)[0]
     except (pa.ArrowInvalid, OSError) as error:
-        yield _damage(error, row, piece, reader)
+        yield _damage(error, row, extent, reader)
 
 
 def _ahead(batches: Iterator[_Read], left: int) -> list[_Read]:
@@ -67,15 +67,15 @@ def _ahead(batches: Iterator[_Read], left: int) -> list[_Read]:
 def _read_behind(
     file: BinaryIO,
     metadata: pq.FileMetaData,
-    piece: Piece,
+    extent: Extent,
     reader: ReaderConfig,
     sizes: ReadSizes,
     row: int,
 ) -> Generator[_Read, None, None]:
-    """Yields the piece's documents from a row on at which a batch of them begins."""
-    end = metadata.num_row_groups if piece.end == TO_THE_END else piece.end
-    mine = range(piece.start, end)
-    skipped = row - _rows_of(metadata, range(piece.start))
+    """Yields the extent's documents from a row on at which a batch of them begins."""
+    end = metadata.num_row_groups if extent.end == TO_THE_END else extent.end
+    mine = range(extent.start, end)
+    skipped = row - _rows_of(metadata, range(extent.start))
     rows = _rows_of(metadata, mine)
     if skipped >= rows:
         return
@@ -94,7 +94,7 @@ def _read_behind(
     if one_by_one:
         batches = _gathered(batches, sizes.batch_bytes)
     for batch in batches:
-        held = [(_documents(batch, row, piece, reader), row + batch.num_rows)]
+        held = [(_documents(batch, row, extent, reader), row + batch.num_rows)]
         row = held[0][1]
         del batch  # its texts go, however large, with what is made of them
         yield held.pop()
@@ -130,27 +130,27 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def read_arrow(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields the rows of an Arrow file or stream, told apart by how it begins."""
     row = 0
     try:
-        for whole in _record_batches(file, piece, reader):
+        for whole in _record_batches(file, extent, reader):
             size = max(1, whole.get_total_buffer_size() // max(1, whole.num_rows))
             rows = max(1, min(65_536, sizes.batch_bytes // size))
             for first in range(0, whole.num_rows, rows):
                 batch = whole.slice(first, rows)
-                yield _documents(batch, row, piece, reader)
+                yield _documents(batch, row, extent, reader)
                 row += batch.num_rows
     except (pa.ArrowInvalid, OSError) as error:
-        yield _damage(error, row, piece, reader)
+        yield _damage(error, row, extent, reader)
 
 
 def _record_batches(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig
+    file: BinaryIO, extent: Extent, reader: ReaderConfig
 ) -> Iterator[pa.RecordBatch]:
     """Yields an Arrow file's record batches, with the columns that are wanted alone."""
-    source = file if storage.is_cloud(piece.path) else pa.memory_map(piece.path)
+    source = file if storage.is_cloud(extent.path) else pa.memory_map(extent.path)
     is_file = source.read(len(_ARROW_FILE_MAGIC)) == _ARROW_FILE_MAGIC
     source.seek(0)
     opened = pa.ipc.open_file if is_file else pa.ipc.open_stream
@@ -168,13 +168,13 @@ def _record_batches(
 
 
 def _damage(
-    error: Exception, row: int, piece: Piece, reader: ReaderConfig
+    error: Exception, row: int, extent: Extent, reader: ReaderConfig
 ) -> Documents:
     """Returns the reject for a file that cannot be read on from a row."""
     if isinstance(error, OSError) and error.errno:
         raise error  # the disk or the network, not the file's contents
     trouble = (row, "damaged_input", " ".join(str(error).split()))
-    return no_documents(piece, reader, [trouble])
+    return no_documents(extent, reader, [trouble])
 
 
 def _wanted(reader: ReaderConfig) -> list[str]:
@@ -183,7 +183,7 @@ def _wanted(reader: ReaderConfig) -> list[str]:
 
 
 def _documents(
-    batch: pa.RecordBatch, row: int, piece: Piece, reader: ReaderConfig
+    batch: pa.RecordBatch, row: int, extent: Extent, reader: ReaderConfig
 ) -> Documents:
     """Turns a record batch whose first row is `row` into documents and rejects."""
     offsets = np.arange(row, row + batch.num_rows)
@@ -208,7 +208,7 @@ def _documents(
             for column in (texts, names, urls, targets)
         )
     return documents_of(
-        piece,
+        extent,
         texts,
         offsets[keep],
         None if names is None else names.to_pylist(),

@@ -18,21 +18,21 @@ from preprocessing.foundation.commands import WorkError
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.foundation.user_code import load
 from preprocessing.reading.documents import Documents, Gathered
-from preprocessing.reading.pieces import Piece, ReaderConfig
+from preprocessing.reading.extents import Extent, ReaderConfig
 from preprocessing.reading.streams import damage_of, uncompressed
 
 
 def read_with_function(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
-    """Yields what the function that `piece.format` names finds; an offset counts them.
+    """Yields what the function that `extent.format` names finds; an offset counts them.
 
     Raises:
         WorkError: the function raised; its name and the file's are in the message.
     """
-    gathered, number = Gathered(piece, reader), 0
-    stream = uncompressed(file, piece)
-    found = _found(piece, stream)
+    gathered, number = Gathered(extent, reader), 0
+    stream = uncompressed(file, extent)
+    found = _found(extent, stream)
     for number, record in enumerate(found):
         _add(gathered, number, record, reader)
         if gathered.size >= sizes.batch_bytes:
@@ -42,16 +42,16 @@ def read_with_function(
     yield gathered.drain()
 
 
-def _found(piece: Piece, stream: BinaryIO) -> Iterator[Any]:
+def _found(extent: Extent, stream: BinaryIO) -> Iterator[Any]:
     """Yields what the function yields, until it ends or meets damage."""
-    function = load(piece.format)
+    function = load(extent.format)
     try:
         yield from function(stream)
     except Exception as error:  # the user's code may raise anything
         if damage_of(stream, 0):
             return  # it met an end that the file does not have: the reject says so
         raise WorkError(
-            f"wanted documents of {piece.relative} from {piece.format}, found "
+            f"wanted documents of {extent.relative} from {extent.format}, found "
             f"{type(error).__name__}: {error}. Repair the function, or leave the file "
             "out of --input"
         ) from error

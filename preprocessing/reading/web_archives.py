@@ -15,7 +15,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading.documents import Documents, Gathered
-from preprocessing.reading.pieces import Piece, ReaderConfig
+from preprocessing.reading.extents import Extent, ReaderConfig
 from preprocessing.reading.streams import damage_of, uncompressed
 from preprocessing.reading.web_pages import UnreadablePage, page_text
 
@@ -25,11 +25,11 @@ _OK = 200
 
 
 def read_archive(
-    file: BinaryIO, piece: Piece, reader: ReaderConfig, sizes: ReadSizes
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields the archive's documents; responses that are no pages are rejects."""
-    gathered, at = Gathered(piece, reader), 0
-    stream = uncompressed(file, piece)
+    gathered, at = Gathered(extent, reader), 0
+    stream = uncompressed(file, extent)
     try:
         for record in ArchiveIterator(stream, parse_http=False):
             at = record.stream_pos

@@ -2,7 +2,7 @@
 """Gopher's repetition rules: documents that say the same again and again are rejected.
 
 Rae et al. 2021 (arXiv 2112.11446, table A1), with the readings of datatrove 0.10: the
-first of several equal pieces is not a duplicate, shares of characters are of all the
+first of several equal spans is not a duplicate, shares of characters are of all the
 text's characters, and a repeated n-gram is read past, so that none is counted twice.
 """
 

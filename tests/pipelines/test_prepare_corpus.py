@@ -18,8 +18,8 @@ from preprocessing.contracts.manifest import Split, read_manifest
 from preprocessing.contracts.shards import Shards
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import WorkError
-from preprocessing.reading.pieces import ReaderConfig, plan_pieces
-from preprocessing.reading.readers import read_piece
+from preprocessing.reading.extents import ReaderConfig, plan_extents
+from preprocessing.reading.readers import read_extent
 from preprocessing.rules.normalize import CleaningConfig, clean, is_empty
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from tests.pipelines.prepared import fingerprint, prepare
@@ -33,8 +33,8 @@ def expected_documents(corpus: Path) -> dict[tuple[str, int], tuple[str, str]]:
     """The survivors, worked out one by one: (path, offset) -> (key in hex, text)."""
     found = []
     files = storage.expand([f"{corpus}/**/*"])
-    for piece in plan_pieces(files, ReaderConfig()):
-        for batch in read_piece(piece, ReaderConfig()):
+    for extent in plan_extents(files, ReaderConfig()):
+        for batch in read_extent(extent, ReaderConfig()):
             texts = clean(batch.texts, CleaningConfig())
             for at in np.flatnonzero(~is_empty(texts)).tolist():
                 place = (batch.relative, int(batch.offsets[at]))

@@ -9,12 +9,12 @@ their bytes and as numbers.
                            cuts them
     phrases.py             Phrases that mark a line or a page for C4's rules, and
                            Wikipedia's citations
-    repeats.py             How much of a document is said more than once: pieces of
+    repeats.py             How much of a document is said more than once: spans of
                            it, and runs of its words
     sentences.py           How many sentences a line has: ends of sentences that
                            something follows, plus one
     views.py               Texts as the kernels see them: bytes, where each document
-                           lies, and pieces of it
+                           lies, and spans of it
     word_cuts.py           The compiled loops that cut texts into words; `words`
                            says into which
     words.py               What a word is, for every rule that counts words; found

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a document is said more than once: pieces of it, and runs of its words.
+"""How much of a document is said more than once: spans of it, and runs of its words.
 
-Two pieces of one document are the same where their 64-bit hashes are: for a million of
+Two spans of one document are the same where their 64-bit hashes are: for a million of
 them the chance of one mistake is 3e-8.
 """
 
@@ -22,17 +22,17 @@ REPEATED_GRAMS = (5, 6, 7, 8, 9, 10)
 
 
 def count_repeated(seen: View, spans: Spans) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pieces that stood in their document before, and their characters.
+    """Returns the spans that stood in their document before, and their characters.
 
     Both int64 [n]. The first of several that are the same is not counted.
     """
-    pieces = np.zeros(len(seen.starts), np.int64)
+    counts = np.zeros(len(seen.starts), np.int64)
     length = np.zeros(len(seen.starts), np.int64)
     keys = np.empty(_table_size(spans), np.uint64)
     _count_repeated(
-        seen.data, spans.starts, spans.ends, spans.first, keys, pieces, length
+        seen.data, spans.starts, spans.ends, spans.first, keys, counts, length
     )
-    return pieces, length
+    return counts, length
 
 
 def top_grams(seen: View, words: Words) -> np.ndarray:
@@ -86,7 +86,7 @@ def repeated_grams(seen: View, words: Words) -> np.ndarray:
 
 
 def _table_size(spans: Spans) -> int:
-    """Returns a power of two, twice the pieces of the document that has most."""
+    """Returns a power of two, twice the spans of the document that has most."""
     return 2 << int(spans.counts.max(initial=0)).bit_length()
 
 
@@ -100,10 +100,10 @@ def _mix(key: np.uint64) -> np.uint64:
 
 
 @compiled
-def _mask(pieces: int) -> np.uint64:
+def _mask(counts: int) -> np.uint64:
     """Returns the last slot of a table for as many: a power of two, minus one."""
     slots = 2
-    while slots < 2 * pieces:
+    while slots < 2 * counts:
         slots *= 2
     return np.uint64(slots - 1)
 
@@ -124,22 +124,22 @@ def _count_repeated(
     ends: np.ndarray,
     first: np.ndarray,
     keys: np.ndarray,
-    pieces: np.ndarray,
+    counts: np.ndarray,
     length: np.ndarray,
 ) -> None:
     for document in range(len(first) - 1):
         begin, stop = first[document], first[document + 1]
         mask = _mask(stop - begin)
         keys[: mask + _ONE] = _ZERO
-        for piece in range(begin, stop):
-            key = np.uint64(ends[piece] - starts[piece])
-            for place in range(starts[piece], ends[piece]):
+        for span in range(begin, stop):
+            key = np.uint64(ends[span] - starts[span])
+            for place in range(starts[span], ends[span]):
                 key = key * _BASE + np.uint64(data[place])
             key = _mix(key)
             slot = _slot(keys, mask, key)
             if keys[slot] == key:
-                pieces[document] += 1
-                length[document] += count_characters(data, starts[piece], ends[piece])
+                counts[document] += 1
+                length[document] += count_characters(data, starts[span], ends[span])
             keys[slot] = key
 
 

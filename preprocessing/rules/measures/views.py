@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts as the kernels see them: bytes, where each document lies, and pieces of it."""
+"""Texts as the kernels see them: bytes, where each document lies, and spans of it."""
 
 from dataclasses import dataclass
 
@@ -33,12 +33,12 @@ class View:
 
 @dataclass(frozen=True)
 class Spans:
-    """Pieces of a batch's documents: words, lines or paragraphs.
+    """Spans of a batch's documents: words, lines or paragraphs.
 
     Attributes:
         starts: where each begins in the view's data, int64 [k], in order of document.
         ends: where each ends, int64 [k].
-        first: index of each document's first piece, and k at the end, int64 [n + 1].
+        first: index of each document's first span, and k at the end, int64 [n + 1].
     """
 
     starts: np.ndarray
@@ -47,7 +47,7 @@ class Spans:
 
     @property
     def counts(self) -> np.ndarray:
-        """Pieces of each document, int64 [n]."""
+        """Spans of each document, int64 [n]."""
         return np.diff(self.first)
 
 

@@ -15,8 +15,8 @@ from preprocessing.contracts.manifest import read_manifest, write_manifest
 from preprocessing.contracts.shards import Shards
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, WorkError
-from preprocessing.reading.pieces import ReaderConfig, plan_pieces
-from preprocessing.reading.readers import read_piece
+from preprocessing.reading.extents import ReaderConfig, plan_extents
+from preprocessing.reading.readers import read_extent
 from tests.preprocessing.contracts.test_shards import (
     NUM_ROWS,
     rows_of_dataset,
@@ -224,14 +224,14 @@ def test_documents_on_an_object_store_have_the_keys_of_local_ones(bucket, tmp_pa
     remote = f"{bucket}/lines/a.jsonl"
     storage.write_atomically(remote, lines)
     reader = ReaderConfig()
-    pieces = plan_pieces(storage.expand([remote]), reader, piece_bytes=3000)
-    assert len(pieces) > 2
-    assert read(None, reader, pieces) == read(local, reader)
+    extents = plan_extents(storage.expand([remote]), reader, extent_bytes=3000)
+    assert len(extents) > 2
+    assert read(None, reader, extents) == read(local, reader)
 
 
 def test_a_file_that_is_gone_is_an_error_and_no_reject(bucket):
     storage.write_atomically(f"{bucket}/gone.txt", b"x")
-    pieces = plan_pieces(storage.expand([f"{bucket}/gone.txt"]), ReaderConfig())
+    extents = plan_extents(storage.expand([f"{bucket}/gone.txt"]), ReaderConfig())
     storage.remove_file(f"{bucket}/gone.txt")
     with pytest.raises(FileNotFoundError):
-        list(read_piece(pieces[0], ReaderConfig()))
+        list(read_extent(extents[0], ReaderConfig()))

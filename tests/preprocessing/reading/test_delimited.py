@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.foundation.read_sizes import ReadSizes
-from preprocessing.reading.pieces import ReaderConfig
+from preprocessing.reading.extents import ReaderConfig
 from tests.preprocessing.reading.test_readers import read
 
 FIELD = st.text(st.sampled_from('ab",\t\n\r é'), max_size=6)

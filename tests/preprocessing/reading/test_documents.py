@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files become pieces that cover them once, and documents keep their keys."""
+"""Files become extents that cover them once, and documents keep their keys."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.foundation.storage import InputFile
 from preprocessing.reading.documents import keys_of
-from preprocessing.reading.pieces import (
+from preprocessing.reading.extents import (
     TO_THE_END,
     ReaderConfig,
     format_of,
-    plan_pieces,
+    plan_extents,
 )
 
 
@@ -22,25 +22,25 @@ from preprocessing.reading.pieces import (
     sizes=st.lists(st.integers(0, 5000), max_size=6),
     kind=st.sampled_from(["text", "lines", "paragraphs", "jsonl"]),
     suffix=st.sampled_from(["", ".gz", ".zst"]),
-    piece_bytes=st.integers(1, 600),
+    extent_bytes=st.integers(1, 600),
 )
-def test_pieces_cover_every_byte_of_every_file_once(sizes, kind, suffix, piece_bytes):
+def test_extents_cover_every_byte_of_every_file_once(sizes, kind, suffix, extent_bytes):
     files = [
         InputFile(f"/{n}{suffix}", f"{n}{suffix}", size) for n, size in enumerate(sizes)
     ]
-    pieces = plan_pieces(files, ReaderConfig(format=kind), piece_bytes)
-    assert [piece.index for piece in pieces] == list(range(len(pieces)))
+    extents = plan_extents(files, ReaderConfig(format=kind), extent_bytes)
+    assert [extent.index for extent in extents] == list(range(len(extents)))
     for file in files:
-        mine = [piece for piece in pieces if piece.path == file.path]
-        assert sum(piece.size for piece in mine) == file.size
+        mine = [extent for extent in extents if extent.path == file.path]
+        assert sum(extent.size for extent in mine) == file.size
         if len(mine) == 1:
             assert (mine[0].start, mine[0].end) == (0, TO_THE_END)
             continue
         assert kind != "text"
         assert not suffix
-        assert [piece.start for piece in mine[1:]] == [p.end for p in mine[:-1]]
+        assert [extent.start for extent in mine[1:]] == [p.end for p in mine[:-1]]
         assert (mine[0].start, mine[-1].end) == (0, file.size)
-        assert max(piece.size for piece in mine) <= piece_bytes
+        assert max(extent.size for extent in mine) <= extent_bytes
 
 
 def test_auto_goes_by_the_extension_under_the_compression():

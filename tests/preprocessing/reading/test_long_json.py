@@ -11,9 +11,9 @@ from preprocessing.foundation.fingerprints import keys_of_ids
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading import jsonl
 from preprocessing.reading.documents import Documents
+from preprocessing.reading.extents import TO_THE_END, Extent, ReaderConfig
 from preprocessing.reading.jsonl import JsonLines
 from preprocessing.reading.line_blocks import DocumentSpans
-from preprocessing.reading.pieces import TO_THE_END, Piece, ReaderConfig
 
 ESCAPES = [r"\n", r"\t", r"\"", r"\\", r"\/", r"\b", r"\f", r"\r"]
 UNITS = [r"\u0041", r"\u00e9", r"\u4e2d", r"\uD83D\uDE00", r"\u0000", r"\uFFFF"]
@@ -42,7 +42,7 @@ LINE = st.lists(st.tuples(NAME, VALUE), min_size=1, max_size=5).map(
 )
 
 
-PIECE = Piece(0, "a.jsonl", "a.jsonl", 0, TO_THE_END, 0, "jsonl", "none")
+PIECE = Extent(0, "a.jsonl", "a.jsonl", 0, TO_THE_END, 0, "jsonl", "none")
 
 
 def block_of(line: bytes) -> DocumentSpans:

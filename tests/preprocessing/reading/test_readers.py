@@ -18,20 +18,20 @@ from hypothesis import strategies as st
 from preprocessing.foundation import storage
 from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.foundation.read_sizes import READ_SIZES, ReadSizes
-from preprocessing.reading.pieces import TO_THE_END, Piece, ReaderConfig, plan_pieces
-from preprocessing.reading.readers import read_piece
+from preprocessing.reading.extents import TO_THE_END, Extent, ReaderConfig, plan_extents
+from preprocessing.reading.readers import read_extent
 
 LINE_FORMATS = ("lines", "paragraphs", "jsonl")
 
 
-def read(path, reader, pieces=None, sizes=READ_SIZES):
+def read(path, reader, extents=None, sizes=READ_SIZES):
     """Returns (documents, rejects): [(offset, key, text)], [(offset, reason)]."""
-    if pieces is None:
-        pieces = plan_pieces(storage.expand([str(path)]), reader)
+    if extents is None:
+        extents = plan_extents(storage.expand([str(path)]), reader)
     documents, rejects = [], []
-    for piece in pieces:
-        left = piece.size
-        for batch in read_piece(piece, reader, sizes):
+    for extent in extents:
+        left = extent.size
+        for batch in read_extent(extent, reader, sizes):
             keys = [bytes(key) for key in batch.keys]
             documents += zip(
                 batch.offsets.tolist(), keys, batch.texts.to_pylist(), strict=True
@@ -43,18 +43,20 @@ def read(path, reader, pieces=None, sizes=READ_SIZES):
 
 
 def cut(path, kind, cuts):
-    """Returns the pieces of a plain file cut at the given bytes."""
+    """Returns the extents of a plain file cut at the given bytes."""
     size = path.stat().st_size
     edges = sorted({0, size, *(min(at, size) for at in cuts)})
     return [
-        Piece(index, str(path), path.name, start, end, end - start, kind, "none")
+        Extent(index, str(path), path.name, start, end, end - start, kind, "none")
         for index, (start, end) in enumerate(itertools.pairwise(edges))
     ]
 
 
 def whole(path, kind):
     return [
-        Piece(0, str(path), path.name, 0, TO_THE_END, path.stat().st_size, kind, "none")
+        Extent(
+            0, str(path), path.name, 0, TO_THE_END, path.stat().st_size, kind, "none"
+        )
     ]
 
 
@@ -247,14 +249,14 @@ def test_a_text_file_is_one_document(tmp_path):
     (tmp_path / "c.txt").write_bytes(b"")
     (tmp_path / "d.txt").write_bytes(b"x" * 101)
     reader = ReaderConfig(max_document_bytes=100)
-    pieces = plan_pieces(storage.expand([str(tmp_path / "**" / "*.txt")]), reader)
-    assert [piece.relative for piece in pieces] == [
+    extents = plan_extents(storage.expand([str(tmp_path / "**" / "*.txt")]), reader)
+    assert [extent.relative for extent in extents] == [
         "b.txt",
         "c.txt",
         "d.txt",
         "sub/a.txt",
     ]
-    documents, rejects = read(None, reader, pieces)
+    documents, rejects = read(None, reader, extents)
     assert [text for _, _, text in documents] == ["", "one\n\ntwo\n"]
     assert [reason for _, reason in rejects] == ["invalid_utf8", "too_large"]
     assert documents[1][1] == bytes(keys_of_offsets("sub/a.txt", [0])[0])
@@ -272,9 +274,9 @@ def test_parquet_documents_are_rows_whatever_the_row_groups(tmp_path):
         (n, text) for n, text in enumerate(texts) if text
     ]
     assert documents[0][1] == bytes(keys_of_ids("a.parquet", ["1"])[0])
-    pieces = plan_pieces(storage.expand([str(path)]), reader, piece_bytes=500)
-    assert len(pieces) > 1
-    assert read(path, reader, pieces) == (documents, rejects)
+    extents = plan_extents(storage.expand([str(path)]), reader, extent_bytes=500)
+    assert len(extents) > 1
+    assert read(path, reader, extents) == (documents, rejects)
 
 
 def test_parquet_that_cannot_be_read_is_a_reject(tmp_path):
@@ -283,8 +285,8 @@ def test_parquet_that_cannot_be_read_is_a_reject(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     reader = ReaderConfig()
     assert read(path, reader) == ([], [(0, "damaged_input")])
-    pieces = plan_pieces(storage.expand([str(path)]), reader, piece_bytes=10)
-    assert read(path, reader, pieces) == ([], [(0, "damaged_input")])
+    extents = plan_extents(storage.expand([str(path)]), reader, extent_bytes=10)
+    assert read(path, reader, extents) == ([], [(0, "damaged_input")])
 
 
 @pytest.mark.parametrize("column", [pa.array([1, 2]), pa.array([b"a", b"b"])])
@@ -301,7 +303,7 @@ def test_parquet_columns_of_another_type_are_rejects(column, tmp_path):
 _READ_HUGE_LINE = """
 import resource, sys
 from tests.preprocessing.reading.test_readers import read
-from preprocessing.reading.pieces import ReaderConfig
+from preprocessing.reading.extents import ReaderConfig
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 documents, rejects = read(sys.argv[1], ReaderConfig(max_document_bytes=1 << 20))
 assert [text for _, _, text in documents] == ["before", "after"], documents

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.read_sizes import READ_SIZES, ReadSizes
-from preprocessing.reading.pieces import ReaderConfig, plan_pieces
-from preprocessing.reading.readers import read_piece
+from preprocessing.reading.extents import ReaderConfig, plan_extents
+from preprocessing.reading.readers import read_extent
 from tests.preprocessing.reading.test_readers import read
 
 
@@ -31,8 +31,8 @@ def write_stream(path, table, rows=None):
 def columns(path, reader, sizes=READ_SIZES):
     """Returns (texts, urls, targets) of a file."""
     rows = []
-    for piece in plan_pieces(storage.expand([str(path)]), reader):
-        for batch in read_piece(piece, reader, sizes):
+    for extent in plan_extents(storage.expand([str(path)]), reader):
+        for batch in read_extent(extent, reader, sizes):
             none = [None] * len(batch.texts)
             urls = none if batch.urls is None else batch.urls.to_pylist()
             targets = none if batch.targets is None else batch.targets.to_pylist()
@@ -70,8 +70,8 @@ def test_a_compressed_feather_file_is_an_arrow_file(tmp_path):
 def test_large_batches_are_given_on_in_small_ones(tmp_path):
     table = pa.table({"text": ["x" * 1000] * 20_000})
     write_arrow(tmp_path / "a.arrow", table)
-    pieces = plan_pieces(storage.expand([str(tmp_path / "a.arrow")]), ReaderConfig())
-    batches = list(read_piece(pieces[0], ReaderConfig()))
+    extents = plan_extents(storage.expand([str(tmp_path / "a.arrow")]), ReaderConfig())
+    batches = list(read_extent(extents[0], ReaderConfig()))
     assert max(batch.texts.nbytes for batch in batches) < 5 << 20
     offsets = np.concatenate([batch.offsets for batch in batches])
     assert offsets.tolist() == list(range(20_000))
@@ -81,8 +81,10 @@ def test_large_rows_of_parquet_come_in_batches_by_their_own_sizes(tmp_path):
     sizes = [9 << 20] + [1000] * 50 + [5 << 20, 1000, 3 << 20, 2 << 20]
     table = pa.table({"text": ["x" * size for size in sizes]})
     pq.write_table(table, tmp_path / "a.parquet")
-    pieces = plan_pieces(storage.expand([str(tmp_path / "a.parquet")]), ReaderConfig())
-    batches = [batch.offsets for batch in read_piece(pieces[0], ReaderConfig())]
+    extents = plan_extents(
+        storage.expand([str(tmp_path / "a.parquet")]), ReaderConfig()
+    )
+    batches = [batch.offsets for batch in read_extent(extents[0], ReaderConfig())]
     batches = [offsets.tolist() for offsets in batches if len(offsets)]
     assert batches == [[0], list(range(1, 51)), [51], [52, 53], [54]]
 
@@ -92,10 +94,10 @@ def test_a_huge_text_of_parquet_is_held_once_while_others_work(dictionary, tmp_p
     texts = ["x" * (16 << 20)] + [f"{n}" + "y" * 100_000 for n in range(30)]
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": texts}), path, use_dictionary=dictionary)
-    pieces = plan_pieces(storage.expand([str(path)]), ReaderConfig())
+    extents = plan_extents(storage.expand([str(path)]), ReaderConfig())
     del texts
     before = pa.total_allocated_bytes()
-    batches = read_piece(pieces[0], ReaderConfig(), ReadSizes(huge_bytes=1 << 20))
+    batches = read_extent(extents[0], ReaderConfig(), ReadSizes(huge_bytes=1 << 20))
     huge = next(batches).texts
     assert len(huge) == 1
     held = pa.total_allocated_bytes() - before - huge.nbytes
@@ -203,8 +205,8 @@ def test_targets_that_are_asked_for_are_a_column_where_no_document_is_left(
         pq.write_table(table, path) if kind == "parquet" else write_arrow(path, table)
     for target in ("target", None):
         reader = ReaderConfig(target_field=target)
-        pieces = plan_pieces(storage.expand([str(path)]), reader)
-        for batch in read_piece(pieces[0], reader):
+        extents = plan_extents(storage.expand([str(path)]), reader)
+        for batch in read_extent(extents[0], reader):
             assert (batch.targets is None) == (target is None)
             assert target is None or len(batch.targets) == len(batch.texts)
 

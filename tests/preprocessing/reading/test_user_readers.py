@@ -13,8 +13,8 @@ from preprocessing.foundation.commands import CommandParser, UsageError, WorkErr
 from preprocessing.foundation.fingerprints import keys_of_ids
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.foundation.user_code import load
-from preprocessing.reading.pieces import ReaderConfig, plan_pieces
-from preprocessing.reading.readers import read_piece
+from preprocessing.reading.extents import ReaderConfig, plan_extents
+from preprocessing.reading.readers import read_extent
 from tests.preprocessing.reading.test_readers import read
 
 MODULE = """
@@ -61,7 +61,7 @@ def test_a_function_by_its_import_path_reads_files(name, package, tmp_path):
     assert documents == [
         (n, bytes(keys_of_ids(name, [f"i{n}"])[0]), f"t{n}") for n in range(9)
     ]
-    assert len(plan_pieces(storage.expand([str(path)]), reader, 10)) == 1
+    assert len(plan_extents(storage.expand([str(path)]), reader, 10)) == 1
 
 
 def test_a_file_that_breaks_off_keeps_what_the_function_found(package, tmp_path):
@@ -88,8 +88,8 @@ def test_records_that_are_no_documents_are_rejects(package, tmp_path):
         (6, "too_large"),
         (7, "wrong_type"),
     ]
-    pieces = plan_pieces(storage.expand([str(path)]), reader)
-    urls = [batch.urls for batch in read_piece(pieces[0], reader, one) if batch.urls]
+    extents = plan_extents(storage.expand([str(path)]), reader)
+    urls = [batch.urls for batch in read_extent(extents[0], reader, one) if batch.urls]
     assert [column.to_pylist() for column in urls] == [["http://c.de"]]
 
 

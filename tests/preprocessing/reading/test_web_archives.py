@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.fingerprints import keys_of_ids
-from preprocessing.reading.pieces import ReaderConfig, plan_pieces
-from preprocessing.reading.readers import read_piece
+from preprocessing.reading.extents import ReaderConfig, plan_extents
+from preprocessing.reading.readers import read_extent
 from preprocessing.reading.web_pages import UnreadablePage, page_text
 from tests.preprocessing.reading.test_readers import read
 
@@ -67,9 +67,9 @@ def test_pages_and_conversions_are_documents_at_their_records(name, tmp_path):
         assert text == wanted
         assert at == len(b"".join(RECORDS[:number]))
         assert key == bytes(keys_of_ids(name, [f"<urn:uuid:{number}>"])[0])
-    pieces = plan_pieces(storage.expand([str(tmp_path / name)]), ReaderConfig(), 100)
-    assert len(pieces) == 1
-    urls = [batch.urls.to_pylist() for batch in read_piece(pieces[0], ReaderConfig())]
+    extents = plan_extents(storage.expand([str(tmp_path / name)]), ReaderConfig(), 100)
+    assert len(extents) == 1
+    urls = [batch.urls.to_pylist() for batch in read_extent(extents[0], ReaderConfig())]
     assert urls == [["http://example.com/2", "http://example.com/4"]]
 
 
@@ -170,7 +170,7 @@ _READ_HUGE = """
 import resource, sys
 from tests.preprocessing.reading.test_readers import read
 from preprocessing.reading import web_archives
-from preprocessing.reading.pieces import ReaderConfig
+from preprocessing.reading.extents import ReaderConfig
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 documents, rejects = read(sys.argv[1], ReaderConfig(max_document_bytes=1 << 20))
 assert len(documents) == 2 and [why for _, why in rejects] == ["too_large"] * 2, rejects

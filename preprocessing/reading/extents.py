@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pieces of files are read, and how they become documents.
+"""Which extents of files are read, and how they become documents.
 
-A piece is what one worker reads at a time; however a file is cut into pieces, its
+An extent is what one worker reads at a time; however a file is cut into extents, its
 documents, keys and offsets are the same.
 """
 
@@ -23,7 +23,7 @@ FORMATS = (
     *("arrow", "csv", "tsv", "warc", "wet"),
 )
 TO_THE_END = -1
-_PIECE_BYTES = 64 << 20
+_EXTENT_BYTES = 64 << 20
 _FORMAT_OF_EXTENSION = {
     ".jsonl": "jsonl",
     ".json": "jsonl",
@@ -92,17 +92,17 @@ class ReaderConfig:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Extent:
     """What one worker reads at a time.
 
     Attributes:
-        index: its place among all pieces.
+        index: its place among all extents.
         path: the file.
         relative: the file's path relative to the glob's fixed prefix.
         start: bytes of a plain file, else 0; of Parquet, the first row group.
         end: where it ends, exclusive, likewise; `TO_THE_END` for whole files. A
-            document belongs to the piece in which it starts.
-        size: bytes of the stored file that the piece stands for.
+            document belongs to the extent in which it starts.
+        size: bytes of the stored file that the extent stands for.
         format: one of `FORMATS` but "auto", or a user's function.
         compression: "none", "gzip" or "zstd".
     """
@@ -125,24 +125,24 @@ def format_of(path: str, reader: ReaderConfig) -> str:
     return _FORMAT_OF_EXTENSION.get(os.path.splitext(name)[1], "text")
 
 
-def plan_pieces(
+def plan_extents(
     files: Sequence[storage.InputFile],
     reader: ReaderConfig,
-    piece_bytes: int = _PIECE_BYTES,
-) -> list[Piece]:
-    """Cuts files into pieces of about `piece_bytes`, in the files' order.
+    extent_bytes: int = _EXTENT_BYTES,
+) -> list[Extent]:
+    """Cuts files into extents of about `extent_bytes`, in the files' order.
 
     Plain JSONL, lines and paragraphs are cut anywhere, Parquet at row groups, all else
     is read whole.
     """
-    pieces: list[Piece] = []
+    extents: list[Extent] = []
     for file in files:
         kind = format_of(file.path, reader)
         compression = "none" if kind in _COLUMNAR else compression_of(file.path)
-        for start, end, size in _ranges(file, kind, compression, piece_bytes):
-            pieces.append(
-                Piece(
-                    index=len(pieces),
+        for start, end, size in _ranges(file, kind, compression, extent_bytes):
+            extents.append(
+                Extent(
+                    index=len(extents),
                     path=file.path,
                     relative=file.relative,
                     start=start,
@@ -152,35 +152,35 @@ def plan_pieces(
                     compression=compression,
                 )
             )
-    return pieces
+    return extents
 
 
 def _ranges(
-    file: storage.InputFile, kind: str, compression: str, piece_bytes: int
+    file: storage.InputFile, kind: str, compression: str, extent_bytes: int
 ) -> list[tuple[int, int, int]]:
-    """Returns (start, end, stored bytes) of a file's pieces."""
+    """Returns (start, end, stored bytes) of a file's extents."""
     whole = [(0, TO_THE_END, file.size)]
-    if file.size <= piece_bytes or compression != "none":
+    if file.size <= extent_bytes or compression != "none":
         return whole
     if kind == "parquet":
-        return _row_group_ranges(file, piece_bytes) or whole
+        return _row_group_ranges(file, extent_bytes) or whole
     if kind not in _CUT_ANYWHERE:
         return whole
-    count = -(-file.size // piece_bytes)
+    count = -(-file.size // extent_bytes)
     cuts = [file.size * part // count for part in range(count + 1)]
     return [(start, end, end - start) for start, end in itertools.pairwise(cuts)]
 
 
 def _row_group_ranges(
-    file: storage.InputFile, piece_bytes: int
+    file: storage.InputFile, extent_bytes: int
 ) -> list[tuple[int, int, int]]:
     """Returns ranges of row groups; none for a file whose footer cannot be read."""
     try:
         with storage.open_input(file.path) as stream:
             groups = pq.ParquetFile(stream).metadata.num_row_groups
     except pa.ArrowInvalid:
-        return []  # read_piece meets the damage again and counts it
-    count = min(groups, -(-file.size // piece_bytes))
+        return []  # read_extent meets the damage again and counts it
+    count = min(groups, -(-file.size // extent_bytes))
     cuts = [groups * part // count for part in range(count + 1)] if count else []
     sizes = [file.size * part // count for part in range(count + 1)] if count else []
     return [
