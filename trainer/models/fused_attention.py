@@ -25,13 +25,12 @@ from trainer.models.custom_call import custom_call
 from trainer.models.layers import dimensions
 
 _TYPES = {tf.bfloat16: "BF16", tf.float16: "F16"}
-# Packed rows and their gradient: Hopper's kernels, which were run; older chips' were
-# not. TensorFlow 2.16's XLA knows no packed rows.
+# What packed rows and their gradient were run with; older chips and versions were not.
 _LEAST_CAPABILITY = (9, 0)
 _LEAST_TENSORFLOW = (2, 21)
 _WIDEST_HEAD = 128
 # cuDNN's log-sums take a float32 a query, head and possible segment of a row, used or
-# not: with 64, a sixth more than a layer of the preset 125m keeps anyway.
+# not: with 128, a sixth of what a layer of the preset 125m keeps by its own estimate.
 _MOST_SEGMENTS = 128
 
 
