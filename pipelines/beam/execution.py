@@ -13,7 +13,9 @@ import queue
 import re
 import signal
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,9 +66,9 @@ def execute(pipeline: "beam.Pipeline") -> None:
             raise
         if isinstance(ending, _WorkerDied):
             ending = _end_of_others(endings, ending)
-    if isinstance(ending, BaseException):
-        _end_workers()
-        raise _cause(ending) from ending
+        if isinstance(ending, BaseException):
+            _end_workers()
+            raise _cause(ending) from ending
     if ending != "DONE":
         raise WorkError(f"wanted the job to end as DONE, it ended as {ending}")
 
@@ -99,12 +101,30 @@ def _listening(endings: "queue.SimpleQueue[Ending]") -> Iterator[None]:
         if tells_of_a_death(failure.exc_value):
             endings.put(_WorkerDied())
 
+    bystanders = set(threading.enumerate())
     threading.excepthook = hear
     try:
         with logging_off(logging.CRITICAL):
             yield
-    finally:
-        threading.excepthook = hook
+    except BaseException:
+        left = weakref.WeakSet(set(threading.enumerate()) - bystanders)
+        threading.excepthook = partial(_hear_others, left, hook)
+        raise
+    threading.excepthook = hook
+
+
+def _hear_others(
+    left: "weakref.WeakSet[threading.Thread]",
+    hook: Callable[[threading.ExceptHookArgs], object],
+    failure: threading.ExceptHookArgs,
+) -> None:
+    """Passes a thread's failure on, unless a job that did not end well has left it.
+
+    Such threads fail after the job, when their workers are killed, and would print a
+    traceback in the middle of the error line or behind it.
+    """
+    if failure.thread not in left:
+        hook(failure)
 
 
 @contextlib.contextmanager

@@ -8,8 +8,10 @@ that failed at work; 42 saved and stopped on request.
 
 import argparse
 import difflib
+import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
@@ -142,8 +144,11 @@ def _judge(error: BaseException) -> tuple[int, str | None]:
 
 
 def _end(status: int, line: str | None) -> NoReturn:
+    """Ends the process; its threads, which end with it, do not have the last word."""
+    threading.excepthook = lambda failure: None
+    logging.disable()
     sys.stdout.flush()
     if line:
-        print(line, file=sys.stderr)
+        sys.stderr.write(f"{line}\n")  # in one piece, as `print` would not
     sys.stderr.flush()
     os._exit(status)

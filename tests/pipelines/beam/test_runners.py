@@ -4,6 +4,7 @@
 import os
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,15 @@ import apache_beam as beam
 import pytest
 
 from pipelines.beam import runners
-from preprocessing.foundation.commands import CommandParser, UsageError, WorkError
+from preprocessing.foundation.commands import (
+    CommandParser,
+    Interrupted,
+    UsageError,
+    WorkError,
+)
 
 LOCAL, STOCK = runners.LOCAL, runners.STOCK
-# Beam raises in threads of its own when the worker they watch is killed.
+# Beam raises in threads of its own when the worker they watch is gone.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnhandledThreadExceptionWarning"
 )
@@ -49,6 +55,9 @@ class Fail(beam.DoFn):
             raise OSError(28, "No space left on device")
         if kind == 3:
             os.kill(os.getpid(), signal.SIGKILL)
+        if kind == 4:
+            os.kill(os.getppid(), signal.SIGTERM)
+            signal.pause()
         yield element[0], b""
 
 
@@ -114,6 +123,25 @@ def test_a_failing_worker_becomes_one_line(
     assert complaint in str(caught.value) and "\n" not in str(caught.value)
     assert "while running" not in str(caught.value)
     assert workers == 1 or "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_threads_that_a_stopped_job_leaves_fail_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    before = set(threading.enumerate())
+    with pytest.raises(Interrupted, match="stopped on SIGTERM"):
+        runners.run_pipeline(graph(Fail(), 4, 7), LOCAL, 2)
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "run_worker":  # Beam's, one for each worker process
+            thread.join()
+    assert not failures
+    raise_in_thread = threading.Thread(target=lambda: 1 / 0)
+    raise_in_thread.start()
+    raise_in_thread.join()
+    assert [failure.exc_type for failure in failures] == [ZeroDivisionError]
 
 
 def test_beams_own_flags_pass_and_unknown_ones_are_refused() -> None:
