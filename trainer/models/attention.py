@@ -151,10 +151,10 @@ class Attention(tf.Module):
         q_BKXH = tf.reshape(q_BATH, [-1, kv_heads, group * length, head_dim])
         scores = tf.matmul(q_BKXH, k_BKSH, transpose_b=True)
         scores = tf.reshape(scores, [-1, kv_heads, group, length, keys])
-        shares = masked_softmax(scores, mask_B11TS)
-        shares = tf.reshape(shares, [-1, kv_heads, group * length, keys])
+        probs = masked_softmax(scores, mask_B11TS)
+        probs = tf.reshape(probs, [-1, kv_heads, group * length, keys])
         mixed_BATH = tf.reshape(
-            tf.matmul(shares, v_BKSH), [-1, self.heads, length, head_dim]
+            tf.matmul(probs, v_BKSH), [-1, self.heads, length, head_dim]
         )
         return tf.transpose(mixed_BATH, [0, 2, 1, 3])
 
@@ -173,8 +173,8 @@ def masked_softmax(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
     @tf.custom_gradient
     def run(scores: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        shares = _softmax(scores, mask)
-        return shares, lambda upstream: _softmax_gradient(shares, upstream)
+        probs = _softmax(scores, mask)
+        return probs, lambda upstream: _softmax_gradient(probs, upstream)
 
     return run(scores)
 
@@ -185,9 +185,9 @@ def _softmax(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 @fused
-def _softmax_gradient(shares: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-    p, dp = tf.cast(shares, tf.float32), tf.cast(upstream, tf.float32)
-    return tf.cast(p * (dp - sum_of(p * dp, -1)), shares.dtype)
+def _softmax_gradient(probs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    p, dp = tf.cast(probs, tf.float32), tf.cast(upstream, tf.float32)
+    return tf.cast(p * (dp - sum_of(p * dp, -1)), probs.dtype)
 
 
 def segment_mask(

@@ -181,9 +181,9 @@ def _forward(
         ) -> list[tf.Tensor]:
             scores = _scores(chunks, i, j, q_BKXH, k_IBKCH[j])
             new = tf.maximum(top, tf.reduce_max(scores, axis=-1, keepdims=True))
-            shares, fade = tf.exp(scores - new), tf.exp(top - new)
-            total = total * fade + tf.reduce_sum(shares, axis=-1, keepdims=True)
-            product = tf.matmul(tf.cast(shares, dtype), v_IBKCH[j])
+            probs, fade = tf.exp(scores - new), tf.exp(top - new)
+            total = total * fade + tf.reduce_sum(probs, axis=-1, keepdims=True)
+            product = tf.matmul(tf.cast(probs, dtype), v_IBKCH[j])
             return [j + 1, new, total, out * fade + tf.cast(product, tf.float32)]
 
         zero = start[..., :1]
@@ -236,11 +236,11 @@ def _backward(
             j: tf.Tensor, dq_i: tf.Tensor, dk: tf.TensorArray, dv: tf.TensorArray
         ) -> list[tf.Tensor | tf.TensorArray]:
             k_BKCH = k_IBKCH[j]
-            shares = tf.exp(_scores(chunks, i, j, q_BKXH, k_BKCH) - log_sums)
-            d_shares = tf.matmul(upstream, v_IBKCH[j], transpose_b=True)
-            d_scores = shares * (tf.cast(d_shares, tf.float32) - dots)
-            shares, d_scores = tf.cast(shares, dtype), tf.cast(d_scores, dtype)
-            dv_j = tf.matmul(shares, upstream, transpose_a=True)
+            probs = tf.exp(_scores(chunks, i, j, q_BKXH, k_BKCH) - log_sums)
+            d_probs = tf.matmul(upstream, v_IBKCH[j], transpose_b=True)
+            d_scores = probs * (tf.cast(d_probs, tf.float32) - dots)
+            probs, d_scores = tf.cast(probs, dtype), tf.cast(d_scores, dtype)
+            dv_j = tf.matmul(probs, upstream, transpose_a=True)
             dk_j = tf.matmul(d_scores, q_BKXH, transpose_a=True)
             dq_i += tf.cast(tf.matmul(d_scores, k_BKCH), tf.float32)
             dk = dk.write(j, dk.read(j) + tf.cast(dk_j, tf.float32))
