@@ -22,7 +22,12 @@ import numpy as np
 from preprocessing.foundation.compiled import compiled
 from preprocessing.foundation.decompression import DamagedInput
 from preprocessing.foundation.read_sizes import ReadSizes
-from preprocessing.reading.documents import Documents, Gathered, no_documents
+from preprocessing.reading.documents import (
+    Documents,
+    Gathered,
+    Trouble,
+    no_documents,
+)
 from preprocessing.reading.extents import Extent, ReaderConfig
 from preprocessing.reading.line_blocks import read_chunks
 
@@ -104,7 +109,7 @@ def read_delimited(
         for records in _records(chunks, _DELIMITERS[extent.format], reader):
             yield rows.documents(records)
     except DamagedInput as damage:
-        trouble = (rows.number, damage.reason, damage.detail)
+        trouble = Trouble(rows.number, damage.reason, damage.detail)
         yield no_documents(extent, reader, [trouble])
 
 

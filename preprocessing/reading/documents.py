@@ -9,7 +9,7 @@ has none, its offset. The offset is in bytes of the uncompressed file, and for t
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,24 @@ from preprocessing.foundation.fingerprints import (
 from preprocessing.foundation.string_buffers import sizes_of
 from preprocessing.reading.extents import Extent, ReaderConfig
 
-Trouble = tuple[int, str, str]  # a reject's offset, reason and detail
+
+class Trouble(NamedTuple):
+    """What a reader met instead of a document, or of more than one.
+
+    Attributes:
+        offset: as documents have it.
+        reason: a reject's, such as damaged_input.
+        detail: what was found, for people.
+        unread: bytes of the stored file that were skipped for it; 0 where all were
+            read, and just no document of a single record came of them.
+        to_end: that nothing behind them was read: the file was not read to its end.
+    """
+
+    offset: int
+    reason: str
+    detail: str
+    unread: int = 0
+    to_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,8 @@ class Reject:
         value: what was measured.
         threshold: what was wanted.
         excerpt: how its text begins, where an example is kept for the report.
+        unread: bytes of the stored file that were skipped for it, as in `Trouble`.
+        to_end: that the file was not read to its end.
     """
 
     reason: str
@@ -54,6 +73,8 @@ class Reject:
     value: float | str = ""
     threshold: float | str = ""
     excerpt: str = ""
+    unread: int = 0
+    to_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,8 +175,15 @@ def no_documents(
 def rejects_of(extent: Extent, troubles: Iterable[Trouble]) -> list[Reject]:
     """Returns troubles of an extent as rejects."""
     return [
-        Reject(reason, extent.relative, offset, detail)
-        for offset, reason, detail in troubles
+        Reject(
+            trouble.reason,
+            extent.relative,
+            trouble.offset,
+            trouble.detail,
+            unread=trouble.unread,
+            to_end=trouble.to_end,
+        )
+        for trouble in troubles
     ]
 
 
@@ -193,9 +221,16 @@ class Gathered:
         self._rows.append((text, name, offset, url, target))
         self.size += len(text) + len(target or "")
 
-    def reject(self, offset: int, reason: str, detail: str) -> None:
-        """Adds a reject."""
-        self._troubles.append((offset, reason, detail))
+    def reject(
+        self,
+        offset: int,
+        reason: str,
+        detail: str,
+        unread: int = 0,
+        to_end: bool = False,
+    ) -> None:
+        """Adds a reject; what was skipped for it is told as in `Trouble`."""
+        self._troubles.append(Trouble(offset, reason, detail, unread, to_end))
 
     def drain(self) -> Documents:
         """Returns what was added since the last call."""

@@ -246,7 +246,7 @@ class JsonLines:
         self._reject(line, "missing_field", f"no {field}")
 
     def _reject(self, line: int, reason: str, detail: str) -> None:
-        self._troubles.append((int(self._offsets[line]), reason, detail))
+        self._troubles.append(Trouble(int(self._offsets[line]), reason, detail))
 
 
 def _joined(parts: list[Documents]) -> Documents:

@@ -61,9 +61,9 @@ class _Block:
     def troubles(self, at: int) -> list[Trouble]:
         """Returns what stands at `at` instead of lines."""
         if self.damage:
-            return [(at, self.damage.reason, self.damage.detail)]
+            return [Trouble(at, self.damage.reason, self.damage.detail)]
         if self.oversized:
-            return [(at, "too_large", f"a line of {self.oversized} bytes")]
+            return [Trouble(at, "too_large", f"a line of {self.oversized} bytes")]
         return []
 
 
@@ -122,7 +122,7 @@ def whole_file(
             if len(data) > limit + len(_BYTE_ORDER_MARK):
                 break
     except DamagedInput as damage:
-        return _nothing(0, [(0, damage.reason, damage.detail)])
+        return _nothing(0, [Trouble(0, damage.reason, damage.detail)])
     start = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
     return _within(
         DocumentSpans(0, data, np.array([start]), np.array([len(data)])), limit
@@ -183,7 +183,8 @@ def paragraphs(
             starts, ends = starts[:-1], ends[:-1]
         yield _owned(_within(DocumentSpans(at, data, starts, ends), limit), end)
         if len(held) > limit + _LINE_END_BYTES:
-            large = (held_at, "too_large", f"a paragraph of more than {limit} bytes")
+            detail = f"a paragraph of more than {limit} bytes"
+            large = Trouble(held_at, "too_large", detail)
             yield _owned(_nothing(held_at, [large]), end)
             held, skipping = b"", True
     if held:
@@ -330,7 +331,7 @@ def _within(spans: DocumentSpans, limit: int) -> DocumentSpans:
     if not large.any():
         return spans
     troubles = [
-        (spans.offset + start, "too_large", f"{size} bytes, limit {limit}")
+        Trouble(spans.offset + start, "too_large", f"{size} bytes, limit {limit}")
         for start, size in zip(
             spans.starts[large].tolist(), sizes[large].tolist(), strict=True
         )
@@ -352,7 +353,7 @@ def _owned(spans: DocumentSpans, end: int) -> DocumentSpans:
         spans,
         starts=spans.starts[mine],
         ends=spans.ends[mine],
-        troubles=[trouble for trouble in spans.troubles if trouble[0] < end],
+        troubles=[trouble for trouble in spans.troubles if trouble.offset < end],
     )
 
 

@@ -14,7 +14,12 @@ from preprocessing.foundation.read_sizes import READ_SIZES, ReadSizes
 from preprocessing.foundation.string_buffers import array_of
 from preprocessing.foundation.user_code import is_import_path
 from preprocessing.reading import line_blocks
-from preprocessing.reading.documents import Documents, documents_of, no_documents
+from preprocessing.reading.documents import (
+    Documents,
+    Trouble,
+    documents_of,
+    no_documents,
+)
 from preprocessing.reading.extents import Extent, ReaderConfig
 from preprocessing.reading.jsonl import JsonLines, is_utf8
 from preprocessing.reading.line_blocks import DocumentSpans
@@ -113,7 +118,7 @@ def _texts(extent: Extent, spans: DocumentSpans) -> Documents:
                 good[place] = False
                 at = spans.offset + start
                 detail = f"byte {at + error.start} of the file"
-                troubles.append((at, "invalid_utf8", detail))
+                troubles.append(Trouble(at, "invalid_utf8", detail))
         keep = keep[good]
     if len(keep) == 1 and 2 * (spans.ends - spans.starts)[keep[0]] > len(spans.data):
         # One document that fills the block, huge perhaps, stays where it is.

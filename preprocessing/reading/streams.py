@@ -57,5 +57,5 @@ def uncompressed(file: BinaryIO, extent: Extent) -> BinaryIO:
 def damage_of(stream: BinaryIO, offset: int) -> list[Trouble]:
     """Returns the reject for the damage that ended the stream, if some did."""
     if isinstance(stream, Uncompressed) and stream.damage:
-        return [(offset, stream.damage.reason, stream.damage.detail)]
+        return [Trouble(offset, stream.damage.reason, stream.damage.detail)]
     return []

@@ -20,7 +20,12 @@ import pyarrow.parquet as pq
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.read_sizes import ReadSizes
-from preprocessing.reading.documents import Documents, documents_of, no_documents
+from preprocessing.reading.documents import (
+    Documents,
+    Trouble,
+    documents_of,
+    no_documents,
+)
 from preprocessing.reading.extents import TO_THE_END, Extent, ReaderConfig
 
 _ARROW_FILE_MAGIC = b"ARROW1"
@@ -173,7 +178,7 @@ def _damage(
     """Returns the reject for a file that cannot be read on from a row."""
     if isinstance(error, OSError) and error.errno:
         raise error  # the disk or the network, not the file's contents
-    trouble = (row, "damaged_input", " ".join(str(error).split()))
+    trouble = Trouble(row, "damaged_input", " ".join(str(error).split()))
     return no_documents(extent, reader, [trouble])
 
 
@@ -197,7 +202,7 @@ def _documents(
         reasons[reasons == None] = "wrong_type"  # noqa: E711 (an array of objects)
     keep = np.array([reason is None for reason in reasons], bool)
     troubles = [
-        (int(at), reason, f"row {at}")
+        Trouble(int(at), reason, f"row {at}")
         for at, reason in zip(offsets[~keep], reasons[~keep], strict=True)
     ]
     urls = _string_column(batch, reader.url_field)

@@ -37,8 +37,8 @@ def read_with_function(
         _add(gathered, number, record, reader)
         if gathered.size >= sizes.batch_bytes:
             yield gathered.drain()
-    for offset, reason, detail in damage_of(stream, number):
-        gathered.reject(offset, reason, detail)
+    for trouble in damage_of(stream, number):
+        gathered.reject(*trouble)
     yield gathered.drain()
 
 

@@ -42,8 +42,8 @@ def read_archive(
         if not damage_of(stream, at):
             detail = f"{error}, behind the record at byte {at}"
             gathered.reject(at, "malformed_warc", detail)
-    for offset, reason, detail in damage_of(stream, at):
-        gathered.reject(offset, reason, detail)
+    for trouble in damage_of(stream, at):
+        gathered.reject(*trouble)
     yield gathered.drain()
 
 
