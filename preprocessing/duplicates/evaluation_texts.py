@@ -15,7 +15,7 @@ from preprocessing.foundation.decompression import (
     compression_of,
     decompress,
 )
-from preprocessing.reading.extents import ReaderConfig, format_of
+from preprocessing.reading.format_names import format_by_name
 
 
 def evaluation_texts(path: str) -> pa.LargeStringArray:
@@ -32,7 +32,7 @@ def evaluation_texts(path: str) -> pa.LargeStringArray:
     except (OSError, ValueError, DamagedInput) as error:
         raise UsageError(
             f"wanted an evaluation file at {path}, found: {error}. Name JSONL, Parquet "
-            "or text"
+            "or text (.jsonl, .parquet, .txt)"
         ) from None
     if not len(texts):
         raise UsageError(
@@ -43,7 +43,9 @@ def evaluation_texts(path: str) -> pa.LargeStringArray:
 
 
 def _texts(path: str) -> Iterator[str]:
-    kind = format_of(path, ReaderConfig())
+    kind = format_by_name(path)
+    if kind is None:
+        raise ValueError("a name that tells no format")
     with storage.open_input(path) as stored:
         if kind == "parquet":
             for batch in pq.ParquetFile(stored).iter_batches():

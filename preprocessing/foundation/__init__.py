@@ -11,6 +11,8 @@ Nothing in here knows what a document, a row or a model is.
                            machine and version of Quern
     decompression.py       Streams of bytes out of plain, gzip and Zstandard files,
                            in bounded memory
+    file_names.py          What a file's name says of its contents once the number
+                           of its shard is taken off
     fingerprints.py        Keys of documents, hashes of contents, and the orders
                            that follow from keys
     long_texts.py          Where a huge text can be cut so that its pieces encode to

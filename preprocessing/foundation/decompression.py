@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 import zstandard
 
+from preprocessing.foundation.file_names import unsharded
+
 _GZIP_INPUT = 1 << 18
 _OUTPUT = 4 << 20
 # Zstandard's block of 128 KB takes 4 bytes at best, so 512 bytes of input can become
@@ -31,6 +33,7 @@ class DamagedInput(Exception):
 
 def compression_of(path: str) -> str:
     """Returns "gzip", "zstd" or "none", by the file's extension."""
+    path = unsharded(path)
     if path.endswith(".gz"):
         return "gzip"
     return "zstd" if path.endswith(".zst") else "none"

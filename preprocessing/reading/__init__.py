@@ -9,6 +9,8 @@ format, with a key and an offset for each.
                            that all stages share
     extents.py             Which extents of files are read, and how they become
                            documents
+    format_names.py        The format that a file's name tells, under its compression
+                           and its shard's number
     jsonl.py               JSON lines to documents: Arrow for whole blocks, each bad
                            line judged alone
     line_blocks.py         Lines and paragraphs of a byte stream as spans of large

@@ -6,7 +6,6 @@ documents, keys and offsets are the same.
 """
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, suggest
 from preprocessing.foundation.decompression import compression_of
 from preprocessing.foundation.user_code import is_import_path
+from preprocessing.reading.format_names import format_by_name
 
 FORMATS = (
     *("auto", "text", "lines", "paragraphs", "jsonl", "parquet"),
@@ -24,19 +24,6 @@ FORMATS = (
 )
 TO_THE_END = -1
 _EXTENT_BYTES = 64 << 20
-_FORMAT_OF_EXTENSION = {
-    ".jsonl": "jsonl",
-    ".json": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".warc": "warc",
-    ".wet": "wet",
-}
 # Compressed inside, by column; a compression around them would keep them from seeking.
 _COLUMNAR = ("parquet", "arrow")
 _CUT_ANYWHERE = ("lines", "paragraphs", "jsonl")
@@ -118,11 +105,40 @@ class Extent:
 
 
 def format_of(path: str, reader: ReaderConfig) -> str:
-    """Returns the format a file is read as."""
+    """Returns the format a file is read as.
+
+    Raises:
+        UsageError: neither the reader nor the file's name tells it.
+    """
+    kind = format_by_name(path) if reader.format == "auto" else reader.format
+    if kind is None:
+        raise _formless([path])
+    return kind
+
+
+def _formats(files: Sequence[storage.InputFile], reader: ReaderConfig) -> list[str]:
+    """Returns each file's format; an empty one, as `_SUCCESS` is, may be any.
+
+    Raises:
+        UsageError: naming the first of the files whose format nobody tells.
+    """
     if reader.format != "auto":
-        return reader.format
-    name = path.removesuffix(".gz").removesuffix(".zst").lower()
-    return _FORMAT_OF_EXTENSION.get(os.path.splitext(name)[1], "text")
+        return [reader.format] * len(files)
+    kinds = [format_by_name(file.path) for file in files]
+    pairs = list(zip(files, kinds, strict=True))
+    unknown = [file.path for file, kind in pairs if kind is None and file.size]
+    if unknown:
+        raise _formless(unknown)
+    return [kind or "text" for kind in kinds]
+
+
+def _formless(paths: Sequence[str]) -> UsageError:
+    more = f" and {len(paths) - 3:,} more" if len(paths) > 3 else ""
+    return UsageError(
+        "wanted file names that tell the format, such as .jsonl or .txt, found "
+        f"{', '.join(paths[:3])}{more}. Say --format ({', '.join(FORMATS[1:])}; text "
+        "is one document a file), or narrow the glob"
+    )
 
 
 def plan_extents(
@@ -134,10 +150,12 @@ def plan_extents(
 
     Plain JSONL, lines and paragraphs are cut anywhere, Parquet at row groups, all else
     is read whole.
+
+    Raises:
+        UsageError: the format of a file is told neither by its name nor by the reader.
     """
     extents: list[Extent] = []
-    for file in files:
-        kind = format_of(file.path, reader)
+    for file, kind in zip(files, _formats(files, reader), strict=True):
         compression = "none" if kind in _COLUMNAR else compression_of(file.path)
         for start, end, size in _ranges(file, kind, compression, extent_bytes):
             extents.append(

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files become extents that cover them once, and documents keep their keys."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.decompression import compression_of
 from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.foundation.storage import InputFile
 from preprocessing.reading.documents import keys_of
@@ -57,9 +61,48 @@ def test_auto_goes_by_the_extension_under_the_compression():
         "CC-MAIN-1.warc.wet.gz": "wet",
         "a.txt": "text",
         "README": "text",
+        "src/Main.java": "text",
+        "a.jsonlines": "jsonl",
+        "scraped.jl.gz": "jsonl",
+        "a.ldjson": "jsonl",
+        "corpus.jsonl-00000-of-00003": "jsonl",
+        "c4-train.00000-of-01024.json.gz": "jsonl",
+        "hub.parquet_00_OF_03": "parquet",
     }
     assert {name: format_of(name, ReaderConfig()) for name in wanted} == wanted
     assert format_of("a.jsonl", ReaderConfig(format="lines")) == "lines"
+
+
+@given(
+    ending=st.sampled_from(["jsonl", "json", "parquet", "csv", "tsv", "txt", "PY"]),
+    packed=st.sampled_from(["", ".gz", ".zst"]),
+    shard=st.from_regex(r"[-_.][0-9]{1,6}[-_]of[-_][0-9]{1,6}", fullmatch=True),
+    last=st.booleans(),
+)
+def test_a_shards_number_hides_neither_format_nor_compression(
+    ending, packed, shard, last
+):
+    whole = f"part.{ending}{packed}"
+    name = whole + shard if last else f"part.{ending}{shard}{packed}"
+    assert format_of(name, ReaderConfig()) == format_of(whole, ReaderConfig())
+    assert compression_of(name) == compression_of(whole)
+
+
+FORMLESS = (
+    *("part-00000", "corpus.jsonl.bak", "corpus.jsonl~", "corpus.jsonl.1", "x.html"),
+    *("part-r-00000.gz", "xaa", "a.geojson", "a.tar.zst", "a.jsonl.orig", "a.log"),
+)
+
+
+@pytest.mark.parametrize("name", FORMLESS)
+def test_a_name_that_tells_no_format_is_no_text(name, tmp_path):
+    (tmp_path / name).write_text('{"text": "one"}\n{"text": "two"}\n')
+    (tmp_path / "_SUCCESS").touch()
+    files = storage.expand([str(tmp_path / "*")])
+    with pytest.raises(UsageError, match=f"{re.escape(name)}. Say --format"):
+        plan_extents(files, ReaderConfig())
+    kinds = [each.format for each in plan_extents(files, ReaderConfig(format="jsonl"))]
+    assert kinds == ["jsonl", "jsonl"]
 
 
 @pytest.mark.slow
