@@ -15,6 +15,8 @@ Nothing in here knows what a document, a row or a model is.
                            of its shard is taken off
     fingerprints.py        Keys of documents, hashes of contents, and the orders
                            that follow from keys
+    globs.py               What a glob names, on disk and on object stores: files,
+                           and what is none
     long_texts.py          Where a huge text can be cut so that its pieces encode to
                            the ids of the whole
     protocol_buffers.py    Protocol buffers, one way: messages declared as tables

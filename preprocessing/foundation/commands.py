@@ -33,6 +33,11 @@ class Interrupted(BaseException):
     """
 
 
+def note(line: str) -> None:
+    """Says on stderr what goes on all the same, and may not be what was meant."""
+    print(f"note: {line}", file=sys.stderr, flush=True)
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Returns ' Did you mean …?' for the closest known word, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)

@@ -7,50 +7,38 @@ name before all of its bytes are written.
 """
 
 import contextlib
-import fnmatch
-import glob
 import io
 import itertools
 import os
+import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from preprocessing.foundation.cloud_clients import cloud_path, read_cloud_range
-from preprocessing.foundation.commands import UsageError, WorkError
+from preprocessing.foundation.commands import UsageError, WorkError, note
+from preprocessing.foundation.globs import (
+    METADATA_THREADS,
+    GlobMatches,
+    InputFile,
+    cloud_matches,
+    local_matches,
+)
 
 # One request of a streamed cloud read; 8 MB amortises a round trip of 50 ms at the
 # 100 to 200 MB/s one connection gives.
 CLOUD_READ_BYTES = 8 << 20
-_METADATA_THREADS = 32
-_WILDCARDS = frozenset("*?[")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_MOST_NAMED = 3
 _TEMPORARY = ".tmp"
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """A file named by a glob.
-
-    Attributes:
-        path: where it lies.
-        relative: its path after the glob's fixed prefix.
-        size: in bytes.
-        modified: when its contents last changed, as the place it lies in tells it.
-    """
-
-    path: str
-    relative: str
-    size: int
-    modified: str = ""
 
 
 def is_cloud(path: str) -> bool:
     """Tells whether `path` is a cloud URI."""
-    return "://" in path
+    return _SCHEME.match(path) is not None
 
 
 def join(base: str, *names: str) -> str:
@@ -62,24 +50,27 @@ def expand(patterns: Sequence[str]) -> list[InputFile]:
     """Returns the files that the globs name, each once, sorted by relative path.
 
     The fixed prefix of a glob is its directories before the first one that holds a
-    wildcard; of a plain path, the directory it lies in. Hidden files are left out
-    unless the glob spells the dot.
+    wildcard and is none by that very name; of a path that exists, the directory it lies
+    in. Of several names of one file, links among them, the first glob's is taken, and
+    of those the one that goes through no link. Directories that match are named on
+    stderr where no file in them is read.
 
     Raises:
-        UsageError: a glob matches no file, or two files share a relative path, from
-            which the documents' keys are made.
+        UsageError: a glob matches no file, or what cannot be read, or two files share a
+            relative path, from which the documents' keys are made.
     """
     found: dict[str, InputFile] = {}
+    directories: dict[str, str] = {}
     for pattern in patterns:
-        files = _expand_cloud(pattern) if is_cloud(pattern) else _expand_local(pattern)
-        if not files:
-            raise UsageError(
-                f"wanted input files matching {pattern}, found none. Check the path, "
-                "and quote the glob so that the shell leaves it alone"
-            )
-        for file in files:
-            found.setdefault(file.path, file)
+        cloud = is_cloud(pattern)
+        matches = cloud_matches(pattern) if cloud else local_matches(pattern)
+        _refuse_unreadable(pattern, matches)
+        for file in matches.files:
+            found.setdefault(file.identity, file)
+        directories |= dict.fromkeys(matches.directories, "a directory")
+        directories |= matches.unlisted
     files = sorted(found.values(), key=lambda file: file.relative)
+    _name_directories(directories, files)
     for one, other in itertools.pairwise(files):
         if one.relative == other.relative:
             raise UsageError(
@@ -90,61 +81,48 @@ def expand(patterns: Sequence[str]) -> list[InputFile]:
     return files
 
 
-def _split_pattern(pattern: str) -> tuple[str, str]:
-    """Returns (fixed prefix, rest) of a glob."""
-    parts = pattern.split("/")
-    fixed = 0
-    while fixed < len(parts) - 1 and not _WILDCARDS & set(parts[fixed]):
-        fixed += 1
-    return "/".join(parts[:fixed]) + "/" * (fixed > 0), "/".join(parts[fixed:])
-
-
-def _expand_local(pattern: str) -> list[InputFile]:
-    prefix, rest = _split_pattern(pattern)
-    if os.path.isdir(pattern):
+def _refuse_unreadable(pattern: str, matches: GlobMatches) -> None:
+    if matches.unreadable:
+        first = list(matches.unreadable.items())[:_MOST_NAMED]
+        more = len(matches.unreadable) - len(first)
         raise UsageError(
-            f"wanted a file or a glob, {pattern} is a directory. Name the files in it, "
-            f"for example '{join(pattern, '**', '*')}'"
+            f"wanted files at {pattern}, found "
+            f"{', '.join(f'{path}, {why}' for path, why in first)}"
+            f"{f' and {more:,} more' * (more > 0)}. Put the files there, remove the "
+            "names, or narrow the glob"
         )
-    if _WILDCARDS.isdisjoint(rest):
-        names = [rest] if os.path.isfile(pattern) else []
-    else:
-        names = glob.glob(rest, root_dir=prefix or None, recursive=True)
-    files = []
-    for name in names:
-        path = prefix + name
-        if os.path.isfile(path):
-            # A name that is not UTF-8 must still fit into JSON and Parquet.
-            raw = name.replace(os.sep, "/").encode("utf-8", "surrogateescape")
-            relative = raw.decode("utf-8", "backslashreplace")
-            found = os.stat(path)
-            files.append(
-                InputFile(path, relative, found.st_size, str(found.st_mtime_ns))
+    if not matches.files:
+        if is_dir(pattern):
+            raise UsageError(
+                f"wanted a file or a glob, {pattern} is a directory. Name the files in "
+                f"it, for example '{join(pattern, '**', '*')}'"
             )
-    return files
+        rest = [*matches.directories, *matches.unlisted]
+        raise UsageError(
+            f"wanted input files matching {pattern}, found "
+            f"{f'only directories, such as {rest[0]}' if rest else 'none'}. Check the "
+            "path, and quote the glob so that the shell leaves it alone"
+        )
 
 
-def _expand_cloud(pattern: str) -> list[InputFile]:
-    prefix, rest = _split_pattern(pattern)
-    base = cloud_path(prefix)
-    if _WILDCARDS.isdisjoint(rest):
-        target = base / rest
-        paths = [target] if target.is_file() else []
-    else:
-        paths = [
-            path
-            for path in base.glob(rest)
-            if path.is_file() and not _hidden(str(path)[len(str(base)) :], rest)
-        ]
-    if not paths:
-        return []
-    with ThreadPoolExecutor(_METADATA_THREADS) as pool:
-        stats = list(pool.map(lambda path: path.stat(), paths))
-    start = len(str(base).rstrip("/")) + 1
-    return [
-        InputFile(str(path), str(path)[start:], int(found.st_size), str(found.st_mtime))
-        for path, found in zip(paths, stats, strict=True)
-    ]
+def _name_directories(directories: Mapping[str, str], files: list[InputFile]) -> None:
+    """Says which directories matched although no file in them is read."""
+    if not directories:
+        return
+    above = {
+        file.path[:at]
+        for file in files
+        for at, letter in enumerate(file.path)
+        if letter == "/"
+    }
+    left = [path for path in directories if path.rstrip("/") not in above]
+    for path in left[:_MOST_NAMED]:
+        note(
+            f"{path} matches and is not read ({directories[path]}). Name the files in "
+            f"it too, as in '{join(path, '**', '*')}', if they are wanted"
+        )
+    if len(left) > _MOST_NAMED:
+        note(f"{len(left) - _MOST_NAMED:,} more directories match and are not read")
 
 
 def check_unchanged(path: str, size: int, modified: str) -> None:
@@ -171,16 +149,6 @@ def check_unchanged(path: str, size: int, modified: str) -> None:
             f"since ({size} bytes then, {now[0]} now). Begin a new output, and leave "
             "the input alone while it is read"
         )
-
-
-def _hidden(name: str, pattern: str) -> bool:
-    """Tells whether a part of a name starts with a dot that the pattern leaves out."""
-    spelled = [part for part in pattern.split("/") if part.startswith(".")]
-    return any(
-        not any(fnmatch.fnmatchcase(part, wanted) for wanted in spelled)
-        for part in name.split("/")
-        if part.startswith(".")
-    )
 
 
 def exists(path: str) -> bool:
@@ -223,7 +191,7 @@ def file_sizes(paths: Sequence[str]) -> list[int | None]:
     if not any(map(is_cloud, paths)):
         return [size(path) for path in paths]
     # In a bucket each costs a round trip.
-    with ThreadPoolExecutor(_METADATA_THREADS) as pool:
+    with ThreadPoolExecutor(METADATA_THREADS) as pool:
         return list(pool.map(size, paths))
 
 

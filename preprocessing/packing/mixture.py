@@ -146,7 +146,7 @@ def mixture_files(inputs: Mapping[str, Sequence[str]]) -> list[InputFile]:
     owners: dict[str, str] = {}
     for name, patterns in inputs.items():
         for file in storage.expand(patterns):
-            owner = owners.setdefault(file.path, name)
+            owner = owners.setdefault(file.identity, name)
             if owner != name:
                 raise UsageError(
                     f"wanted each file in one source of the mixture, {file.path} is in "

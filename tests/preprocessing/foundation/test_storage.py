@@ -104,6 +104,41 @@ def test_globs_that_cannot_name_documents_are_refused(base):
         storage.expand(both)
 
 
+def test_a_path_that_exists_is_itself_and_so_is_a_directory_a_glob_begins_with(base):
+    for name in ("part1.txt", "part[1].txt", "in [v1]/x*.txt", "in v/x.txt"):
+        path = storage.join(base, name)
+        storage.make_directory(path.rsplit("/", 1)[0])
+        storage.write_atomically(path, name.encode())
+
+    def names(pattern):
+        files = storage.expand([storage.join(base, pattern)])
+        assert [storage.read_bytes(each.path) for each in files]
+        return [file.path[len(base) + 1 :] for file in files]
+
+    assert names("part[1].txt") == ["part[1].txt"]
+    assert names("part[1-9].txt") == ["part1.txt"]
+    assert names("in [v1]/x*.txt") == ["in [v1]/x*.txt"]
+    assert names("in [v1]/*.txt") == ["in [v1]/x*.txt"]
+    assert names("in ?/*.txt") == ["in v/x.txt"]
+    assert names("i*/x*.txt") == ["in [v1]/x*.txt", "in v/x.txt"]
+    assert sorted(names("**/*[[]*")) == ["part[1].txt"]
+
+
+def test_directories_that_match_are_named(base, capsys):
+    for name in ("a.txt", "b.txt/part-0.txt", "c/d.txt/part-0"):
+        path = storage.join(base, name)
+        storage.make_directory(path.rsplit("/", 1)[0])
+        storage.write_atomically(path, b"text")
+    assert [f.relative for f in storage.expand([storage.join(base, "*.txt")])] == [
+        "a.txt"
+    ]
+    assert f"{base}/b.txt matches and is not read" in capsys.readouterr().err
+    files = storage.expand([storage.join(base, "**", "*.txt")])
+    assert [file.relative for file in files] == ["a.txt", "b.txt/part-0.txt"]
+    said = capsys.readouterr().err
+    assert f"{base}/c/d.txt matches and is not read" in said and "b.txt" not in said
+
+
 def test_a_directory_is_refused_with_the_glob_to_use(tmp_path):
     fill(str(tmp_path))
     with pytest.raises(UsageError, match=r"\*\*/\*"):
