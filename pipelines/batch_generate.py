@@ -31,6 +31,7 @@ from pipelines.generation.prompts import (
     read_prompts,
     take_census,
 )
+from pipelines.job.own_files import without_own
 from preprocessing.contracts import releases
 from preprocessing.contracts.generation_config import GenerationConfig
 from preprocessing.foundation import storage
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     config = _generation_config(values)
     fields = PromptFields(values.prompt_field, values.id_field)
     release = releases.find_release(values.model)
-    files = storage.expand(values.input)
+    files = without_own(storage.expand(values.input), values.output)
     census = take_census(files)
     output = GenerationOutput(values.output.rstrip("/"), census.num_chunks)
     job = _job(census, release, fields, config)

@@ -11,6 +11,7 @@ from typing import NoReturn
 import numpy as np
 
 from pipelines.beam.progress import Progress, amount, watch
+from pipelines.job.own_files import without_own
 from pipelines.prepare.input_flags import add_input_flags, reader_config
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import CommandParser, UsageError, run
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     reader = reader_config(values)
     _check(values)
     start = time.monotonic()
-    extents = plan_extents(storage.expand(values.input), reader)
+    extents = plan_extents(without_own(storage.expand(values.input)), reader)
     chosen = _choose(extents, values.sample_bytes, values.seed)
     sample = _read(chosen, reader, values.sample_bytes, values.seed)
     texts = sample.texts()

@@ -11,6 +11,8 @@ blobs that travel from one stage to the next.
                            their writing to verify
     columns.py             The columns that travel between stages: their names,
                            types and bytes a row
+    own_files.py           Which files of an input are Quern's own: no documents,
+                           whatever matches them
     plan.py                What a preparation job will do: its configuration, its
                            tasks, its shards
     rejects.py             Rejected documents on disk: one line each, with where

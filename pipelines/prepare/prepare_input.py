@@ -5,6 +5,7 @@ import argparse
 from dataclasses import dataclass
 
 from pipelines.curation.rule_files import RuleFiles
+from pipelines.job.own_files import without_own
 from pipelines.job.plan import (
     PLANNERS,
     SIZES,
@@ -64,8 +65,13 @@ def _input_files(
     """Returns the mixture, if the input is one, and the input's files."""
     if flags.mixture:
         mixture, inputs = read_mixture(flags.mixture)
-        return mixture, _with_text(mixture_files(inputs), "the mixture's globs")
-    return None, _with_text(storage.expand(flags.input), "--input")
+        files = mixture_files(inputs)
+    else:
+        mixture, files = None, storage.expand(flags.input)
+    lists = [*flags.block_addresses, *flags.allow_addresses, *flags.decontaminate]
+    besides = [flags.tokenizer, *filter(None, [flags.mixture]), *lists]
+    files = without_own(files, flags.output, besides)
+    return mixture, _with_text(files, "the mixture's globs" if mixture else "--input")
 
 
 def _with_text(files: list[InputFile], where: str) -> list[InputFile]:

@@ -8,10 +8,12 @@ directory is walked once, under its own name rather than a link's, so links that
 circles end.
 """
 
+import contextlib
 import errno
 import fnmatch
 import os
 import stat
+import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,6 +130,23 @@ def cloud_matches(pattern: str) -> GlobMatches:
         elif not _takes_all(parts):
             found.directories.append(path)
     return found
+
+
+@contextlib.contextmanager
+def literal_directory(path: str) -> Iterator[str]:
+    """Gives a directory under a name that no library takes for a glob.
+
+    TensorFlow takes the path of a checkpoint or of a SavedModel for one: in `run [1]`
+    it finds nothing. A path that holds no wildcard, or lies in a bucket, is given as it
+    is, another as a link that lasts as long as the block.
+    """
+    if (_WILDCARDS.isdisjoint(path) and "\\" not in path) or "://" in path:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="quern-") as place:
+        link = os.path.join(place, "link")
+        os.symlink(os.path.abspath(path), link)
+        yield link
 
 
 def _why(error: OSError) -> str:

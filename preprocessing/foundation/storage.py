@@ -61,16 +61,20 @@ def expand(patterns: Sequence[str]) -> list[InputFile]:
     """
     found: dict[str, InputFile] = {}
     directories: dict[str, str] = {}
-    for pattern in patterns:
-        cloud = is_cloud(pattern)
-        matches = cloud_matches(pattern) if cloud else local_matches(pattern)
-        _refuse_unreadable(pattern, matches)
+    all_matches = [
+        cloud_matches(pattern) if is_cloud(pattern) else local_matches(pattern)
+        for pattern in patterns
+    ]
+    for matches in all_matches:
         for file in matches.files:
             found.setdefault(file.identity, file)
-        directories |= dict.fromkeys(matches.directories, "a directory")
+        others = [path for path in matches.directories if path not in patterns]
+        directories |= dict.fromkeys(others, "a directory")
         directories |= matches.unlisted
     files = sorted(found.values(), key=lambda file: file.relative)
     _name_directories(directories, files)
+    for pattern, matches in zip(patterns, all_matches, strict=True):
+        _refuse_unreadable(pattern, matches)
     for one, other in itertools.pairwise(files):
         if one.relative == other.relative:
             raise UsageError(

@@ -22,6 +22,7 @@ import tensorflow as tf
 from preprocessing.contracts.manifest import Manifest
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.globs import literal_directory
 from trainer.models.functional import trained_places, weight_places
 from trainer.models.model import LanguageModel, PrecisionConfig, build_model
 from trainer.run.checkpoint_files import (
@@ -257,7 +258,8 @@ def _check_values(run: str, step: int) -> None:
 def _local_copy(directory: str) -> Iterator[str]:
     """Gives a local directory with the files of a checkpoint."""
     if not storage.is_cloud(directory):
-        yield directory
+        with literal_directory(directory) as name:
+            yield name
         return
     with tempfile.TemporaryDirectory(prefix="quern-") as copy:
         for name in storage.list_names(directory):

@@ -9,6 +9,7 @@ from typing import Any
 from preprocessing.contracts import releases
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import storage
+from preprocessing.foundation.globs import literal_directory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -31,7 +32,8 @@ class LoadedRelease:
             if storage.is_cloud(release):
                 releases.copy_tree(release, copy)
                 release = copy
-            self._module = tf.saved_model.load(release)
+            with literal_directory(release) as name:
+                self._module = tf.saved_model.load(name)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Returns the number of ids of each text, without BOS and EOS."""

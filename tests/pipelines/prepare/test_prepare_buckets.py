@@ -39,12 +39,17 @@ def test_a_bucket_gives_and_takes_the_same_bytes(
         if path.is_file():
             name = f"{bucket}/in/{path.relative_to(corpus)}"
             storage.write_atomically(name, path.read_bytes())
+    # Neither an older dataset nor the output is input, though the glob holds both.
+    for path in dataset.rglob("*"):
+        if path.is_file():
+            name = f"{bucket}/in/older/{path.relative_to(dataset)}"
+            storage.write_atomically(name, path.read_bytes())
     flags = arguments(corpus, tokenizer_file, Path("unused"), "--workers", "1")
     flags[flags.index("--input") + 1] = f"{bucket}/in/**/*"
-    flags[flags.index("--output") + 1] = f"{bucket}/out"
+    flags[flags.index("--output") + 1] = f"{bucket}/in/out"
     prepare_corpus.main([*flags, "--max_reject_fraction", "0.5"], SMALL)
-    inspect_dataset.main(["verify", f"{bucket}/out"])
+    inspect_dataset.main(["verify", f"{bucket}/in/out"])
     for name, digest in fingerprint(dataset).items():
-        data = storage.read_bytes(f"{bucket}/out/{name}")
+        data = storage.read_bytes(f"{bucket}/in/out/{name}")
         assert hashlib.sha256(data).hexdigest() == digest, name
-    assert not storage.exists(f"{bucket}/out/_work")
+    assert not storage.exists(f"{bucket}/in/out/_work")

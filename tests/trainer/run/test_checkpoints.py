@@ -81,6 +81,16 @@ def test_what_was_saved_is_restored_with_its_position(tmp_path):
     assert module.values() == Pair(1.5).values()
 
 
+@pytest.mark.parametrize("name", ["run [1]", "run*?", "a\\b{c}[!d]"])
+def test_a_checkpoint_is_found_whatever_characters_its_path_has(name, tmp_path):
+    """TensorFlow takes the path it restores from for a glob."""
+    (tmp_path / name).mkdir()
+    save(tmp_path / name, 7, Pair(1.5))
+    module = Pair(0.0)
+    checkpoints.restore(str(tmp_path / name), 7, {"model": module})
+    assert module.values() == Pair(1.5).values()
+
+
 def test_a_state_is_written_and_read_by_the_names_it_has_always_had(tmp_path):
     save(tmp_path, 7, Pair(1.5))
     position = json.loads((directory(tmp_path, 7) / "state.json").read_text())[
