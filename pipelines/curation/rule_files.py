@@ -6,6 +6,7 @@ worker reads it there once.
 """
 
 import argparse
+import codecs
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -75,7 +76,10 @@ class RuleFiles:
     def contents(self) -> dict[str, bytes]:
         """Returns what lies in the work directory for workers, by name."""
         contents = {
-            name: b"\n".join(lists[file] for file in sorted(lists))
+            # Each file may begin with a mark, which means nothing further on.
+            name: b"\n".join(
+                lists[file].removeprefix(codecs.BOM_UTF8) for file in sorted(lists)
+            )
             for name, lists in ((BLOCKED, self.block), (ALLOWED, self.allow))
             if lists
         }

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists of addresses match domains, the domains under them, and beginnings of URLs."""
 
+import re
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -95,6 +97,87 @@ def test_a_domain_holds_every_address_under_it(labels, above, path, tmp_path_fac
     lists = AddressLists(block=read_list([str(file)]))
     assert judge(column([f"https://{host}/{path}"]), lists)
     assert not judge(column([f"https://x{host}x/{path}"]), lists)
+
+
+SPELLINGS = (
+    *("{}", "{}.", "*.{}", ".{}", "http://{}/", "https://*.{}/", "*://*.{}/*"),
+    *("||{}^", "||{}", "0.0.0.0 {}", "127.0.0.1\t{} # spam", "::1 localhost {}"),
+    *("  {}:8080  # comment", "//user@{}:443/", "\ufeff{}", "! title\n[Adblock]\n{}"),
+)
+
+
+@given(
+    labels=st.lists(st.text("abyzAZ09", min_size=1, max_size=5), min_size=2),
+    spelling=st.sampled_from(SPELLINGS),
+    end=st.sampled_from(["\n", "\r\n", ""]),
+)
+def test_a_domain_is_the_same_however_lists_spell_it(
+    labels, spelling, end, tmp_path_factory
+):
+    host = ".".join([*labels, "example"])
+    file = tmp_path_factory.getbasetemp() / "spelled.txt"
+    file.write_text("# list\n" + spelling.format(host) + end, encoding="utf-8")
+    if spelling.startswith("\ufeff"):
+        file.write_text(spelling.format(host) + end, encoding="utf-8")
+    assert read_list([str(file)]).entries == {host.lower()}
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [  # Of the URL standard's own tests, and of RFC 5952.
+        ("faß.de", "xn--fa-hia.de"),
+        ("☃.net", "xn--n3h.net"),
+        ("💩.la", "xn--ls8h.la"),
+        ("ＧＯ。com", "go.com"),
+        ("b\u00adücher.DE", "xn--bcher-kva.de"),
+        ("bu\u0308cher.de", "xn--bcher-kva.de"),
+        ("XN--BCHER-KVA.de", "xn--bcher-kva.de"),
+        ("b%C3%BCcher.d%65", "xn--bcher-kva.de"),
+        ("a_b.bücher.de.", "a_b.xn--bcher-kva.de"),
+        ("[2001:DB8:0:0:0::1]", "[2001:db8::1]"),
+    ],
+)
+def test_a_host_in_another_script_is_the_one_browsers_ask_for(host, wanted, tmp_path):
+    path = tmp_path / "list.txt"
+    for listed, met in ((host, wanted), (wanted, host)):
+        path.write_text(listed, encoding="utf-8")
+        assert read_list([str(path)]).entries == {wanted}
+        lists = AddressLists(block=read_list([str(path)]))
+        assert judge(column([f"http://{met}:80/x"]), lists)
+
+
+def test_www_alone_is_a_domain_and_not_all_of_the_one_above(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("https://www.com/\n")
+    lists = AddressLists(block=read_list([str(path)]))
+    assert judge(column(["http://www.com/x"]), lists)
+    assert not judge(column(["http://example.com/"]), lists)
+
+
+def test_what_hosts_files_call_the_machine_is_no_domain(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(
+        "127.0.0.1 localhost\n::1 localhost\nfe80::1%lo0 localhost\n"
+        "255.255.255.255 broadcasthost\n0.0.0.0 0.0.0.0\n127.0.0.1 local\n"
+        "0.0.0.0 bad.example worse.example\n"
+    )
+    assert read_list([str(path)]).entries == {"bad.example", "worse.example"}
+
+
+WRONG = (
+    *("*x.org", "x.*", "a.*.org", "..x.org", "*.x.org/forum", "x.org/a*b", "*", "."),
+    *("||x.org^$third-party", "@@||x.org^", "x.org##.ad", "||x.org/ads^", "|http://a"),
+    *("x.org,spam", "address=/x.org/", '"x.org"', "// x.org", "a.com b.com", "x:y.z"),
+    *("0.0.0.0 a.com,b.com", "x.org $all", "exa mple.org"),
+)
+
+
+@pytest.mark.parametrize("entry", WRONG)
+def test_an_entry_that_means_something_else_is_refused_with_its_line(entry, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(f"# list\ngood.example\n{entry}\n")
+    with pytest.raises(UsageError, match=f"line 3 .*'{re.escape(entry)}'"):
+        read_list([str(path)])
 
 
 @pytest.mark.parametrize(
