@@ -12,7 +12,12 @@ import numpy as np
 
 from pipelines.beam.progress import Progress, amount, watch
 from pipelines.job.own_files import without_own
-from pipelines.prepare.input_flags import add_input_flags, reader_config
+from pipelines.prepare.input_flags import (
+    add_cleaning_flags,
+    add_input_flags,
+    cleaning_config,
+    reader_config,
+)
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import CommandParser, UsageError, run
 from preprocessing.foundation.fingerprints import keys_of_offsets, order_hash
@@ -31,12 +36,12 @@ READ_FACTOR = 4
 def main(argv: Sequence[str]) -> None:
     """Samples the input, trains and writes `tokenizer.json`."""
     values = _parser().parse_args(argv)
-    reader = reader_config(values)
+    reader, cleaning = reader_config(values), cleaning_config(values)
     _check(values)
     start = time.monotonic()
     extents = plan_extents(without_own(storage.expand(values.input)), reader)
     chosen = _choose(extents, values.sample_bytes, values.seed)
-    sample = _read(chosen, reader, values.sample_bytes, values.seed)
+    sample = _read(chosen, reader, cleaning, values.sample_bytes, values.seed)
     texts = sample.texts()
     print(f"train: on {len(texts):,} documents, {amount(sample.text_bytes, 'B')}")
     data = tokenizer.train(texts, values.vocab_size, _special_tokens(values))
@@ -56,6 +61,7 @@ def _parser() -> CommandParser:
         "same input and flags give the same file.",
     )
     add_input_flags(parser)
+    add_cleaning_flags(parser)
     parser.add_argument(
         "--output",
         required=True,
@@ -149,14 +155,14 @@ def _choose(extents: list[Extent], sample_bytes: int, seed: int) -> list[Extent]
 
 
 def _read(
-    extents: list[Extent], reader: ReaderConfig, sample_bytes: int, seed: int
+    extents: list[Extent],
+    reader: ReaderConfig,
+    cleaning: CleaningConfig | None,
+    sample_bytes: int,
+    seed: int,
 ) -> TextSample:
     """Reads extents, cleans as `quern-prepare` does, and keeps the sample."""
-    sample, rejected, cleaning = (
-        TextSample(sample_bytes),
-        Counter[str](),
-        CleaningConfig(),
-    )
+    sample, rejected = TextSample(sample_bytes), Counter[str]()
     done, total = 0, sum(extent.size for extent in extents)
     with watch(lambda: Progress("read", done, total)):
         for extent in extents:

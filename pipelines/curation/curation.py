@@ -42,7 +42,7 @@ def cleaned(work: TaskWork, documents: Documents) -> Documents:
             texts=clean(documents.texts, cleaning),
             targets=targets and clean(targets, cleaning),
         )
-        detail = "nothing left after cleaning"
+        detail = "nothing left after cleaning" if cleaning else "nothing but blanks"
         documents = _without_empty(documents, detail, work.rejects)
     work.after("clean", documents)
     return documents
@@ -141,7 +141,8 @@ def decontaminated(work: TaskWork, documents: Documents) -> Documents:
     with work.clock.timed("decontaminate"):
         index = contamination_index(work.job)
         thresholds = ContaminationThresholds(ngram=config.decontaminate_ngram)
-        judged, matches = judge(compared_by(documents), index, thresholds)
+        whole = compared_by(documents, config.cleaning is not None)
+        judged, matches = judge(whole, index, thresholds)
         work.contaminated += index.documents_by_file(matches)
         work.shared_runs.update(np.unique(matches.ngrams).tolist())
         kept = rejected("contaminated", documents, judged.failures, work.rejects)
@@ -169,13 +170,21 @@ def without_personal_data(work: TaskWork, documents: Documents) -> Documents:
     return documents
 
 
-def compared_by(documents: Documents) -> pa.LargeStringArray:
+def compared_by(documents: Documents, cleaned: bool) -> pa.LargeStringArray:
     """Returns what a document is compared by: its text, and a pair's target too."""
     if documents.targets is None:
         return documents.texts
     # NUL is in no text that cleaning has seen, so pairs differ where their parts do.
     nul = pa.scalar("\0", pa.large_string())
-    return pc.binary_join_element_wise(documents.texts, documents.targets, nul)
+    parts = [documents.texts, documents.targets]
+    if not cleaned:
+        parts = [_without_nul(part) for part in parts]
+    return pc.binary_join_element_wise(*parts, nul)
+
+
+def _without_nul(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    """Returns texts with NUL spelled otherwise, different ones still different."""
+    return pc.replace_substring(pc.replace_substring(texts, "\1", "\1\1"), "\0", "\1\2")
 
 
 def rejected(

@@ -105,7 +105,8 @@ def _rows(
 
 def _fingerprints(work: TaskWork, documents: Documents) -> Arrays:
     """Returns what duplicates are found by."""
-    config, whole = work.job.config, compared_by(documents)
+    config = work.job.config
+    whole = compared_by(documents, config.cleaning is not None)
     with work.clock.timed("hash"):
         hashes = content_hash(whole)
     rows = {

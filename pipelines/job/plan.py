@@ -99,7 +99,7 @@ class PrepareConfig:
     Attributes:
         tokenizer: the ids.
         reader: how files become documents.
-        cleaning: what is tidied in every document.
+        cleaning: what is tidied in every document; None for nothing at all.
         block: lists of addresses whose documents go.
         allow: lists of addresses whose documents alone stay, if there are any.
         rules: what documents must pass, in order.
@@ -119,7 +119,7 @@ class PrepareConfig:
 
     tokenizer: TokenizerConfig
     reader: ReaderConfig = field(default_factory=ReaderConfig)
-    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    cleaning: CleaningConfig | None = field(default_factory=CleaningConfig)
     block: tuple[ListFile, ...] = ()
     allow: tuple[ListFile, ...] = ()
     rules: tuple[RuleConfig, ...] = ()

@@ -3,9 +3,12 @@
 
 import argparse
 
-from preprocessing.foundation.commands import CommandParser
+from preprocessing.foundation.commands import CommandParser, UsageError
 from preprocessing.foundation.user_code import is_import_path, load
 from preprocessing.reading.extents import FORMATS, ReaderConfig
+from preprocessing.rules.normalize import CleaningConfig
+
+_LIGHT, _NONE = "light", "none"
 
 
 def add_input_flags(parser: CommandParser, required: bool = True) -> None:
@@ -53,6 +56,49 @@ def add_input_flags(parser: CommandParser, required: bool = True) -> None:
         metavar="N",
         help="a larger document is rejected (too_large)",
     )
+
+
+def add_cleaning_flags(parser: CommandParser) -> None:
+    """Adds the flags of cleaning; defaults are those of `CleaningConfig`."""
+    parser.add_argument(
+        "--cleaning",
+        default=_LIGHT,
+        choices=[_LIGHT, _NONE],
+        help="light takes control characters, blanks at the ends of lines and runs of "
+        "blank lines out of texts, and makes line ends \\n; none leaves them as read",
+    )
+    parser.add_argument(
+        "--compose_nfc",
+        action="store_true",
+        help="light cleaning composes letters with their marks too (Unicode NFC)",
+    )
+    parser.add_argument(
+        "--max_blank_lines",
+        type=int,
+        metavar="N",
+        help="light cleaning cuts longer runs of blank lines to N (default: "
+        f"{CleaningConfig().max_blank_lines})",
+    )
+
+
+def cleaning_config(values: argparse.Namespace) -> CleaningConfig | None:
+    """Returns the cleaning that the flags describe; None where they ask for none.
+
+    Raises:
+        UsageError: a value out of range, or of a cleaning that is not done.
+    """
+    blank_lines = values.max_blank_lines
+    if values.cleaning == _NONE:
+        if values.compose_nfc or blank_lines is not None:
+            asked = "--compose_nfc" if values.compose_nfc else "--max_blank_lines"
+            raise UsageError(
+                f"wanted {asked} with --cleaning {_LIGHT}, found {_NONE}. Leave one of "
+                "them out"
+            )
+        return None
+    if blank_lines is None:
+        return CleaningConfig(compose=values.compose_nfc)
+    return CleaningConfig(values.compose_nfc, blank_lines)
 
 
 def reader_config(values: argparse.Namespace) -> ReaderConfig:

@@ -13,7 +13,12 @@ from pipelines.job.plan import (
     PrepareConfig,
     TokenizerConfig,
 )
-from pipelines.prepare.input_flags import add_input_flags, reader_config
+from pipelines.prepare.input_flags import (
+    add_cleaning_flags,
+    add_input_flags,
+    cleaning_config,
+    reader_config,
+)
 from preprocessing.duplicates.near_config import NearConfig
 from preprocessing.foundation.commands import CommandParser, UsageError
 from preprocessing.objectives.objectives import (
@@ -65,6 +70,7 @@ def parser() -> CommandParser:
         help="read and judge everything, print what each stage would keep, and write "
         "no dataset",
     )
+    add_cleaning_flags(made)
     _add_judging_flags(made)
     _add_near_flags(made)
     _add_objective_flags(made)
@@ -336,6 +342,7 @@ def config(
         reader=dataclasses.replace(
             reader_config(flags), target_field=_target_field(flags)
         ),
+        cleaning=cleaning_config(flags),
         block=lists["block"],
         allow=lists["allow"],
         rules=with_languages(parse_rules(flags.rules), flags.language),

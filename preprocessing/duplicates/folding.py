@@ -65,7 +65,7 @@ def folding_table() -> np.ndarray:
 
 
 def _entry(character: str) -> int:
-    # No text holds NUL; it joins the two texts of a pair where they are compared.
+    # NUL joins the two texts of a pair where they are compared; no cleaned text has it.
     if character.isspace() or character == "\0":
         return SPACE
     category = unicodedata.category(character)

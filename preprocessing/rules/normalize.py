@@ -49,14 +49,14 @@ class CleaningConfig:
     def __post_init__(self) -> None:
         if self.max_blank_lines < 0:
             raise UsageError(
-                f"wanted max_blank_lines of 0 or more, found {self.max_blank_lines}. "
+                f"wanted --max_blank_lines of 0 or more, found {self.max_blank_lines}. "
                 "Leave it out for 2"
             )
 
 
 def clean(
     texts: pa.LargeStringArray,
-    config: CleaningConfig,
+    config: CleaningConfig | None,
     long_bytes: int = LONG_BYTES,
     stretch: int = _STRETCH,
 ) -> pa.LargeStringArray:
@@ -69,10 +69,12 @@ def clean(
 
     Args:
         texts: valid UTF-8, no nulls, [n].
-        config: what is cleaned.
+        config: what is cleaned; None for nothing.
         long_bytes: a longer text is cleaned in pieces of this.
         stretch: bytes looked at at once.
     """
+    if config is None:
+        return texts
     if not has_long(texts, long_bytes):
         return _clean_whole(texts, config, stretch)
     cleaned, lengths = bytearray(), np.zeros(len(texts), np.int64)
