@@ -35,7 +35,13 @@ from pipelines.job.own_files import without_own
 from preprocessing.contracts import releases
 from preprocessing.contracts.generation_config import GenerationConfig
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import CommandParser, WorkError, run
+from preprocessing.foundation.claims import claimed
+from preprocessing.foundation.commands import (
+    CommandParser,
+    WorkError,
+    run,
+    stopping_on_request,
+)
 from preprocessing.foundation.storage import InputFile
 
 if TYPE_CHECKING:
@@ -52,29 +58,41 @@ def main(argv: Sequence[str]) -> None:
     census = take_census(files)
     output = GenerationOutput(values.output.rstrip("/"), census.num_chunks)
     job = _job(census, release, fields, config)
-    output.open(job)
+    if output.check_free(job) and output.is_tidy():
+        _say_complete(output)
+        return
+    what = f"--output {output.directory}"
+    with stopping_on_request(), claimed(output.directory, what) as claim:
+        ours = dataclasses.replace(output, claim=claim.token)
+        ours.open(job)
+        if ours.summary() is not None:
+            _say_complete(ours)
+            ours.remove_work()  # a job killed at its very end may have left it
+            return
+        started, todo = time.monotonic(), ours.unfinished()
+        _lay_out(ours, files, fields, census, todo)
+        if todo:
+            workers = min(values.workers or available_workers(), len(todo))
+            build = partial(
+                _build,
+                output=ours,
+                release=release,
+                config=config,
+                workers=workers,
+                todo=todo,
+            )
+            poll = partial(ours.progress, census.count, census.chunk_size)
+            with watch(poll, unit="prompts"):
+                run_pipeline(build, values.runner, workers, beam_args)
+        made = ours.tally(todo)
+        claim.check()
+        _conclude(ours, ours.finish(job), made, time.monotonic() - started)
+
+
+def _say_complete(output: GenerationOutput) -> None:
     finished = output.summary()
     if finished is not None:
-        output.remove_work()  # a job killed at its very end may have left it
         print(f"already complete: {_described(finished)} in {output.directory}")
-        return
-    started, todo = time.monotonic(), output.unfinished()
-    _lay_out(output, files, fields, census, todo)
-    if todo:
-        workers = min(values.workers or available_workers(), len(todo))
-        build = partial(
-            _build,
-            output=output,
-            release=release,
-            config=config,
-            workers=workers,
-            todo=todo,
-        )
-        poll = partial(output.progress, census.count, census.chunk_size)
-        with watch(poll, unit="prompts"):
-            run_pipeline(build, values.runner, workers, beam_args)
-    made = output.tally(todo)
-    _conclude(output, output.finish(job), made, time.monotonic() - started)
 
 
 def _build(

@@ -12,10 +12,9 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from pipelines.beam.execution import stopping_on_request
 from pipelines.beam.progress import Progress, amount, watch
 from pipelines.beam.runners import (
     LOCAL,
@@ -53,7 +52,7 @@ from preprocessing.contracts.manifest import (
     write_manifest,
 )
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import run
+from preprocessing.foundation.commands import run, stopping_on_request
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -72,13 +71,20 @@ def main(argv: Sequence[str], sizes: PlanSizes = SIZES) -> None:
         sizes: how the input is cut.
     """
     with stopping_on_request():
-        job = prepare(argv, sizes)
-        if job is not None:
-            workspace.end(job)
+        prepare(argv, sizes, workspace.end)
 
 
-def prepare(argv: Sequence[str], sizes: PlanSizes) -> Job | None:
+def prepare(
+    argv: Sequence[str],
+    sizes: PlanSizes,
+    end: Callable[[Job], object] = lambda job: None,
+) -> Job | None:
     """Prepares as `main` does, but leaves the work directory beside the dataset.
+
+    Args:
+        argv: flags.
+        sizes: how the input is cut.
+        end: is called when all is published.
 
     Returns:
         The job; None where nothing is written (`--dry_run`).
@@ -96,24 +102,41 @@ def prepare(argv: Sequence[str], sizes: PlanSizes) -> Job | None:
             print(dry_run_table(collect(job)))
         return None
     job = Job(flags.output, asked.config, shards, _transport(flags))
-    state = workspace.claim(job, asked.files)
-    if state == "finished":
-        _say_finished(job)
+    workspace.check_free(job)
+    if workspace.is_finished(job):
+        _say_finished(job, asked)
+        workspace.tidy(job)
         return job
-    if state == "unfinished":
+    with workspace.claimed(job) as (ours, claim):
+        if workspace.is_finished(job):  # by another, while this one waited
+            _say_finished(job, asked)
+        else:
+            results = _make(ours, asked, flags, beam_args)
+            check_reject_fraction(job, results, flags.max_reject_fraction)
+            claim.check()
+            _publish(ours, asked, results, time.monotonic() - start, workers)
+            claim.check()
+        end(ours)
+    return job
+
+
+def _make(
+    job: Job, asked: Asked, flags: argparse.Namespace, beam_args: Sequence[str]
+) -> Results:
+    """Makes everything but what is published at the end, or what is left of it."""
+    workers = flags.workers or available_workers()
+    tasks = len(asked.plan.tasks)
+    if workspace.state(job, asked.files) == "unfinished":
         done = len(read_records(job, tokenize_task.KIND))
-        print(f"going on in {job.output}: {done} of {len(plan.tasks)} tasks are done")
+        print(f"going on in {job.output}: {done} of {tasks} tasks are done")
     if asked.tokenizer.bpe.beyond_graphs is not None:
         print(
             "quern-export will refuse what is trained on this dataset: no graph can "
             f"reproduce this of its tokenizer: {asked.tokenizer.bpe.beyond_graphs}"
         )
     _begin(job, asked)
-    _run(job, plan, flags.runner, workers, beam_args)
-    results = collect(job)
-    check_reject_fraction(job, results, flags.max_reject_fraction)
-    _publish(job, asked, results, time.monotonic() - start, workers)
-    return job
+    _run(job, asked.plan, flags.runner, workers, beam_args)
+    return collect(job)
 
 
 def _begin(job: Job, asked: Asked) -> None:
@@ -205,6 +228,7 @@ def _publish(
     sums = {file["name"]: file["sha256"] for file in results.files}
     sums[TOKENIZER_NAME] = manifest.tokenizer_sha256
     write_sums(job.output, {**sums, MANIFEST_NAME: manifest.dataset_hash})
+    job.check_claim()
     write_manifest(job.output, manifest)
     print(_summary(manifest, results, seconds))
     print(f"report: {report}")
@@ -238,7 +262,9 @@ def _summary(manifest: Manifest, results: Results, seconds: float) -> str:
     )
 
 
-def _say_finished(job: Job) -> None:
+def _say_finished(job: Job, asked: Asked) -> None:
+    """Says that there is nothing to do, if the dataset is this job's."""
+    workspace.state(job, asked.files)
     manifest = read_manifest(job.output)
     print(
         f"{job.output} is already the finished dataset of this input and "

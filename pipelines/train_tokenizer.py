@@ -19,7 +19,13 @@ from pipelines.prepare.input_flags import (
     reader_config,
 )
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import CommandParser, UsageError, run
+from preprocessing.foundation.claims import CLAIM_NAME, Claim, claimed
+from preprocessing.foundation.commands import (
+    CommandParser,
+    UsageError,
+    run,
+    stopping_on_request,
+)
 from preprocessing.foundation.fingerprints import keys_of_offsets, order_hash
 from preprocessing.reading.extents import Extent, ReaderConfig, plan_extents
 from preprocessing.reading.readers import read_extent
@@ -38,6 +44,18 @@ def main(argv: Sequence[str]) -> None:
     values = _parser().parse_args(argv)
     reader, cleaning = reader_config(values), cleaning_config(values)
     _check(values)
+    directory, _, name = values.output.rpartition("/")
+    place = directory or ("/" if values.output.startswith("/") else ".")
+    with (
+        stopping_on_request(),
+        claimed(place, f"--output {values.output}", f".{name}{CLAIM_NAME}") as claim,
+    ):
+        _check(values)  # again: the one that was waited for may have made it
+        _make(values, reader, claim)
+
+
+def _make(values: argparse.Namespace, reader: ReaderConfig, claim: Claim) -> None:
+    """Samples, trains and writes."""
     start = time.monotonic()
     extents = plan_extents(without_own(storage.expand(values.input)), reader)
     chosen = _choose(extents, values.sample_bytes, values.seed)
@@ -45,7 +63,8 @@ def main(argv: Sequence[str]) -> None:
     texts = sample.texts()
     print(f"train: on {len(texts):,} documents, {amount(sample.text_bytes, 'B')}")
     data = tokenizer.train(texts, values.vocab_size, _special_tokens(values))
-    storage.write_atomically(values.output, data)
+    claim.check()
+    storage.write_atomically(values.output, data, durable=True)
     _report(values, time.monotonic() - start)
 
 

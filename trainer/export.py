@@ -17,7 +17,13 @@ from typing import NoReturn
 
 from preprocessing.contracts.manifest import Manifest
 from preprocessing.contracts.releases import SAVED_MODEL_NAME
-from preprocessing.foundation.commands import CommandParser, UsageError, WorkError, run
+from preprocessing.foundation.commands import (
+    CommandParser,
+    UsageError,
+    WorkError,
+    run,
+    stopping_on_request,
+)
 from trainer.machine.tensorflow_logs import quiet_tensorflow
 from trainer.release.publish import choose_version, staged
 from trainer.run.step_flag import add_step_flag
@@ -46,7 +52,10 @@ def main(argv: Sequence[str]) -> None:
     opened = open_run(values.run, values.step, PrecisionConfig())
     check_servable(opened.manifest)
     output = values.output.rstrip("/")
-    with staged(output, values.version) as (staging, version):
+    with (
+        stopping_on_request(),
+        staged(output, values.version) as (staging, version),
+    ):
         write_release(opened, staging, os.path.basename(output))
         if values.check:
             _check(staging)

@@ -26,7 +26,11 @@ from pipelines.beam.internals import (
     without_step_name,
 )
 from pipelines.beam.quiet import logging_off
-from preprocessing.foundation.commands import Interrupted, UsageError, WorkError
+from preprocessing.foundation.commands import (
+    UsageError,
+    WorkError,
+    stopping_on_request,
+)
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -41,7 +45,6 @@ _GONE = (
     "wanted every worker to finish, found one gone (killed, or out of memory). Run the "
     "same command again to go on; --workers lowers memory"
 )
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 Ending = str | BaseException  # the pipeline's last state, or what ended it
 
 
@@ -125,27 +128,6 @@ def _hear_others(
     """
     if failure.thread not in left:
         hook(failure)
-
-
-@contextlib.contextmanager
-def stopping_on_request() -> Iterator[None]:
-    """Turns SIGTERM and SIGUSR1 into `Interrupted`; finished steps are on disk."""
-
-    def stop(number: int, frame: object) -> None:
-        raise Interrupted(
-            f"stopped on {signal.Signals(number).name}; finished work is saved. Run "
-            "the same command again to go on"
-        )
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
-        return
-    before = {name: signal.signal(name, stop) for name in _STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 def _end_workers() -> None:

@@ -20,6 +20,7 @@ from pipelines.beam.progress import Progress
 from pipelines.generation.prompts import Prompt, decode_chunk, encode_chunk
 from preprocessing.contracts.manifest import canonical_json
 from preprocessing.foundation import storage
+from preprocessing.foundation.claims import CLAIM_NAME, check_claim
 from preprocessing.foundation.commands import UsageError, WorkError
 
 SCHEMA_VERSION = 1
@@ -72,25 +73,32 @@ class Tally:
 
 @dataclass(frozen=True)
 class GenerationOutput:
-    """The output directory of a job with a known number of shards."""
+    """The output directory of a job with a known number of shards.
+
+    Attributes:
+        directory: where it is, local or cloud.
+        num_shards: output files.
+        claim: the token of this job's claim on it; empty where nobody claims it.
+    """
 
     directory: str
     num_shards: int
+    claim: str = ""
 
     def shard_name(self, index: int) -> str:
         """Returns a shard's name."""
         return f"generations-{index:05d}-of-{self.num_shards:05d}.jsonl"
 
-    def open(self, job: GenerationJob) -> None:
-        """Makes the directory, or takes up the same job where it stopped.
+    def check_free(self, job: GenerationJob) -> bool:
+        """Tells whether the directory holds the job already.
 
         Raises:
-            UsageError: it holds something else, or cannot be written.
+            UsageError: it holds something else.
         """
         path = storage.join(self.directory, JOB_NAME)
         if storage.exists(path):
             self._check_same(json.loads(storage.read_bytes(path)), asdict(job))
-            return
+            return True
         if storage.exists(self.directory) and not storage.is_dir(self.directory):
             raise UsageError(
                 f"wanted a directory at {self.directory}, found a file. Choose another "
@@ -103,6 +111,17 @@ class GenerationOutput:
                 f"wanted an empty directory or an unfinished job at {self.directory}, "
                 f"found files and no {JOB_NAME}. Choose another --output"
             )
+        return False
+
+    def open(self, job: GenerationJob) -> None:
+        """Makes the directory, or takes up the same job where it stopped.
+
+        Raises:
+            UsageError: it holds something else, or cannot be written.
+        """
+        if self.check_free(job):
+            return
+        path = storage.join(self.directory, JOB_NAME)
         try:
             storage.make_directory(storage.join(self.directory, _WORK_NAME))
             storage.write_atomically(path, canonical_json(asdict(job)))
@@ -129,7 +148,12 @@ class GenerationOutput:
     def write_shard(
         self, index: int, lines: Sequence[Mapping[str, Any]], truncated: int
     ) -> None:
-        """Publishes a shard; its tally first, so a shard that is there is counted."""
+        """Publishes a shard; its tally first, so a shard that is there is counted.
+
+        Raises:
+            WorkError: the output is not this job's any more.
+        """
+        self.check_claim()
         tally = Tally(
             prompts=len(lines),
             errors=sum("error" in line for line in lines),
@@ -146,6 +170,15 @@ class GenerationOutput:
     def report(self, index: int, done: int) -> None:
         """Notes how many prompts of an unfinished shard have been answered."""
         storage.write_atomically(self._work("done", index), str(done).encode())
+
+    def check_claim(self) -> None:
+        """Checks, in any process, that the output is still claimed for this job.
+
+        Raises:
+            WorkError: another has taken it over.
+        """
+        path = storage.join(self.directory, CLAIM_NAME)
+        check_claim(path, self.claim, f"--output {self.directory}")
 
     def tally(self, shards: Sequence[int]) -> Tally:
         """Returns what became of the prompts of finished shards."""
@@ -177,12 +210,18 @@ class GenerationOutput:
             return None
         return Tally(**json.loads(storage.read_bytes(path)))
 
+    def is_tidy(self) -> bool:
+        """Tells whether a complete job left nothing but what it is for."""
+        names = storage.list_names(self.directory)
+        return SUMMARY_NAME in names and _WORK_NAME not in names
+
     def finish(self, job: GenerationJob) -> Tally:
         """Checks that every prompt was answered once and writes the summary.
 
         Raises:
-            WorkError: the numbers do not add up.
+            WorkError: the numbers do not add up, or the output is not this job's.
         """
+        self.check_claim()
         total = self.tally(range(self.num_shards))
         if self.unfinished() or total.prompts != job.num_prompts:
             raise WorkError(

@@ -27,7 +27,12 @@ def record_path(job: Job, kind: str, index: int) -> str:
 
 
 def write_record(job: Job, kind: str, index: int, record: Record) -> None:
-    """Publishes a record; the last act of a step. Adds the process's peak memory."""
+    """Publishes a record; the last act of a step. Adds the process's peak memory.
+
+    Raises:
+        WorkError: the output is not this job's any more.
+    """
+    job.check_claim()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
     write_checked(record_path(job, kind, index), {**record, "peak_memory": peak * 1024})
 
@@ -54,8 +59,9 @@ def finished(job: Job, kind: str, index: int) -> Record | None:
     between two runs anything may have happened to them.
 
     Raises:
-        WorkError: one is not as it was written.
+        WorkError: one is not as it was written, or the output is not this job's.
     """
+    job.check_claim()
     record = read_record(job, kind, index)
     for file in record["files"] if record else ():
         check_file(job.output, file)

@@ -2,11 +2,14 @@
 """The output directory before and after the work: whose it is, and what may go on.
 
 Unfinished work lies in OUTPUT/_work with a `job.json` that names its configuration and
-input. The same command goes on where it stopped; anything else finds the output taken.
+input. The same command goes on where it stopped; anything else finds the output taken,
+and so does everyone while a process holds OUTPUT/.claim.json.
 """
 
+import contextlib
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.duplicates import line_duplicates, near_duplicates
@@ -15,7 +18,8 @@ from pipelines.job.rejects import DIRECTORY, DUPLICATE, NEAR_DUPLICATE, REPEATED
 from pipelines.job.steps import read_checked, write_checked
 from pipelines.prepare import mix_shards, pack_shard, provenance, tokenize_task
 from preprocessing.contracts.manifest import MANIFEST_NAME, read_manifest
-from preprocessing.foundation import storage
+from preprocessing.foundation import claims, storage
+from preprocessing.foundation.claims import CLAIM_NAME, Claim
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.storage import InputFile
 
@@ -39,7 +43,50 @@ _WORK_DIRECTORIES = (
 )
 
 
-def claim(job: Job, files: Sequence[InputFile]) -> str:
+def check_free(job: Job) -> None:
+    """Checks that the output holds nothing but a dataset, finished or not.
+
+    Right beside a job at work: its `job.json` goes when the manifest is there.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    names = [
+        name
+        for name in storage.list_names(job.output)
+        if name != WORK_NAME and CLAIM_NAME not in name
+    ]
+    if storage.exists(job.output) and not storage.is_dir(job.output):
+        names = ["a file"]
+    if (
+        names
+        and not storage.exists(job.path(_JOB_NAME))
+        and not storage.exists(storage.join(job.output, MANIFEST_NAME))
+    ):
+        raise UsageError(
+            f"wanted a new or empty --output, {job.output} holds {names[0]}. Name "
+            "another directory"
+        )
+
+
+def is_finished(job: Job) -> bool:
+    """Tells whether the output holds a finished dataset, this job's or another's."""
+    return storage.exists(storage.join(job.output, MANIFEST_NAME))
+
+
+@contextlib.contextmanager
+def claimed(job: Job) -> Iterator[tuple[Job, Claim]]:
+    """Holds the claim on the output; gives the job as its workers need it.
+
+    Raises:
+        Held: another process is at work there.
+        UsageError: the output cannot be written.
+    """
+    with claims.claimed(job.output, f"--output {job.output}") as claim:
+        yield dataclasses.replace(job, claim=claim.token), claim
+
+
+def state(job: Job, files: Sequence[InputFile]) -> str:
     """Finds out what the output directory is to this job.
 
     Returns:
@@ -51,7 +98,7 @@ def claim(job: Job, files: Sequence[InputFile]) -> str:
         WorkError: the work directory was damaged.
     """
     identity = _identity(job, files)
-    if storage.exists(storage.join(job.output, MANIFEST_NAME)):
+    if is_finished(job):
         manifest = read_manifest(job.output)
         found = {
             "config": manifest.config,
@@ -63,12 +110,7 @@ def claim(job: Job, files: Sequence[InputFile]) -> str:
     if storage.exists(path):
         _refuse_other(job, identity, read_checked(path))
         return "unfinished"
-    names = [name for name in storage.list_names(job.output) if name != WORK_NAME]
-    if names or (storage.exists(job.output) and not storage.is_dir(job.output)):
-        raise UsageError(
-            f"wanted a new or empty --output, {job.output} holds "
-            f"{names[0] if names else 'a file'}. Name another directory"
-        )
+    check_free(job)
     return "new"
 
 
@@ -106,6 +148,19 @@ def begin(
             f"wanted to write to --output {job.output}, found: {error}. Name a "
             "directory that can be written"
         ) from error
+
+
+def tidy(job: Job) -> None:
+    """Removes what a job left that was killed when all was done but this.
+
+    Nothing is written where nothing was left: a dataset may lie where one only reads.
+    """
+    names = storage.list_names(job.output)
+    left = [name for name in names if name.startswith(".") and CLAIM_NAME in name]
+    if left or storage.exists(job.work):
+        # Whoever holds it is about to do the same.
+        with contextlib.suppress(claims.Held), claimed(job):
+            end(job)
 
 
 def end(job: Job) -> None:
@@ -146,8 +201,7 @@ def _refuse_other(job: Job, wanted: dict[str, Any], found: dict[str, Any]) -> No
         more = f" and {len(difference) - 3} more" if len(difference) > 3 else ""
         raise UsageError(
             f"wanted --output {job.output} to be this job's own, it was begun with "
-            f"another: {'; '.join(difference[:3])}{more}. Name another directory, or "
-            "remove this one"
+            f"another: {'; '.join(difference[:3])}{more}. Name another directory"
         )
 
 

@@ -3,8 +3,12 @@
 Takes paths, bytes and arrays; gives what any command, reader or step needs of them.
 Nothing in here knows what a document, a row or a model is.
 
-    cloud_clients.py       cloudpathlib's paths, and ranged reads through the
-                           clients that lie inside them
+    claim_places.py        Where a claim lies, and how exactly one of several wins
+                           it
+    claims.py              Claims: one process at a time writes an output, on a disk
+                           or in a bucket
+    cloud_clients.py       cloudpathlib's paths, and what only the clients that lie
+                           inside them can do
     commands.py            What every Quern command shares: strict flags, error
                            lines and exit statuses
     compiled.py            Compiles loops over arrays to machine code, once per
@@ -19,6 +23,8 @@ Nothing in here knows what a document, a row or a model is.
                            and what is none
     long_texts.py          Where a huge text can be cut so that its pieces encode to
                            the ids of the whole
+    processes.py           Which process this is, in words that another one can
+                           judge: does it still live?
     protocol_buffers.py    Protocol buffers, one way: messages declared as tables
                            for protobuf's own runtime
     read_sizes.py          How much of a file is read at once; the documents do not

@@ -7,14 +7,18 @@ that failed at work; 42 saved and stopped on request.
 """
 
 import argparse
+import contextlib
 import difflib
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class UsageError(Exception):
@@ -36,6 +40,27 @@ class Interrupted(BaseException):
 def note(line: str) -> None:
     """Says on stderr what goes on all the same, and may not be what was meant."""
     print(f"note: {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def stopping_on_request() -> Iterator[None]:
+    """Turns SIGTERM and SIGUSR1 into `Interrupted`; finished steps are on disk."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(
+            f"stopped on {signal.Signals(number).name}; finished work is saved. Run "
+            "the same command again to go on"
+        )
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = {name: signal.signal(name, stop) for name in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

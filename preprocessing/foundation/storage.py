@@ -7,6 +7,7 @@ name before all of its bytes are written.
 """
 
 import contextlib
+import errno
 import io
 import itertools
 import os
@@ -257,12 +258,18 @@ def open_input(path: str) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str) -> Iterator[BinaryIO]:
+def atomic_file(path: str, durable: bool = False) -> Iterator[BinaryIO]:
     """Gives a binary file that appears under `path` when the block succeeds.
 
     Locally a temporary name in the same directory is renamed; on object stores the
     upload at the end is atomic by itself. On any failure, a full disk included,
     nothing is left under either name.
+
+    Args:
+        path: the file, local or cloud.
+        durable: a power cut after the block does not lose it: its bytes are on the disk
+            before it has its name, and the name before the block ends. For what costs
+            more to lose than to make again; it waits for the disk twice, 2 to 30 ms.
     """
     if is_cloud(path):
         with tempfile.TemporaryDirectory(prefix="quern-") as directory:
@@ -276,18 +283,50 @@ def atomic_file(path: str) -> Iterator[BinaryIO]:
     try:
         with open(temporary, "xb") as file:
             yield file
+            if durable:
+                write_through(file)
         # Atomic on POSIX; the last of several writers wins, all with the same bytes.
         os.replace(temporary, path)
+        if durable:
+            sync_directory(directory)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
 
 
-def write_atomically(path: str, data: bytes) -> None:
-    """Publishes `data` under `path`, whole or not at all."""
-    with atomic_file(path) as file:
+def write_atomically(path: str, data: bytes, durable: bool = False) -> None:
+    """Publishes `data` under `path`, whole or not at all; see `atomic_file`."""
+    with atomic_file(path, durable) as file:
         file.write(data)
+
+
+def write_through(file: BinaryIO, data: bytes = b"") -> None:
+    """Writes bytes to a local file and waits until all of it is on the disk."""
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_directory(directory: str) -> None:
+    """Waits until the names in a local directory are on the disk."""
+    descriptor = os.open(directory or ".", os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(directory: str) -> None:
+    """Waits until all files and names below a local directory are on the disk."""
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with open(os.path.join(place, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(place)
 
 
 def make_directory(path: str) -> None:

@@ -7,7 +7,6 @@ at the end; on an object store it is built locally and uploaded, `saved_model.pb
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -15,9 +14,9 @@ from collections.abc import Iterator
 
 from preprocessing.contracts import releases
 from preprocessing.foundation import storage
+from preprocessing.foundation.claims import claimed
 from preprocessing.foundation.commands import UsageError, WorkError
 
-_LOCK_NAME = ".lock"
 _STAGING_NAME = ".unfinished"
 
 
@@ -49,50 +48,40 @@ def staged(output: str, version: int | None) -> Iterator[tuple[str, int]]:
             written by another export.
         WorkError: the version appeared, or could not be published, meanwhile.
     """
-    if storage.is_cloud(output):
-        with tempfile.TemporaryDirectory(prefix="quern-") as staging:
-            chosen = choose_version(output, version)
-            yield staging, chosen
-            releases.copy_tree(staging, storage.join(output, str(chosen)))
-        return
-    with _locked(output):
+    with claimed(output, f"--output {output}") as claim:
         chosen = choose_version(output, version)
-        staging = os.path.join(output, _STAGING_NAME)
-        # Whoever left it is gone: the lock is ours.
-        shutil.rmtree(staging, ignore_errors=True)
-        os.mkdir(staging)
-        try:
+        release = storage.join(output, str(chosen))
+        with _staging(output) as staging:
             yield staging, chosen
-            _rename(staging, os.path.join(output, str(chosen)))
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            claim.check()
+            if storage.is_cloud(output):
+                releases.copy_tree(staging, release)
+            else:
+                storage.sync_tree(staging)
+                _rename(staging, release)
 
 
 @contextlib.contextmanager
-def _locked(output: str) -> Iterator[None]:
-    """Keeps other exports out of a local directory; the system frees it with us."""
+def _staging(output: str) -> Iterator[str]:
+    """Gives an empty directory for a release; for who holds the claim on the output."""
+    if storage.is_cloud(output):
+        with tempfile.TemporaryDirectory(prefix="quern-") as staging:
+            yield staging
+        return
+    staging = os.path.join(output, _STAGING_NAME)
+    # Whoever left it is gone: the claim is ours.
+    shutil.rmtree(staging, ignore_errors=True)
+    os.mkdir(staging)
     try:
-        os.makedirs(output, exist_ok=True)
-        lock = open(os.path.join(output, _LOCK_NAME), "a")  # noqa: SIM115
-    except OSError as error:
-        raise UsageError(
-            f"wanted to write a release under {output}, found: {error.strerror}. "
-            "Choose another --output"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"wanted {output} to ourselves, found another export writing there. "
-                "Wait for it to end"
-            ) from None
-        yield
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _rename(staging: str, release: str) -> None:
     try:
         os.rename(staging, release)
+        storage.sync_directory(os.path.dirname(release))
     except OSError as error:
         raise WorkError(
             f"wanted to publish {release}, found: {error.strerror}. Export again"
