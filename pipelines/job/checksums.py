@@ -99,7 +99,8 @@ def _damaged(path: str, file: FileSum, found: str) -> WorkError:
 def write_sums(output: str, sums: Mapping[str, str]) -> None:
     """Publishes SHA256SUMS: a line for each name, in order."""
     lines = [f"{sums[name]}  {name}\n" for name in sorted(sums)]
-    storage.write_atomically(storage.join(output, SUMS_NAME), "".join(lines).encode())
+    path = storage.join(output, SUMS_NAME)
+    storage.write_atomically(path, "".join(lines).encode(), durable=True)
 
 
 def read_sums(dataset: str) -> dict[str, str]:

@@ -162,7 +162,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def write_manifest(dataset: str, manifest: Manifest) -> None:
     """Publishes `manifest.json` in the directory `dataset`; call it last of all."""
-    storage.write_atomically(storage.join(dataset, MANIFEST_NAME), manifest.to_bytes())
+    path = storage.join(dataset, MANIFEST_NAME)
+    storage.write_atomically(path, manifest.to_bytes(), durable=True)
 
 
 def read_manifest(dataset: str) -> Manifest:

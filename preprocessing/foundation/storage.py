@@ -320,12 +320,17 @@ def sync_directory(directory: str) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: str) -> None:
+    """Waits until the bytes of a local file are on the disk, whoever wrote them."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def sync_tree(directory: str) -> None:
     """Waits until all files and names below a local directory are on the disk."""
     for place, _, names in os.walk(directory):
         for name in names:
-            with open(os.path.join(place, name), "rb") as file:
-                os.fsync(file.fileno())
+            sync_file(os.path.join(place, name))
         sync_directory(place)
 
 

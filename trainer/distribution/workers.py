@@ -58,6 +58,13 @@ class Workers:
         """Returns the chief's `value`; all of them must call it."""
         return self.total(value if self.chief else 0)
 
+    def chiefs_words(self, words: str) -> str:
+        """Returns the chief's `words`; all of them must call it."""
+        data = words.encode()
+        length = self.chiefs(len(data))
+        values = list(data) if self.chief else [0] * length
+        return bytes(self.totals(values)).decode() if length else ""
+
     def agree(self, value: int, what: str) -> None:
         """Checks that every process has the same `value`.
 

@@ -89,9 +89,12 @@ def make_session(
     chief = None
     if workers.chief:
         chief = Chief(
-            report=_open_report(planned, run, start, state),
+            report=_open_report(planned, run, start, state, watch),
             writer=CheckpointWriter(
-                run, modules, partial(kept_steps, run, planned.config.loop)
+                run,
+                modules,
+                partial(kept_steps, run, planned.config.loop),
+                check=watch.check_claim,
             ),
             sample=_make_sampler(planned, state, tokenizer, rows),
             notes=[
@@ -197,7 +200,9 @@ def _make_sampler(
     )
 
 
-def _open_report(planned: RunPlan, run: str, start: Start, state: TrainState) -> Report:
+def _open_report(
+    planned: RunPlan, run: str, start: Start, state: TrainState, watch: Watch
+) -> Report:
     """Opens the metrics, cut back to where the run is entered."""
     workers, config = planned.workers, planned.config
     gpus = tf.config.list_physical_devices("GPU")
@@ -212,7 +217,7 @@ def _open_report(planned: RunPlan, run: str, start: Start, state: TrainState) ->
     )
     step = start.position.step
     progress = ProgressLine(step, config.loop.last_step, start.elapsed_seconds)
-    report = Report(MetricsFiles(run, step), progress, speed)
+    report = Report(MetricsFiles(run, step, watch.check_claim), progress, speed)
     if speed.peak_flops is not None:
         report.note(f"mfu is against a peak of {speed.peak_flops / 1e12:.3f} TFLOP/s")
     return report

@@ -4,11 +4,14 @@
 import contextlib
 import dataclasses
 import gc
+import time
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import Interrupted
+from preprocessing.foundation.claims import Claim, claimed
+from preprocessing.foundation.commands import Interrupted, UsageError
 from trainer.data.rows_at_fault import describe
 from trainer.distribution.rendezvous import as_lost_peer
 from trainer.loop.make_session import make_session
@@ -16,7 +19,7 @@ from trainer.loop.plan import RunPlan
 from trainer.loop.profiling import ProfileWindow
 from trainer.loop.run_rows import RunRows, open_rows
 from trainer.loop.training_session import Start, Watch
-from trainer.machine.interruption import stop_request
+from trainer.machine.interruption import StopRequest, stop_request
 from trainer.machine.watchdog import Watchdog
 from trainer.run import checkpoint_files, checkpoints
 from trainer.run.metrics import is_evaluated, read_lines
@@ -63,10 +66,12 @@ def train(
             # 14m, with and without). On GPUs it does, so they repeat to rounding.
             tf.config.experimental.enable_op_determinism()
         rows = open_rows(planned)
-        watch = Watch(request, watchdog, profile)
         try:
-            resumes = _claim(planned, run)
-            stopped = _train_to_the_end(planned, run, rows, watch, resumes)
+            _look(planned, run)  # refused before anything is written there
+            with _claimed(planned, run, request) as claim:
+                watch = Watch(request, watchdog, profile, claim)
+                resumes = _begin(planned, run)
+                stopped = _train_to_the_end(planned, run, rows, watch, resumes)
         except tf.errors.OpError as error:
             lost = as_lost_peer(error) if planned.workers.clustered else None
             raise lost or error from error
@@ -84,7 +89,7 @@ def _train_to_the_end(
 ) -> Interrupted | None:
     """Enters the run until it ends or is stopped; returns what stopped it."""
     while True:
-        start = _start(planned, run, resumes)
+        start = _start(planned, run, resumes, watch)
         session = make_session(planned, run, start, rows, watch)
         try:
             session.run()
@@ -95,6 +100,7 @@ def _train_to_the_end(
             return interrupted
         except RollBack as trouble:
             session.finish()
+            watch.check_claim()
             session.note(_roll_back(planned, run, rows, trouble.faults))
         finally:
             session.close()
@@ -104,19 +110,58 @@ def _train_to_the_end(
         resumes = True
 
 
-def _claim(planned: RunPlan, run: str) -> bool:
-    """Checks that the directory may hold this run, and has the chief write its files.
+@contextlib.contextmanager
+def _claimed(
+    planned: RunPlan, run: str, request: StopRequest
+) -> Iterator[Claim | None]:
+    """Has the chief hold the claim on the run's directory while the block trains.
+
+    Raises:
+        UsageError: another process trains there; in all workers.
+        Interrupted: the chief was asked to stop while it waited for one that is gone;
+            in all workers.
+    """
+
+    def pause(seconds: float) -> None:
+        time.sleep(seconds)
+        reason = request.reason()
+        if reason is not None:
+            raise Interrupted(f"stopped on {reason} before the first step")
+
+    claim, failure = None, None
+    with contextlib.ExitStack() as held:
+        if planned.workers.chief:
+            try:
+                claim = held.enter_context(claimed(run, f"--run {run}", pause=pause))
+            except (UsageError, Interrupted) as error:
+                failure = error
+        stopped = planned.workers.chiefs(int(isinstance(failure, Interrupted)))
+        words = planned.workers.chiefs_words("" if failure is None else str(failure))
+        if words:
+            raise Interrupted(words) if stopped else UsageError(words)
+        yield claim
+
+
+def _look(planned: RunPlan, run: str) -> bool:
+    """Checks that the directory may hold this run; returns whether it does already."""
+    data = planned.data
+    resumes = is_run(run)
+    if resumes:
+        check_same(run, " and ".join(data.paths), data.hash, planned.config)
+    else:
+        check_can_hold(run)
+    return resumes
+
+
+def _begin(planned: RunPlan, run: str) -> bool:
+    """Looks once more, now that nobody else writes, and has the chief write its files.
 
     `loop.stop_after_step` belongs to one invocation and is not kept. Returns whether
     the run was there before.
     """
     config, data, workers = planned.config, planned.data, planned.workers
     tokenizer = read_tokenizer(data.paths[0], data.manifest)
-    resumes = is_run(run)
-    if resumes:
-        check_same(run, " and ".join(data.paths), data.hash, config)
-    else:
-        check_can_hold(run)
+    resumes = _look(planned, run)
     # Every worker has looked by now; the chief writes only after this.
     workers.total(0)
     if workers.chief:
@@ -126,7 +171,7 @@ def _claim(planned: RunPlan, run: str) -> bool:
     return resumes
 
 
-def _start(planned: RunPlan, run: str, resumes: bool) -> Start:
+def _start(planned: RunPlan, run: str, resumes: bool, watch: Watch) -> Start:
     """Finds where the run is entered; all workers together."""
     workers = planned.workers
     newest, rollbacks = checkpoints.find_newest(run), read_rollbacks(run)
@@ -137,6 +182,7 @@ def _start(planned: RunPlan, run: str, resumes: bool) -> Start:
     # The chief wrote the metrics; another host may still be shown an older file.
     evaluated = bool(workers.chiefs(int(is_evaluated(lines, step))))
     if workers.chief:
+        watch.check_claim()
         for damaged in newest.damaged:
             checkpoint_files.set_aside(run, damaged.step)
     position = Position() if state is None else state.position

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from preprocessing.foundation.claims import Claim
 from preprocessing.foundation.commands import Interrupted, WorkError
 from trainer.data.omitted_rows import Ranges
 from trainer.data.training_rows import RowBlock, TrainingRows
@@ -59,11 +60,22 @@ class Watch:
         request: whether to stop.
         watchdog: ends a process that is stuck; told of everything that is done.
         profile: steps to profile, if any.
+        claim: the chief's on the run's directory; None in every other process.
     """
 
     request: StopRequest
     watchdog: Watchdog
     profile: ProfileWindow | None
+    claim: Claim | None
+
+    def check_claim(self) -> None:
+        """Checks before files are written that the run is still ours.
+
+        Raises:
+            WorkError: another process has taken it over.
+        """
+        if self.claim is not None:
+            self.claim.check()
 
 
 @dataclass(frozen=True)

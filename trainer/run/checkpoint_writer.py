@@ -43,6 +43,7 @@ class CheckpointWriter:
         modules: Mapping[str, tf.Module],
         kept: Callable[[Collection[int]], Collection[int]],
         write: Callable[[str, Mapping[str, tf.Tensor]], None] = write_values,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         """Takes the modules to save; nothing is written yet.
 
@@ -51,8 +52,11 @@ class CheckpointWriter:
             modules: the modules to save, by the name they are restored under.
             kept: of the steps of all complete checkpoints, those not to be removed.
             write: writes values by path under a prefix of files.
+            check: is called before a checkpoint appears or goes; what `WorkError` it
+                raises is the save's.
         """
         self._run, self._kept, self._write_values = run, kept, write
+        self._check = check
         self._variables = named_variables(modules)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -103,10 +107,12 @@ class CheckpointWriter:
             local = not storage.is_cloud(self._run)
             with _hidden_directory(self._run if local else None) as directory:
                 self._write_values(os.path.join(directory, WEIGHTS_NAME), values)
+                self._check()
                 _publish(directory, step_directory(self._run, step), state)
             self._remove_old()
 
     def _remove_old(self) -> None:
+        self._check()
         remove_incomplete(self._run)
         there = steps(self._run)
         for step in sorted(set(there) - set(self._kept(there))):
@@ -129,20 +135,12 @@ def _publish(directory: str, target: str, state: State) -> None:
         return
     with open(os.path.join(directory, STATE_NAME), "wb") as file:
         file.write(marker)
-    for name in [*names, STATE_NAME]:
-        _to_disk(os.path.join(directory, name))
+    storage.sync_tree(directory)
     # A half-removed checkpoint of this step, without its marker, may be in the way.
     storage.remove_tree(target)
     os.rename(directory, target)
-
-
-def _to_disk(path: str) -> None:
-    """Waits until a file's bytes are on the disk, so a power cut cannot lose them."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # Its name too, before those of older ones go: a power cut must leave one.
+    storage.sync_directory(os.path.dirname(target))
 
 
 @contextlib.contextmanager
@@ -156,6 +154,7 @@ def _hidden_directory(run: str | None) -> Iterator[str]:
     # Not the run's directory too: where that has vanished, nothing is worth saving.
     with contextlib.suppress(FileExistsError):
         os.mkdir(parent)
+        storage.sync_directory(run)
     _remove_leftovers(parent)
     directory = os.path.join(parent, f".{uuid.uuid4().hex}.tmp")
     os.mkdir(directory)
@@ -177,6 +176,8 @@ def _failure_told(run: str, wanted: str) -> Iterator[None]:
     """Turns whatever storage, a bucket's client or TensorFlow raise into one line."""
     try:
         yield
+    except WorkError:
+        raise
     except Exception as error:
         raise WorkError(
             f"wanted to {wanted} in {run}, failed: {reason(error)}. Free some "

@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,9 +115,17 @@ def training_line(interval: Interval, speed: Speed) -> TrainingLine:
 class MetricsFiles:
     """The metrics of one run, open for more; the chief alone makes one."""
 
-    def __init__(self, run: str, restored_step: int) -> None:
-        """Opens the metrics of `run`, removing what lies past `restored_step`."""
-        self._run = run
+    def __init__(
+        self,
+        run: str,
+        restored_step: int,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Opens the metrics of `run`, removing what lies past `restored_step`.
+
+        `check` is called before something is written there; what it raises is raised.
+        """
+        self._run, self._check = run, check
         self._uploads = storage.is_cloud(run)
         self._directory = run
         if self._uploads:
@@ -133,6 +141,8 @@ class MetricsFiles:
         curves: Mapping[str, float] | None = None,
     ) -> None:
         """Writes one line to both files; `curves` are for TensorBoard alone."""
+        if not self._uploads:
+            self._check()
         values = dataclasses.asdict(line)
         sources = values.pop("sources", {})
         with open(os.path.join(self._directory, METRICS_NAME), "a") as file:
@@ -155,9 +165,15 @@ class MetricsFiles:
         self._writer.flush()
 
     def publish(self) -> None:
-        """Uploads the files of a run in a bucket; a local run has nothing to do."""
+        """Puts what was written where a power cut, or this host's end, leaves it.
+
+        Locally it waits for the disk, 2 to 30 ms; a run in a bucket is uploaded.
+        """
         if not self._uploads:
+            for name in _metrics_names(self._directory):
+                storage.sync_file(os.path.join(self._directory, name))
             return
+        self._check()
         names = _metrics_names(self._directory)
         for name in names:
             with (
@@ -172,9 +188,11 @@ class MetricsFiles:
     def close(self) -> None:
         """Writes out what is buffered."""
         self._writer.close()
-        self.publish()
-        if self._uploads:
-            shutil.rmtree(self._directory)
+        try:
+            self.publish()
+        finally:
+            if self._uploads:
+                shutil.rmtree(self._directory)
 
 
 def is_evaluated(lines: Iterable[Mapping[str, Any]], step: int) -> bool:

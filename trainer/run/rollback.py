@@ -108,7 +108,7 @@ def _append(path: str, lines: Iterable[Mapping[str, Any]]) -> None:
     # Whole and at once: a bucket cannot append, and a kill must not leave half a line.
     everything = [*_lines(path), *lines]
     text = "".join(json.dumps(line) + "\n" for line in everything)
-    storage.write_atomically(path, text.encode())
+    storage.write_atomically(path, text.encode(), durable=True)
 
 
 def _lines(path: str) -> list[dict[str, Any]]:

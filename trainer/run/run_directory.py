@@ -178,7 +178,7 @@ def write_run(
     try:
         storage.make_directory(run)
         for name, data in files.items():
-            storage.write_atomically(storage.join(run, name), data)
+            storage.write_atomically(storage.join(run, name), data, durable=True)
     except OSError as error:
         raise UsageError(
             f"wanted to write the run's directory {run}, failed: {error.strerror}. "
