@@ -27,6 +27,8 @@ from preprocessing.foundation import cloud_clients, storage
 SETTLE_SECONDS = 5.0
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV)
 
+Pause = Callable[[float], object]
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -49,8 +51,11 @@ class Place(Protocol):
     def read(self) -> Seen | None:
         """Returns the claim that lies there, None where none does."""
 
-    def take(self, found: Seen | None, data: bytes) -> bool:
-        """Writes a claim where `found` lies; tells whether that is ours now."""
+    def take(self, found: Seen | None, data: bytes, pause: Pause) -> bool:
+        """Writes a claim where `found` lies; tells whether that is ours now.
+
+        `pause` waits for some seconds, where that is needed to tell.
+        """
 
     def renew(self, data: bytes) -> bool:
         """Writes our claim anew, never over another's; tells whether it could."""
@@ -82,7 +87,7 @@ class FilePlace:
         data = _read(self._path)
         return None if data is None else Seen(data, self._name_of(data))
 
-    def take(self, found: Seen | None, data: bytes) -> bool:
+    def take(self, found: Seen | None, data: bytes, pause: Pause) -> bool:
         """Writes a claim where `found` lies; tells whether that is ours now."""
         if found is None:
             taken = _create(self._path, data)
@@ -150,15 +155,9 @@ class FilePlace:
 class BucketPlace:
     """The place of a claim in a bucket."""
 
-    def __init__(
-        self,
-        path: str,
-        name_of: Callable[[bytes], str],
-        pause: Callable[[float], object] = time.sleep,
-    ) -> None:
-        """Says where; `pause` waits for some seconds."""
-        self._path, self._name_of, self._pause = path, name_of, pause
-        self._version = ""
+    def __init__(self, path: str, name_of: Callable[[bytes], str]) -> None:
+        """Says where; `name_of` names what a claim says."""
+        self._path, self._name_of, self._version = path, name_of, ""
 
     def read(self) -> Seen | None:
         """Returns the claim that lies there, None where none does."""
@@ -167,7 +166,7 @@ class BucketPlace:
             None if found is None else Seen(found[0], self._name_of(found[0]), found[1])
         )
 
-    def take(self, found: Seen | None, data: bytes) -> bool:
+    def take(self, found: Seen | None, data: bytes, pause: Pause) -> bool:
         """Writes a claim where `found` lies; tells whether that is ours now."""
         expected = None if found is None else found.version
         version = cloud_clients.write_version(self._path, data, expected)
@@ -178,7 +177,7 @@ class BucketPlace:
         again = cloud_clients.write_version(self._path, data, None)
         if again is None:
             return True
-        self._pause(SETTLE_SECONDS)
+        pause(SETTLE_SECONDS)
         return self._is(data)
 
     def renew(self, data: bytes) -> bool:

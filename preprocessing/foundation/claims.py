@@ -89,7 +89,7 @@ class Claim:
             found = self._place.read()
             if found is not None and not watch.is_gone(found.data):
                 pause(self._times.look)
-            elif self._place.take(found, self._data()):
+            elif self._place.take(found, self._data(), pause):
                 break
             else:
                 pause(min(self._times.look, 0.01))  # another is at it

@@ -137,6 +137,8 @@ def _claimed(
                 failure = error
         stopped = planned.workers.chiefs(int(isinstance(failure, Interrupted)))
         words = planned.workers.chiefs_words("" if failure is None else str(failure))
+        if failure is not None:
+            raise failure
         if words:
             raise Interrupted(words) if stopped else UsageError(words)
         yield claim
