@@ -43,11 +43,12 @@ def main(argv: Sequence[str]) -> None:
     options = device_options(flags)
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(flags.debug)
-    from trainer.distribution.rendezvous import read_cluster
+    from trainer.distribution.rendezvous import meet_coordinator, read_cluster
     from trainer.distribution.servers import serve, serves
     from trainer.distribution.strategies import read_tf_config
-    from trainer.loop.plan import ConfigSource, plan
+    from trainer.loop.plan import ConfigSource, configured, plan
     from trainer.loop.profiling import parse_profile
+    from trainer.loop.stated import stated_by_server
     from trainer.loop.train_run import train
     from trainer.machine.interruption import stop_request
 
@@ -58,8 +59,10 @@ def main(argv: Sequence[str]) -> None:
     read_tf_config()
     cluster = read_cluster()
     if cluster is not None and serves(cluster):
+        said = stated_by_server(configured(source, flags.run))
+        meet_coordinator(cluster, flags.connect_timeout, said)
         with stop_request(None) as request:
-            serve(cluster, flags.connect_timeout, request)
+            serve(cluster, request)
         return
     profile = None if flags.profile is None else parse_profile(flags.profile, flags.run)
     planned = plan(
@@ -69,6 +72,7 @@ def main(argv: Sequence[str]) -> None:
         flags.strategy,
         options,
         flags.connect_timeout,
+        flags.profile,
     )
     train(planned, flags.run, flags.max_duration, profile)
 

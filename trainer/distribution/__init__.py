@@ -2,6 +2,8 @@
 
 Takes the names of strategies and TF_CONFIG; gives replicas that agree.
 
+    agreement.py           What each process of a run states before they connect,
+                           and where they differ
     coordinator.py         Asynchronous training: a coordinator hands steps to
                            workers, servers hold weights
     device_options.py      The flags that say how a process's devices are cut and

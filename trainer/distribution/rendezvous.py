@@ -2,8 +2,9 @@
 """How the processes of a cluster find each other, or say why not within a minute.
 
 TensorFlow waits for peers without a word, and dies in C++ on a port that is in use. So
-the port is tried and the peers greeted first. While TensorFlow connects, it lets no
-other thread run: a process of its own keeps the time.
+the port is tried and the peers greeted first, and asked what they are about to do.
+While TensorFlow connects, it lets no other thread run: a process of its own keeps the
+time.
 """
 
 import contextlib
@@ -19,10 +20,13 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError, WorkError
+from trainer.distribution.agreement import Statement, decoded, disagreement, encoded
 
 _PROBE_SECONDS = 2.0
 _PAUSE_SECONDS = 0.1
-_GO = b"go"
+_LOOK_SECONDS = 1.0
+_GO, _NO = b"go\n", b"no "
+_LONGEST_LINE = 1 << 20
 # Ends when its input does, which is when the parent is done, or dead.
 _TIMEKEEPER = """
 import os, select, signal, sys
@@ -71,13 +75,18 @@ def read_cluster() -> Cluster | None:
 
 
 @contextlib.contextmanager
-def connecting(seconds: float) -> Iterator[None]:
+def connecting(seconds: float, statement: Statement) -> Iterator[None]:
     """Keeps the time while TensorFlow connects to the peers that TF_CONFIG names.
 
     Where they do not all connect in time, the process is killed, with a line on it.
 
+    Args:
+        seconds: for all of them to connect.
+        statement: what this process shares with all others.
+
     Raises:
-        UsageError: this process's own port is in use.
+        UsageError: this process's own port is in use, or the processes state different
+            things; the latter is raised in all of them.
         WorkError: whom TensorFlow would wait for does not answer in time.
     """
     cluster = read_cluster()
@@ -85,7 +94,7 @@ def connecting(seconds: float) -> Iterator[None]:
         yield
         return
     check_port(cluster.addresses[cluster.task])
-    _meet(cluster, seconds)
+    _meet(cluster, seconds, statement)
     message = f"error: {_unreachable(cluster, [], seconds)}"
     command = [sys.executable, "-I", "-c", _TIMEKEEPER]
     timekeeper = subprocess.Popen(
@@ -146,20 +155,40 @@ def as_lost_peer(error: tf.errors.OpError) -> WorkError | None:
     )
 
 
-def _meet(cluster: Cluster, seconds: float) -> None:
-    """Waits until all processes are there, before TensorFlow is asked to connect.
+def meet_coordinator(cluster: Cluster, seconds: float, statement: Statement) -> None:
+    """Has a server of asynchronous training state its part, and waits for the others.
 
-    A coordinator waits for the ports of its servers; among workers the first one
-    listens, hears the others' names, and tells them to go on.
+    One that comes back to a coordinator at work goes on at once: the coordinator's port
+    is TensorFlow's by then, which answers in another language.
+
+    Raises:
+        UsageError: this process's port is in use, or the processes state different
+            things.
+        WorkError: the coordinator did not appear in time.
+    """
+    check_port(cluster.addresses[cluster.task])
+    if _report(cluster, time.monotonic() + seconds, statement, returning=True):
+        raise WorkError(
+            f"wanted the coordinator at {cluster.addresses[cluster.first]} within "
+            f"{seconds:g} s, found none. Start quern-train with the same TF_CONFIG as "
+            f"{cluster.first}"
+        )
+
+
+def _meet(cluster: Cluster, seconds: float, statement: Statement) -> None:
+    """Waits until all processes are there and agree, before TensorFlow connects.
+
+    The first one listens, hears the others' names and statements, and tells them to go
+    on, or why not. A coordinator then waits for the ports of its servers.
     """
     others = [name for name in cluster.addresses if name != cluster.task]
     end = time.monotonic() + seconds
-    if any(name.startswith("ps ") for name in others):
-        missing = _silent(cluster, others, end)
-    elif cluster.task == cluster.first:
-        missing = _gather(cluster, set(others), end)
+    if cluster.task == cluster.first:
+        missing = _gather(cluster, set(others), end, statement)
+        if not missing and any(name.startswith("ps ") for name in others):
+            missing = _silent(cluster, others, end)
     else:
-        missing = _report(cluster, end)
+        missing = _report(cluster, end, statement)
     if missing:
         raise WorkError(_unreachable(cluster, missing, seconds))
 
@@ -174,41 +203,83 @@ def _silent(cluster: Cluster, names: list[str], end: float) -> list[str]:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _gather(cluster: Cluster, others: set[str], end: float) -> list[str]:
-    """Returns the processes that did not tell their names by `end`; none go on then."""
+def _gather(
+    cluster: Cluster, others: set[str], end: float, statement: Statement
+) -> list[str]:
+    """Returns the processes that did not tell their names by `end`; none go on then.
+
+    Raises:
+        UsageError: they state different things.
+    """
     port = int(cluster.addresses[cluster.task].rsplit(":", 1)[-1])
+    coordinates = any(name.startswith("ps ") for name in others)
+    statements = {cluster.task: statement}
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("", port)))
+        listener.settimeout(_LOOK_SECONDS)
         arrived: dict[str, socket.socket] = {}
-        while others - set(arrived):
-            left = end - time.monotonic()
-            if left <= 0:
-                return sorted(others - set(arrived))
-            listener.settimeout(left)
+        while waiting := others - set(arrived):
+            if time.monotonic() > end:
+                return sorted(waiting)
             with contextlib.suppress(OSError):  # a timeout, or a peer that left
                 connection = stack.enter_context(listener.accept()[0])
                 connection.settimeout(_PROBE_SECONDS)
-                arrived[connection.recv(64).decode(errors="replace")] = connection
-        for name in others:
+                name, said = decoded(_line(connection))
+                if name in others:  # and not a stranger
+                    arrived[name], statements[name] = connection, said
+                continue
+            if coordinates:
+                # Servers of a coordinator that was restarted serve already.
+                others -= {n for n in waiting if answers(cluster.addresses[n])}
+        order = [name for name in cluster.addresses if name in statements]
+        refusal = disagreement({name: statements[name] for name in order})
+        reply = _GO if refusal is None else _NO + refusal.encode() + b"\n"
+        for name in sorted(others):
             with contextlib.suppress(OSError):
-                arrived[name].sendall(_GO)
+                arrived[name].sendall(reply)
+    if refusal is not None:
+        raise UsageError(refusal)
     return []
 
 
-def _report(cluster: Cluster, end: float) -> list[str]:
-    """Tells the first worker this one's name; returns it if it does not answer."""
+def _report(
+    cluster: Cluster, end: float, statement: Statement, returning: bool = False
+) -> list[str]:
+    """Tells the first process this one's name; returns it if it does not answer.
+
+    `returning` takes any answer for leave to go on that is no refusal.
+
+    Raises:
+        UsageError: it says that the processes state different things.
+    """
     host, _, port = cluster.addresses[cluster.first].rpartition(":")
     while (left := end - time.monotonic()) > 0:
+        said = b""
         with (
             contextlib.suppress(OSError),
             socket.create_connection((host, int(port)), timeout=left) as connection,
         ):
-            connection.sendall(cluster.task.encode())
+            connection.sendall(encoded(cluster.task, statement))
             connection.settimeout(max(left, _PAUSE_SECONDS))
-            if connection.recv(len(_GO)) == _GO:
-                return []
+            said = _line(connection)
+        if said.startswith(_NO):
+            raise UsageError(said.removeprefix(_NO).decode(errors="replace").strip())
+        if said == _GO or (said and returning):
+            return []
         time.sleep(_PAUSE_SECONDS)
     return [cluster.first]
+
+
+def _line(connection: socket.socket) -> bytes:
+    """Reads up to the end of a line; what came before a time-out or end, if none."""
+    read = b""
+    with contextlib.suppress(OSError):
+        while not read.endswith(b"\n") and len(read) < _LONGEST_LINE:
+            more = connection.recv(1 << 16)
+            if not more:
+                break
+            read += more
+    return read
 
 
 def _unreachable(cluster: Cluster, missing: list[str], seconds: float) -> str:

@@ -9,12 +9,12 @@ import time
 
 import tensorflow as tf
 
-from preprocessing.foundation.commands import WorkError
-from trainer.distribution.rendezvous import Cluster, answers, check_port
+from trainer.distribution.rendezvous import Cluster, answers
 from trainer.machine.interruption import StopRequest
 
 _LOOK_SECONDS = 2.0
 _MISSED_LOOKS = 3  # A busy coordinator may miss one.
+_FIRST_LOOKS = 30  # It waits a minute for all of its servers at most.
 
 
 def serves(cluster: Cluster | None) -> bool:
@@ -26,34 +26,25 @@ def serves(cluster: Cluster | None) -> bool:
     )
 
 
-def serve(cluster: Cluster, connect_timeout: float, request: StopRequest) -> None:
+def serve(cluster: Cluster, request: StopRequest) -> None:
     """Serves until the coordinator is gone, or a signal comes.
 
     Args:
-        cluster: what TF_CONFIG says.
-        connect_timeout: seconds for the coordinator to appear.
+        cluster: what TF_CONFIG says, whose coordinator this process has met.
         request: whether to stop.
-
-    Raises:
-        UsageError: the port is in use.
-        WorkError: the coordinator did not appear.
     """
-    check_port(cluster.addresses[cluster.task])
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     role, index = cluster.task.split()
     # Kept alive by this name: collected, it would stop to serve.
     server = tf.distribute.Server(
         resolver.cluster_spec(), job_name=role, task_index=int(index), protocol="grpc"
     )
-    chief = cluster.addresses["chief 0"]
-    end, seen, missed = time.monotonic() + connect_timeout, False, 0
+    seen, missed, first_looks = False, 0, _FIRST_LOOKS
     while request.reason() is None and missed < _MISSED_LOOKS:
-        there = answers(chief)
-        seen, missed = seen or there, 0 if there or not seen else missed + 1
-        if not seen and time.monotonic() > end:
-            raise WorkError(
-                f"wanted the coordinator at {chief} within {connect_timeout:g} s, "
-                "found none. Start quern-train with the same TF_CONFIG as chief 0"
-            )
+        there = answers(cluster.addresses[cluster.first])
+        first_looks -= 1
+        # Until TensorFlow has the coordinator's port, nobody answers there.
+        seen = seen or there or first_looks <= 0
+        missed = 0 if there or not seen else missed + 1
         time.sleep(_LOOK_SECONDS)
     del server

@@ -5,15 +5,17 @@ Nothing here happens at import: logical devices must be set before TensorFlow st
 its devices, and a multi-worker strategy before any operation runs.
 """
 
+import contextlib
 import json
 import os
 
 import tensorflow as tf
 
-from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.commands import UsageError, WorkError
+from trainer.distribution.agreement import Statement
 from trainer.distribution.device_options import DeviceOptions
 from trainer.distribution.devices import count_gpus, cut_devices, device_names
-from trainer.distribution.rendezvous import connecting
+from trainer.distribution.rendezvous import connecting, read_cluster
 from trainer.optimizers.optimizer import WHOLE_MATRIX
 
 STRATEGIES = (
@@ -31,6 +33,7 @@ _MIN_SHARD_BYTES = 256 << 10
 _RING_PACK_BYTES = 4 << 20
 _NCCL_PACK_BYTES = 32 << 20
 _WHOLE_DEVICES = DeviceOptions()
+_NOTHING: Statement = {}
 
 
 def make_strategy(
@@ -38,6 +41,7 @@ def make_strategy(
     options: DeviceOptions = _WHOLE_DEVICES,
     connect_timeout: float = 45.0,
     min_shard_bytes: int = _MIN_SHARD_BYTES,
+    statement: Statement = _NOTHING,
 ) -> tf.distribute.Strategy:
     """Makes the strategy that `--strategy` names.
 
@@ -47,18 +51,22 @@ def make_strategy(
             them, once in a process; and how workers sum over each other.
         connect_timeout: seconds for all processes of a cluster to meet.
         min_shard_bytes: parameter servers share weights of twice that or more.
+        statement: what all processes of a cluster have to agree on, beside how they
+            take part in it.
 
     Raises:
         UsageError: the name is unknown, TF_CONFIG is missing or broken, there is no
-            such device, or the devices were already started.
+            such device, the devices were already started, or the processes do not
+            agree.
     """
     chosen = resolve(name, options)
     cut_devices(options)
+    stated = {**_part_in_cluster(chosen, options), **statement}
     if chosen == "multi_worker":
-        with connecting(connect_timeout):
+        with connecting(connect_timeout, stated):
             return _multi_worker(options)
     if chosen == "parameter_server":
-        with connecting(connect_timeout):
+        with connecting(connect_timeout, stated):
             return _parameter_server(min_shard_bytes)
     if chosen == "tpu":
         return _tpu()
@@ -97,6 +105,28 @@ def resolve(name: str, options: DeviceOptions = _WHOLE_DEVICES) -> str:
             "Set it in every process, or let quern-launch do it"
         )
     return chosen
+
+
+def refuse_to_train_alone(
+    name: str, options: DeviceOptions, connect_timeout: float, statement: Statement
+) -> None:
+    """Raises `UsageError` where TF_CONFIG names others that would train the same run.
+
+    They hear of it first, as they would wait for this process. Arguments are as for
+    `make_strategy`.
+    """
+    chosen, cluster = resolve(name, options), read_cluster()
+    alone = chosen in ("one_device", "mirrored")
+    if not alone or cluster is None or len(cluster.addresses) < 2:
+        return
+    stated = {**_part_in_cluster(chosen, options), **statement}
+    with contextlib.suppress(WorkError), connecting(connect_timeout, stated):
+        pass
+    raise UsageError(
+        f"wanted --strategy multi_worker for the {len(cluster.addresses)} processes "
+        f"that TF_CONFIG names, found {chosen}, which trains alone. Use auto, or unset "
+        "TF_CONFIG"
+    )
 
 
 def count_replicas(name: str, options: DeviceOptions) -> int:
@@ -171,6 +201,19 @@ def read_tf_config() -> frozenset[str]:
             f"found {text[:200]!r}. Correct it or unset it"
         ) from error
     return roles
+
+
+def _part_in_cluster(chosen: str, options: DeviceOptions) -> dict[str, str]:
+    """Returns how a process takes part in a cluster, by what people call it."""
+    cluster, gpus = read_cluster(), count_gpus()
+    if cluster is None:
+        return {}
+    stated = {"--strategy": chosen, "cluster of TF_CONFIG": str(cluster.addresses)}
+    if chosen == "multi_worker":
+        # A worker without GPUs takes one CPU device, however many there are.
+        stated["devices"] = f"{gpus * options.logical_gpus} GPUs" if gpus else "a CPU"
+        stated["--collectives"] = "nccl" if options.uses_nccl(gpus) else "ring"
+    return stated
 
 
 def _cross_device_ops(options: DeviceOptions) -> tf.distribute.CrossDeviceOps | None:

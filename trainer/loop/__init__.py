@@ -29,6 +29,8 @@ Takes flags and datasets; gives a trained run: sessions, evaluations, samples, r
                            for all its sessions
     samples.py             Texts that the model continues after each evaluation, for
                            people to read
+    stated.py              What a process states of its run, for all of them to
+                           agree on before they connect
     train_run.py           Trains a planned run: claims its directory, enters it,
                            and again after rollbacks
     training_session.py    A training session: one entry into a run, from a

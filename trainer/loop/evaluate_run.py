@@ -14,6 +14,7 @@ from trainer.distribution.strategies import make_strategy
 from trainer.distribution.workers import workers_of
 from trainer.loop.batch_layout import lanes_of, spread_evaluation
 from trainer.loop.evaluate_rows import Evaluation, byte_counts, make_evaluate
+from trainer.loop.stated import stated
 from trainer.run.checkpoints import open_run
 from trainer.run.run_directory import RunFiles, read_run, restore_tokenizer
 from trainer.step.model_with_values import as_it_is
@@ -52,7 +53,9 @@ def evaluate_run(
     cores = count_cores()
     lanes = lanes_of(config, manifest.vocab_size, strategy_name, options, cores)
     share_threads(lanes * options.logical_cpus, cores)
-    strategy = make_strategy(strategy_name, options)
+    which = {"--split": split, "--step": str(step)}
+    statement = stated(config, manifest.dataset_hash, run, which)
+    strategy = make_strategy(strategy_name, options, statement=statement)
     workers = workers_of(strategy)
     with strategy.scope():
         opened = open_run(run, step)

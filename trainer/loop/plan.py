@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preprocessing.contracts.manifest import Manifest, read_manifest
+from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
 from trainer.compute.lanes import count_cores, share_threads
 from trainer.data.mixed_rows import (
@@ -17,9 +18,14 @@ from trainer.data.mixed_rows import (
     mixing_weights,
 )
 from trainer.distribution.device_options import DeviceOptions
-from trainer.distribution.strategies import check_sharding, make_strategy
+from trainer.distribution.strategies import (
+    check_sharding,
+    make_strategy,
+    refuse_to_train_alone,
+)
 from trainer.distribution.workers import Workers, workers_of
 from trainer.loop.batch_layout import lanes_of, spread
+from trainer.loop.stated import stated
 from trainer.run.config import RunConfig, resolved, with_file, with_pairs
 from trainer.run.presets import preset
 from trainer.run.run_directory import is_run, read_run
@@ -82,8 +88,12 @@ def plan(
     strategy_name: str,
     options: DeviceOptions,
     connect_timeout: float,
+    profile: str | None = None,
 ) -> RunPlan:
     """Reads the datasets' manifests and settles the configuration and strategy.
+
+    All processes of the run have agreed on them then; `profile` is what `--profile`
+    says, which decides where their inner loops end.
 
     Raises:
         UsageError: any of them is not what it should be.
@@ -93,7 +103,11 @@ def plan(
     cores, size = count_cores(), data.manifest.vocab_size
     lanes = lanes_of(config, size, strategy_name, options, cores)
     share_threads(lanes * options.logical_cpus, cores)
-    strategy = make_strategy(strategy_name, options, connect_timeout=connect_timeout)
+    statement = stated(config, data.hash, run, {"--profile": profile or "none"})
+    refuse_to_train_alone(strategy_name, options, connect_timeout, statement)
+    strategy = make_strategy(
+        strategy_name, options, connect_timeout=connect_timeout, statement=statement
+    )
     replicas = strategy.num_replicas_in_sync
     layout = spread(config.data, replicas, lanes)
     return RunPlan(data, config, layout, workers_of(strategy))
@@ -138,3 +152,19 @@ def configure(source: ConfigSource, run: str | None) -> RunConfig:
     if source.file is not None:
         base = with_file(base, source.file)
     return with_pairs(base, source.pairs)
+
+
+def configured(source: ConfigSource, run: str | None) -> RunConfig | None:
+    """Returns `configure`'s result; None where this process sees too little for it.
+
+    A server of asynchronous training computes what its coordinator says, and may have
+    neither the run's directory nor the configuration's file.
+
+    Raises:
+        UsageError: a key or value that it does see is refused.
+    """
+    unseen = source.file is not None and not storage.exists(source.file)
+    nowhere = source.preset is None and source.file is None
+    if unseen or (nowhere and not (run is not None and is_run(run))):
+        return None
+    return configure(source, run)

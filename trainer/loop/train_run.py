@@ -58,8 +58,11 @@ def train(
             gone.
         Interrupted: saved, and stopped on request.
     """
-    watchdog = Watchdog(planned.config.loop.watchdog_seconds)
-    with stop_request(max_seconds) as request, watchdog:
+    limit, clustered = planned.config.loop.watchdog_seconds, planned.workers.clustered
+    with (
+        stop_request(max_seconds) as request,
+        Watchdog(limit, request.sent if clustered else None) as watchdog,
+    ):
         if not tf.config.list_physical_devices("GPU"):
             # Resumes are exact on CPUs: without it threads may add up in any order.
             # It costs nothing measurable there (1.03 s of CPU a step of the preset

@@ -226,6 +226,7 @@ class TrainingSession:
             raise failure or _chief_failed()
         if not stops:
             return None
+        self._watch.watchdog.stopping()
         return reason or "another worker's request"
 
     def finish(self) -> None:
@@ -235,6 +236,7 @@ class TrainingSession:
             WorkError: a checkpoint could not be written; in all workers.
         """
         failure: BaseException | None = None
+        self._watch.watchdog.stopping()
         try:
             if self._parts.chief is not None:
                 self._parts.chief.writer.close()

@@ -12,8 +12,11 @@ import tensorflow as tf
 from preprocessing.foundation.commands import UsageError
 from tests.datasets import write_dataset
 from tests.trainer.distribution.test_replicated_runs import finish, flags, start
+from trainer.distribution.agreement import encoded
 from trainer.distribution.local_ports import lend_ports
 from trainer.distribution.rendezvous import answers, as_lost_peer, check_port
+from trainer.loop.plan import ConfigSource, read_data
+from trainer.loop.stated import stated
 
 
 def test_a_port_in_use_is_named():
@@ -67,7 +70,19 @@ def test_a_worker_alone_names_the_peer_that_does_not_answer(dataset, tmp_path):
 def test_a_peer_that_greets_and_never_connects_is_not_waited_for(dataset, tmp_path):
     more = ["--connect_timeout", "4"]
     ports = lend_ports(2)
-    [process] = start_two(dataset, [tmp_path / "run"] * 2, more, [0], ports)
+    run, addresses = tmp_path / "run", [f"127.0.0.1:{port}" for port in ports]
+    pairs = tuple(each for each in flags(dataset, run) if "=" in each)
+    data, config = read_data([str(dataset)], None, ConfigSource("tiny", None, pairs))
+    statement = {
+        "--strategy": "multi_worker",
+        "cluster of TF_CONFIG": str(
+            {f"worker {index}": each for index, each in enumerate(addresses)}
+        ),
+        "devices": "a CPU",
+        "--collectives": "ring",
+        **stated(config, data.hash, str(run), {"--profile": "none"}),
+    }
+    [process] = start_two(dataset, [run] * 2, more, [0], ports)
     greeted = b""
     while not greeted and process.poll() is None:
         time.sleep(0.05)
@@ -75,7 +90,7 @@ def test_a_peer_that_greets_and_never_connects_is_not_waited_for(dataset, tmp_pa
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", ports[0])) as connection,
         ):
-            connection.sendall(b"worker 1")
+            connection.sendall(encoded("worker 1", statement))
             greeted = connection.recv(2)
     statuses, errors = finish([process])
     assert greeted == b"go"
