@@ -22,7 +22,7 @@ from preprocessing.contracts.prompt_limits import (
 )
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.language_model import LanguageModel
-from trainer.serving.sampling import Sampling, sample
+from trainer.serving.sampling import Sampling, checked, sample
 
 SMALLEST_BUCKET = 16
 _LARGEST_BUCKET = 1 << 20
@@ -79,7 +79,12 @@ def generate(
     BOS starts from EOS, the id after which documents begin. What is asked for is held
     to `most_new_tokens`, and a prompt too long keeps its last ids, `prompt_room` of
     them: so prompt and continuation never pass the context.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a parameter has not one value for each prompt,
+            or is NaN; when the graph runs.
     """
+    sampling = checked(sampling, tf.cast(prompts.nrows(), tf.int32))
     prompts = open_prompts(prompts, decoding)
     most = most_new_tokens(decoding.context, decoding.unbounded)
     limit = tf.clip_by_value(sampling.max_new_tokens, 0, most)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every signature answers row by row: none for no rows, and no row for another's."""
+
+import math
+
+import pytest
+import tensorflow as tf
+
+from preprocessing.contracts.signatures import SIGNATURES
+from tests.releases import SEQUENCE_LENGTH, tokenizer_of, untrained_run
+from trainer.models.model import FAMILIES
+from trainer.release.release import decoding_of
+from trainer.serving.signatures import TextModel
+
+REQUEST = {
+    "prompt": ["the river", "a"],
+    "max_new_tokens": [3, 3],
+    "temperature": [0.0, 1.0],
+    "top_k": [0, 5],
+    "top_p": [1.0, 0.9],
+    "seed": [1, 2],
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def text_model(request, dataset) -> TextModel:
+    run = untrained_run(dataset, request.param)
+    tokenizer, decoding = tokenizer_of(run), decoding_of(run)
+    return TextModel(run.model, tokenizer, decoding, SEQUENCE_LENGTH)
+
+
+def answer(text_model: TextModel, name: str, values: dict) -> dict[str, tf.Tensor]:
+    inputs = {
+        each.name: tf.constant(values[each.name], each.dtype)
+        for each in SIGNATURES[name].inputs
+    }
+    return text_model.signatures()[name].get_concrete_function()(**inputs)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_a_batch_of_no_rows_has_no_answers(text_model, name):
+    signature = SIGNATURES[name]
+    found = answer(text_model, name, {each.name: [] for each in signature.inputs})
+    for output in signature.outputs:
+        shape = found[output.name].shape.as_list()
+        assert shape == [0, *(0 for _ in output.shape)], output.name
+
+
+@pytest.mark.parametrize("name", [each.name for each in SIGNATURES["generate"].inputs])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_inputs_of_unequal_lengths_are_refused_in_one_line(text_model, name, count):
+    values = (REQUEST[name] * 2)[:count]
+    with pytest.raises(tf.errors.InvalidArgumentError) as failure:
+        answer(text_model, "generate", {**REQUEST, name: values})
+    told = f"{count if name == 'prompt' else 2}"
+    assert f"one value of every input for each of the prompts:] [{told}]" in str(
+        failure.value
+    )
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p"])
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_parameter_that_is_no_number_is_refused_wherever_it_stands(
+    text_model, name, row
+):
+    values = [*REQUEST[name]]
+    values[row] = math.nan
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"a {name} for every row"):
+        answer(text_model, "generate", {**REQUEST, name: values})
