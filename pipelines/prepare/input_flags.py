@@ -50,6 +50,13 @@ def add_input_flags(parser: CommandParser, required: bool = True) -> None:
         help="the field that holds the address a document is from, for address lists",
     )
     parser.add_argument(
+        "--quote",
+        default=default.quote,
+        metavar="CHARACTER",
+        help='what quotes fields of CSV and TSV, or none; auto is " in CSV and none '
+        "in TSV, as their standards have it",
+    )
+    parser.add_argument(
         "--max_document_bytes",
         type=int,
         default=default.max_document_bytes,
@@ -115,4 +122,5 @@ def reader_config(values: argparse.Namespace) -> ReaderConfig:
         id_field=values.id_field,
         url_field=values.url_field,
         max_document_bytes=values.max_document_bytes,
+        quote=values.quote,
     )

@@ -5,10 +5,14 @@ format, with a key and an offset for each.
 
     delimited.py           Documents out of CSV and TSV: quoted fields may hold
                            delimiters and line ends
+    delimited_records.py   Records of CSV and TSV: where their fields end, found by one
+                           compiled pass
     documents.py           Documents between a file's bytes and ids: the one table
                            that all stages share
     extents.py             Which extents of files are read, and how they become
                            documents
+    foreign_bytes.py       What bytes are that are not what a reader wants, in words
+                           for people
     format_names.py        The format that a file's name tells, under its compression
                            and its shard's number
     jsonl.py               JSON lines to documents: Arrow for whole blocks, each bad

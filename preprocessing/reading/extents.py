@@ -6,6 +6,7 @@ documents, keys and offsets are the same.
 """
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,9 +24,12 @@ FORMATS = (
     *("arrow", "csv", "tsv", "warc", "wet"),
 )
 TO_THE_END = -1
+# What `ReaderConfig.quote` may be besides a character.
+QUOTE_BY_FORMAT, NO_QUOTE = "auto", "none"
 _EXTENT_BYTES = 64 << 20
 # Compressed inside, by column; a compression around them would keep them from seeking.
 _COLUMNAR = ("parquet", "arrow")
+_QUOTE = re.compile(r"[!-+\--~]")  # ASCII that is seen, and no comma
 _CUT_ANYWHERE = ("lines", "paragraphs", "jsonl")
 
 
@@ -45,6 +49,8 @@ class ReaderConfig:
             a reject. None where documents are no pairs.
         max_document_bytes: a larger document is a reject (`too_large`). In JSONL, CSV
             and web archives the whole line or record counts.
+        quote: the character that quotes fields of CSV and TSV, "none" where none does,
+            or "auto": " in CSV (RFC 4180) and none in TSV (IANA).
     """
 
     format: str = "auto"
@@ -53,6 +59,7 @@ class ReaderConfig:
     url_field: str = "url"
     target_field: str | None = None
     max_document_bytes: int = 64 << 20
+    quote: str = QUOTE_BY_FORMAT
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS and not is_import_path(self.format):
@@ -75,6 +82,12 @@ class ReaderConfig:
             raise UsageError(
                 "wanted --max_document_bytes of 1 or more, found "
                 f"{self.max_document_bytes}. Leave it out for 64 MiB"
+            )
+        known = self.quote in (QUOTE_BY_FORMAT, NO_QUOTE)
+        if not known and not _QUOTE.fullmatch(self.quote):
+            raise UsageError(
+                f"wanted a --quote of one character, {QUOTE_BY_FORMAT} or {NO_QUOTE}, "
+                f'found {self.quote!r}. Leave it out for " in CSV and none in TSV'
             )
 
 

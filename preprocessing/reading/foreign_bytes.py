@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What bytes are that are not what a reader wants, in words for people."""
+
+from collections.abc import Sequence
+
+_MARKS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+_LOOKED_AT = 256
+_ENOUGH = 4
+_MOST_NAMES = 20
+_MOST_OF_A_NAME = 60
+
+
+def encoding_of(data: bytes | bytearray) -> str:
+    """Returns "UTF-16" or "UTF-32" where bytes are that, else nothing.
+
+    By the mark they begin with, or by every second byte being NUL, or three of four:
+    as all that is written in Latin letters has it, also from the middle of a file.
+    """
+    for mark, name in _MARKS.items():
+        if data.startswith(mark):
+            return name
+    seen = bytes(data[:_LOOKED_AT])
+    if len(seen) < _ENOUGH or b"\0" not in seen:
+        return ""
+    nuls = [seen[at::4].count(0) / len(seen[at::4]) for at in range(4)]
+    kinds = ["often" if share > 0.9 else "seldom" * (share < 0.1) for share in nuls]
+    if sorted(kinds) == ["often"] * 3 + ["seldom"]:
+        return "UTF-32"
+    alternate = kinds[:2] == kinds[2:] and set(kinds) == {"often", "seldom"}
+    return "UTF-16" if alternate else ""
+
+
+def not_utf8(data: bytes | bytearray, place: str) -> str:
+    """Returns the detail of bytes that are not UTF-8; `place` is the first bad one."""
+    name = encoding_of(data)
+    if not name:
+        return place
+    return f"{name}, not UTF-8: convert it (iconv -f {name} -t UTF-8)"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names for a message: the first ones, none longer than 60 characters."""
+    shown = [
+        name if len(name) <= _MOST_OF_A_NAME else f"{name[:_MOST_OF_A_NAME]}…"
+        for name in names[:_MOST_NAMES]
+    ]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
