@@ -24,6 +24,7 @@ from preprocessing.foundation.decompression import (
     decompress,
 )
 from preprocessing.foundation.storage import InputFile
+from preprocessing.reading.foreign_bytes import not_json_line
 
 # Small enough that a job of a few hundred prompts keeps several workers busy, large
 # enough that sorting a chunk by length leaves little padding.
@@ -115,9 +116,12 @@ def parse_line(line: bytes, place: str, fields: PromptFields) -> Prompt:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return Prompt(None, None, f"not JSON at {place}: {error}")
+        why = not_json_line(line, str(error))
+        return Prompt(None, None, f"not JSON at {place}: {why}")
     if not isinstance(record, dict):
-        return Prompt(None, None, f"not a JSON object at {place}")
+        array = " but an array (jq -c '.[]' makes lines of it)"
+        what = array if isinstance(record, list) else ""
+        return Prompt(None, None, f"not a JSON object at {place}{what}")
     name, text = record.get(fields.id), record.get(fields.prompt)
     if isinstance(name, bool) or not isinstance(name, str | int) or _broken(name):
         return Prompt(None, None, _wrong(fields.id, "a string or whole number", place))

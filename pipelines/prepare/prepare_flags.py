@@ -124,8 +124,8 @@ def _add_judging_flags(made: CommandParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="evaluation files (JSONL, Parquet or text); documents that share a run of "
-        "words with them are rejected",
+        help="evaluation files (JSONL, Parquet, Arrow, CSV or text); documents that "
+        "share a run of words with them are rejected",
     )
     made.add_argument(
         "--decontaminate_ngram",

@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, suggest
 from preprocessing.foundation.storage import InputFile
+from preprocessing.reading.foreign_bytes import not_utf8
 
 MOST_SOURCES = 255  # a row's source is one byte
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -159,7 +160,7 @@ def mixture_files(inputs: Mapping[str, Sequence[str]]) -> list[InputFile]:
 
 def _parse(path: str) -> dict[str, Any]:
     try:
-        text = storage.read_bytes(path).decode()
+        text = _decoded(storage.read_bytes(path))
         fields = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
     except FileNotFoundError:
         raise UsageError(
@@ -171,6 +172,14 @@ def _parse(path: str) -> dict[str, Any]:
             "Correct the mixture file"
         ) from None
     return _table(path, "the file", fields)
+
+
+def _decoded(data: bytes) -> str:
+    """Returns a file's text without the mark of UTF-8 that editors put before it."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(not_utf8(data, str(error))) from None
 
 
 def _source(

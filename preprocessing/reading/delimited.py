@@ -14,13 +14,17 @@ first bad or oversized record (delimited_records.py finds them). A file is read 
 whether a line end in its middle ends a record follows from all quotes before it.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from preprocessing.foundation.decompression import DamagedInput
 from preprocessing.foundation.read_sizes import ReadSizes
-from preprocessing.reading.delimited_records import Records, dialect_of, read_records
+from preprocessing.reading.delimited_records import (
+    BAD_QUOTE,
+    Records,
+    dialect_of,
+    read_records,
+)
 from preprocessing.reading.documents import (
     Documents,
     Gathered,
@@ -30,9 +34,7 @@ from preprocessing.reading.documents import (
 from preprocessing.reading.extents import Extent, ReaderConfig
 from preprocessing.reading.foreign_bytes import listed, not_utf8
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NO_HEADER = -1
-_BAD_QUOTE = "the quote that opens on this line is never closed, or where no field ends"
 
 
 def read_delimited(
@@ -52,19 +54,46 @@ def read_delimited(
         yield no_documents(extent, reader, [trouble])
 
 
+def read_fields(
+    file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
+) -> Iterator[list[str]]:
+    """Yields the fields of every record, the header's too, for files read for all.
+
+    Raises:
+        ValueError: a record cannot be read; it says which and why.
+        DamagedInput: behind the last record before the damage.
+    """
+    dialect, number = dialect_of(extent, reader), 0
+    for records in read_records(file, extent, reader, sizes):
+        if records.oversized or records.unclosed:
+            why = BAD_QUOTE if records.unclosed else f"{records.oversized} bytes"
+            raise ValueError(f"{why} (record {number + 1})")
+        for last, start, ends in records.each():
+            number += 1
+            if last in records.broken:
+                raise ValueError(f"{BAD_QUOTE} (record {number})")
+            starts = [start, *(end + 1 for end in ends[:-1])]
+            yield [
+                _text(dialect.unquoted(records.data[first:end]), number)
+                for first, end in zip(starts, ends, strict=True)
+            ]
+
+
+def _text(field: bytes, number: int) -> str:
+    try:
+        return field.decode()
+    except UnicodeDecodeError as error:
+        place = f"not UTF-8: {error.reason} in record {number}"
+        raise ValueError(not_utf8(field, place)) from None
+
+
 class _Rows:
     """Turns records into documents by the columns that the first one names."""
 
     def __init__(self, extent: Extent, reader: ReaderConfig) -> None:
         self.number = 0
         self._extent, self._reader = extent, reader
-        code = dialect_of(extent, reader).quote
-        self._quote = bytes([code]) if code < 256 else b""
-        # The longest quoted beginning of a field, and what follows it.
-        q = re.escape(self._quote or b'"')
-        self._parts = re.compile(
-            b"%b((?:[^%b]++|%b%b)*+)%b?(.*)" % (q, q, q, q, q), re.DOTALL
-        )
+        self._dialect = dialect_of(extent, reader)
         self._head, self._width = b"", 0
         self._missing = ""  # says which column of texts there is none of
         self._texts: list[int] = []
@@ -79,17 +108,11 @@ class _Rows:
             size = f"a record of {records.oversized} bytes"
             self._reject(gathered, "too_large", size)
         elif records.unclosed:
-            self._reject(gathered, "malformed_csv", _BAD_QUOTE)
-        first = 0
-        for last in records.closes:
-            start = records.ends[first - 1] + 1 if first else 0
-            ends = records.ends[first : last + 1]
-            first = last + 1
-            if records.data.startswith(_BYTE_ORDER_MARK, start):
-                start += len(_BYTE_ORDER_MARK)  # also where files were joined
+            self._reject(gathered, "malformed_csv", BAD_QUOTE)
+        for last, start, ends in records.each():
             if last in records.broken:
                 self._width = self._width or _NO_HEADER
-                self._reject(gathered, "malformed_csv", _BAD_QUOTE)
+                self._reject(gathered, "malformed_csv", BAD_QUOTE)
             elif ends[-1] > start:
                 self._record(gathered, records.data, start, ends)
         return gathered.drain()
@@ -126,7 +149,7 @@ class _Rows:
         starts = [start, *(end + 1 for end in ends[:-1])]
 
         def field(place: int) -> str:
-            return self._unquoted(data[starts[place] : ends[place]]).decode()
+            return self._dialect.unquoted(data[starts[place] : ends[place]]).decode()
 
         try:
             texts = [field(place) for place in self._texts]
@@ -144,7 +167,9 @@ class _Rows:
         self._head = data[start : ends[-1]]
         self._width = len(ends)
         for place, end in enumerate(ends):
-            name = self._unquoted(data[start:end]).decode(errors="backslashreplace")
+            name = self._dialect.unquoted(data[start:end]).decode(
+                errors="backslashreplace"
+            )
             places.setdefault(name, place)
             start = end + 1
         reader = self._reader
@@ -155,13 +180,3 @@ class _Rows:
             there = f"the header has {listed([*places])}"
             self._missing = not_utf8(self._head, f"no column {missing[0]}, {there}")
         self._names = [places.get(reader.id_field), places.get(reader.url_field)]
-
-    def _unquoted(self, field: bytes) -> bytes:
-        quote = self._quote
-        if not quote or not field.startswith(quote):
-            return field
-        if field.find(quote, 1) == len(field) - 1:
-            return field[1:-1]  # nothing is quoted inside
-        found = self._parts.fullmatch(field)
-        assert found  # any field that starts with a quote matches
-        return found[1].replace(2 * quote, quote) + found[2]

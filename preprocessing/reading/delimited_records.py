@@ -9,7 +9,9 @@ the middle of a field: one was forgotten, and the next field's closed it. Its re
 ends with the line on which it opens, and the lines behind that are read again.
 """
 
+import functools
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -36,7 +38,9 @@ _IS_LINE_END = np.isin(np.arange(256), (_NEWLINE, _RETURN))
 _AT_START, _BARE, _QUOTED, _AFTER_QUOTE, _LOST = 0, 1, 2, 3, 4
 # What ends with a field: nothing more, its record, or a record with a bad quote.
 _GOES_ON, _CLOSES, _BREAKS = 0, 1, 2
-_MARK_0, _MARK_1, _MARK_2 = 0xEF, 0xBB, 0xBF  # UTF-8's, where files were joined
+_MARK = b"\xef\xbb\xbf"  # UTF-8's, which also stands where files were joined
+_MARK_0, _MARK_1, _MARK_2 = _MARK
+BAD_QUOTE = "a quote that is never closed, or closes where no field ends"
 
 
 @compiled
@@ -141,6 +145,19 @@ class Records:
         """Where the last whole record ends."""
         return self.ends[self.closes[-1]] + 1 if self.closes else 0
 
+    def each(self) -> Iterator[tuple[int, int, Sequence[int]]]:
+        """Yields each record: its place in `ends`, where it starts, its own ends.
+
+        A mark of UTF-8 before it is left out, also where files were joined.
+        """
+        first = 0
+        for last in self.closes:
+            start = self.ends[first - 1] + 1 if first else 0
+            if self.data.startswith(_MARK, start):
+                start += len(_MARK)
+            yield last, start, self.ends[first : last + 1]
+            first = last + 1
+
 
 @dataclass(frozen=True)
 class Dialect:
@@ -148,6 +165,24 @@ class Dialect:
 
     delimiter: int
     quote: int
+
+    @functools.cached_property
+    def _parts(self) -> re.Pattern[bytes]:
+        """The longest quoted beginning of a field, and what follows it."""
+        q = re.escape(bytes([self.quote]))
+        found = b"%b((?:[^%b]++|%b%b)*+)%b?(.*)" % (q, q, q, q, q)
+        return re.compile(found, re.DOTALL)
+
+    def unquoted(self, field: bytes) -> bytes:
+        """Returns what a field holds."""
+        if self.quote == _NOTHING or not field or field[0] != self.quote:
+            return field
+        if field.find(self.quote, 1) == len(field) - 1:
+            return field[1:-1]  # nothing is quoted inside
+        found = self._parts.fullmatch(field)
+        assert found  # any field that starts with a quote matches
+        quote = bytes([self.quote])
+        return found[1].replace(2 * quote, quote) + found[2]
 
 
 def dialect_of(extent: Extent, reader: ReaderConfig) -> Dialect:

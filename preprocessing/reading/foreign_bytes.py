@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What bytes are that are not what a reader wants, in words for people."""
 
+import re
 from collections.abc import Sequence
 
 _MARKS = {
@@ -9,6 +10,10 @@ _MARKS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+_ARRAY = "part of a JSON array, not JSON lines (jq -c '.[]' makes lines of it)"
+_INDENTED = "part of indented JSON, not JSON lines (jq -c . makes lines of it)"
+_ELEMENT = re.compile(rb"\{.*\}\s*,", re.DOTALL)
+_MEMBER = re.compile(rb'"(?:[^"\\]|\\.)*"\s*:')
 _LOOKED_AT = 256
 _ENOUGH = 4
 _MOST_NAMES = 20
@@ -51,3 +56,15 @@ def listed(names: Sequence[str]) -> str:
     ]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def not_json_line(line: bytes, why: str) -> str:
+    """Returns the detail of a line that is no JSON: what it is part of, or why."""
+    name, text = encoding_of(line), line.strip()
+    if name:
+        return not_utf8(line, why)
+    if text.startswith(b"[") or _ELEMENT.fullmatch(text) or text == b"]":
+        return f"{why}: {_ARRAY}"
+    if text in (b"{", b"}", b"},") or _MEMBER.match(text):
+        return f"{why}: {_INDENTED}"
+    return why

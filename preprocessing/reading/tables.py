@@ -10,7 +10,7 @@ mapped and costs no memory of its own.
 import contextlib
 import functools
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -140,7 +140,7 @@ def read_arrow(
     """Yields the rows of an Arrow file or stream, told apart by how it begins."""
     row = 0
     try:
-        for whole in _record_batches(file, extent, reader):
+        for whole in record_batches(file, extent.path, _wanted(reader)):
             size = max(1, whole.get_total_buffer_size() // max(1, whole.num_rows))
             rows = max(1, min(65_536, sizes.batch_bytes // size))
             for first in range(0, whole.num_rows, rows):
@@ -151,17 +151,21 @@ def read_arrow(
         yield _damage(error, row, extent, reader)
 
 
-def _record_batches(
-    file: BinaryIO, extent: Extent, reader: ReaderConfig
+def record_batches(
+    file: BinaryIO, path: str, wanted: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Yields an Arrow file's record batches, with the columns that are wanted alone."""
-    source = file if storage.is_cloud(extent.path) else pa.memory_map(extent.path)
+    """Yields an Arrow file's record batches, with all columns or those wanted alone.
+
+    Raises:
+        pa.ArrowInvalid: the file is damaged.
+    """
+    source = file if storage.is_cloud(path) else pa.memory_map(path)
     is_file = source.read(len(_ARROW_FILE_MAGIC)) == _ARROW_FILE_MAGIC
     source.seek(0)
     opened = pa.ipc.open_file if is_file else pa.ipc.open_stream
     names = opened(source).schema.names
     source.seek(0)
-    fields = [at for at, name in enumerate(names) if name in _wanted(reader)]
+    fields = [at for at, name in enumerate(names) if wanted is None or name in wanted]
     if not fields:
         fields = [0]  # no list at all would mean every column; one counts the rows
     batches = opened(source, options=pa.ipc.IpcReadOptions(included_fields=fields))

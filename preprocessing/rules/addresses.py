@@ -78,7 +78,7 @@ def read_list(paths: Sequence[str]) -> AddressList:
     for path in paths:
         try:
             with storage.open_input(path) as file:
-                lines = file.read().decode("utf-8-sig").splitlines()
+                lines = file.read().decode().split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
                 f"wanted a list of addresses in {path}, found {error}. "
@@ -105,7 +105,8 @@ def _entries(line: str) -> Sequence[str]:
     """Returns a line's entries; among them an empty one if something is no address."""
     if _PLAIN.fullmatch(line):
         return (line,)
-    line = line.strip()
+    # A mark of UTF-8 also stands in the middle of lists that were joined.
+    line = line.removeprefix("\ufeff").strip()
     if not line or _COMMENT.match(line):
         return ()
     # In a URL # begins the fragment, so a comment behind an entry needs a blank.

@@ -101,7 +101,7 @@ def with_file(base: RunConfig, path: str) -> RunConfig:
         UsageError: the file is absent or not a configuration.
     """
     try:
-        text = storage.read_bytes(path).decode()
+        text = storage.read_bytes(path).decode("utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):
         raise UsageError(
             f"wanted a configuration file at {path}, found none. Check the path"

@@ -57,6 +57,22 @@ def test_json_of_the_same_shape_is_the_same_mixture(written):
     assert read_mixture(written(json.dumps(fields), "mixture.json")) == one
 
 
+@pytest.mark.parametrize("name", ["mixture.toml", "mixture.json"])
+def test_a_mark_of_utf_8_is_no_part_of_it_and_utf_16_is_called_so(tmp_path, name):
+    text = (
+        WEIGHTS
+        if name.endswith("toml")
+        else '{"sources": {"a": {"input": "b", "weight": 1}}}'
+    )
+    plain, marked = tmp_path / name, tmp_path / f"marked-{name}"
+    plain.write_text(text)
+    marked.write_text(text, encoding="utf-8-sig")
+    assert read_mixture(str(marked)) == read_mixture(str(plain))
+    marked.write_text(text, encoding="utf-16")
+    with pytest.raises(UsageError, match="found: UTF-16, not UTF-8"):
+        read_mixture(str(marked))
+
+
 def test_a_weight_is_the_decimal_that_was_written(written):
     config, _ = read_mixture(written(WEIGHTS))
     assert config.weights([10, 10]) == [3, Fraction(7, 10)]

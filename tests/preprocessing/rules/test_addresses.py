@@ -53,6 +53,15 @@ def listed(tmp_path):
     return read_list([str(path)])
 
 
+def test_lines_of_a_list_end_at_newlines_and_marks_are_no_part_of_entries(tmp_path):
+    path = tmp_path / "joined.txt"
+    path.write_text("\ufeffa.com\r\n\ufeffb.com/x\x85y\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="line 2"):
+        read_list([str(path)])
+    path.write_text("\ufeffa.com\r\n\ufeffb.com\n", encoding="utf-8")
+    assert read_list([str(path)]).entries == {"a.com", "b.com"}
+
+
 def column(urls):
     return pa.array(urls, pa.large_string())
 

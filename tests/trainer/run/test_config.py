@@ -89,6 +89,9 @@ def test_json_and_toml_files_change_what_they_name(tmp_path):
     assert config == with_file(base, str(as_json))
     assert (config.seed, config.optimizer.peak_learning_rate) == (3, 1.0)
     assert config.model == base.model
+    as_json.write_text(as_json.read_text(), encoding="utf-8-sig")  # as some editors do
+    toml.write_text(toml.read_text(), encoding="utf-8-sig")
+    assert with_file(base, str(as_json)) == with_file(base, str(toml)) == config
 
 
 @pytest.mark.parametrize(
