@@ -32,10 +32,10 @@ from pipelines.generation.prompts import (
     take_census,
 )
 from pipelines.job.own_files import without_own
+from preprocessing.claims.claims import claimed
 from preprocessing.contracts import releases
 from preprocessing.contracts.generation_config import GenerationConfig
 from preprocessing.foundation import storage
-from preprocessing.foundation.claims import claimed
 from preprocessing.foundation.commands import (
     CommandParser,
     WorkError,

@@ -18,8 +18,8 @@ from pipelines.prepare.input_flags import (
     cleaning_config,
     reader_config,
 )
+from preprocessing.claims.claims import CLAIM_NAME, Claim, claimed
 from preprocessing.foundation import storage
-from preprocessing.foundation.claims import CLAIM_NAME, Claim, claimed
 from preprocessing.foundation.commands import (
     CommandParser,
     UsageError,
@@ -51,10 +51,15 @@ def main(argv: Sequence[str]) -> None:
         claimed(place, f"--output {values.output}", f".{name}{CLAIM_NAME}") as claim,
     ):
         _check(values)  # again: the one that was waited for may have made it
-        _make(values, reader, claim)
+        _make(values, reader, cleaning, claim)
 
 
-def _make(values: argparse.Namespace, reader: ReaderConfig, claim: Claim) -> None:
+def _make(
+    values: argparse.Namespace,
+    reader: ReaderConfig,
+    cleaning: CleaningConfig | None,
+    claim: Claim,
+) -> None:
     """Samples, trains and writes."""
     start = time.monotonic()
     extents = plan_extents(without_own(storage.expand(values.input)), reader)

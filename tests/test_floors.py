@@ -13,6 +13,8 @@ from tests.test_house_rules import ROOMS, ROOT, imports, name, python_files, tre
 FLOORS = {
     "preprocessing": (
         "foundation",
+        "claims",
+        "web",
         "contracts",
         "tokenizer",
         "language",

@@ -18,9 +18,9 @@ from typing import Any
 
 from pipelines.beam.progress import Progress
 from pipelines.generation.prompts import Prompt, decode_chunk, encode_chunk
+from preprocessing.claims.claims import CLAIM_NAME, check_claim
 from preprocessing.contracts.manifest import canonical_json
 from preprocessing.foundation import storage
-from preprocessing.foundation.claims import CLAIM_NAME, check_claim
 from preprocessing.foundation.commands import UsageError, WorkError
 
 SCHEMA_VERSION = 1

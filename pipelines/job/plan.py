@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.job.shuffle import BLOB_BYTES, Transport
+from preprocessing.claims.claims import CLAIM_NAME, check_claim
 from preprocessing.contracts.manifest import config_hash
 from preprocessing.contracts.records import RecordFormat
 from preprocessing.duplicates.near_config import NearConfig
 from preprocessing.foundation import storage
-from preprocessing.foundation.claims import CLAIM_NAME, check_claim
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.storage import InputFile
 from preprocessing.objectives.objectives import ObjectiveConfig, row_format

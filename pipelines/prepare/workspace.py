@@ -17,9 +17,10 @@ from pipelines.job.plan import WORK_NAME, Job, Plan, write_plan
 from pipelines.job.rejects import DIRECTORY, DUPLICATE, NEAR_DUPLICATE, REPEATED
 from pipelines.job.steps import read_checked, write_checked
 from pipelines.prepare import mix_shards, pack_shard, provenance, tokenize_task
+from preprocessing.claims import claims
+from preprocessing.claims.claims import CLAIM_NAME, Claim
 from preprocessing.contracts.manifest import MANIFEST_NAME, read_manifest
-from preprocessing.foundation import claims, storage
-from preprocessing.foundation.claims import CLAIM_NAME, Claim
+from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.storage import InputFile
 

@@ -15,15 +15,12 @@ format, with a key and an offset for each.
                            for people
     format_names.py        The format that a file's name tells, under its compression
                            and its shard's number
-    http_responses.py      HTTP responses as archives hold them: header, and body undone
     jsonl.py               JSON lines to documents: Arrow for whole blocks, each bad
                            line judged alone
     line_blocks.py         Lines and paragraphs of a byte stream as spans of large
                            blocks
     long_json.py           A huge line of JSON: its long strings are cut out, and
                            unescaped one by one
-    page_charsets.py       The character set of a web page, sniffed as browsers do, and
-                           its text
     readers.py             Reads one extent of a file as batches of documents,
                            whatever its format
     streams.py             The uncompressed bytes of a file, for libraries that want
@@ -36,5 +33,4 @@ format, with a key and an offset for each.
     warc_records.py        The records of a web archive, and what stands between them
     web_archives.py        Documents out of web archives: WARC (pages as sent) and
                            WET (their text)
-    web_pages.py           The main text of a web page: its depth, its content
 """

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from preprocessing.foundation.archive_bytes import ArchiveBytes
 from preprocessing.reading.documents import Trouble
 from preprocessing.reading.extents import Extent
+from preprocessing.web.archive_bytes import ArchiveBytes
 
 _OPENING = b"WARC/"
 _NEXT = re.compile(rb"\n\r?\n(?=WARC/\d\.\d)")

@@ -12,9 +12,9 @@ from typing import BinaryIO
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading.documents import Documents, Gathered, Trouble
 from preprocessing.reading.extents import Extent, ReaderConfig
-from preprocessing.reading.http_responses import DamagedBody, response_of
 from preprocessing.reading.warc_records import ArchiveRecord, read_records
-from preprocessing.reading.web_pages import UnreadablePage, page_text
+from preprocessing.web.http_responses import DamagedBody, response_of
+from preprocessing.web.web_pages import UnreadablePage, page_text
 
 _HELD = ("response", "conversion")
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")

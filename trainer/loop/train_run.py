@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from preprocessing.claims.claims import Claim, claimed
 from preprocessing.foundation import storage
-from preprocessing.foundation.claims import Claim, claimed
 from preprocessing.foundation.commands import Interrupted, UsageError
 from trainer.data.rows_at_fault import describe
 from trainer.distribution.rendezvous import as_lost_peer

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocessing.foundation.claims import Claim
+from preprocessing.claims.claims import Claim
 from preprocessing.foundation.commands import Interrupted, WorkError
 from trainer.data.omitted_rows import Ranges
 from trainer.data.training_rows import RowBlock, TrainingRows

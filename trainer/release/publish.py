@@ -12,9 +12,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+from preprocessing.claims.claims import claimed
 from preprocessing.contracts import releases
 from preprocessing.foundation import storage
-from preprocessing.foundation.claims import claimed
 from preprocessing.foundation.commands import UsageError, WorkError
 
 _STAGING_NAME = ".unfinished"

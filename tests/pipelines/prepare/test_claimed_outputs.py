@@ -12,7 +12,7 @@ import pytest
 from pipelines import inspect_dataset, prepare_corpus, train_tokenizer
 from pipelines.job.plan import Job, PrepareConfig, TokenizerConfig
 from pipelines.job.steps import finished, read_record, write_record
-from preprocessing.foundation.claims import CLAIM_NAME, Held, claimed
+from preprocessing.claims.claims import CLAIM_NAME, Held, claimed
 from preprocessing.foundation.commands import WorkError
 from tests.pipelines.prepare.test_drills import LENIENT, start, wait_for_work
 from tests.pipelines.prepared import SMALL, arguments, fingerprint

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from preprocessing.claims.claims import CLAIM_NAME, Held, claimed
 from preprocessing.foundation import storage
-from preprocessing.foundation.claims import CLAIM_NAME, Held, claimed
 from preprocessing.foundation.commands import WorkError
 from tests.trainer.small_runs import small_run
 from trainer import evaluate, task

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.foundation.claims import (
+from preprocessing.claims.claims import (
     CLAIM_NAME,
     Claim,
     ClaimTimes,
@@ -30,7 +30,7 @@ NEVER_RENEWED = ClaimTimes(renewal=3600.0, gone=0.2, look=0.01)
 ROOT = Path(__file__).parents[3]
 HOLDER = """
 import sys, time
-from preprocessing.foundation.claims import Claim
+from preprocessing.claims.claims import Claim
 claim = Claim(sys.argv[1], "it")
 claim.acquire()
 print("held", flush=True)
@@ -39,7 +39,7 @@ time.sleep(600)
 PUBLISHER = """
 import socket, sys
 socket.gethostname = lambda: "elsewhere"
-from preprocessing.foundation.claims import Claim, ClaimTimes
+from preprocessing.claims.claims import Claim, ClaimTimes
 claim = Claim(sys.argv[1], "it", ClaimTimes(renewal=0.05))
 claim.acquire()
 print("held", flush=True)
@@ -50,7 +50,7 @@ open(sys.argv[2], "x").close()
 # Many of these begin at once, and each writes its name where no two may be.
 CONTENDER = """
 import os, sys, time
-from preprocessing.foundation.claims import Claim, ClaimTimes, Held
+from preprocessing.claims.claims import Claim, ClaimTimes, Held
 path, inside, turns = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sys.stdin.read()
 won = 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import BinaryIO
 
-from preprocessing.foundation.members import CompressedMembers, Gap, Piece
+from preprocessing.web.members import CompressedMembers, Gap, Piece
 
 _PLAIN_READ = 1 << 20
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from preprocessing.reading.web_pages import UnreadablePage, page_text
+from preprocessing.web.web_pages import UnreadablePage, page_text
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "shift_jis", "koi8-r"])

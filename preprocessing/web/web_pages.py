@@ -11,7 +11,7 @@ import re
 
 from resiliparse.extract.html2text import extract_plain_text
 
-from preprocessing.reading.page_charsets import UnknownCharset, page_decoded
+from preprocessing.web.page_charsets import UnknownCharset, page_decoded
 
 # A parsed page takes 20 times its size. Common Crawl cuts pages at 1 MB, 5 MB of late.
 MAX_PAGE_BYTES = 8 << 20

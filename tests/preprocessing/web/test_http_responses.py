@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.reading.http_responses import DamagedBody, response_of
+from preprocessing.web.http_responses import DamagedBody, response_of
 
 CHANCE = random.Random(2)
 PAGE = b"<html><p>" + bytes(CHANCE.choices(b"abcdefgh \n", k=40_000)) + b"</p></html>"

@@ -14,7 +14,7 @@ import re
 from resiliparse.parse.encoding import detect_encoding
 from webencodings import LABELS
 
-from preprocessing.foundation.charset_codecs import MULTI_BYTE, decode
+from preprocessing.web.charset_codecs import MULTI_BYTE, decode
 
 _MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16le", b"\xfe\xff": "utf-16be"}
 # What an encoding may be declared in: 1,024 bytes, and the rest of a longer head, as

@@ -16,8 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from preprocessing.foundation import cloud_clients, storage
-from preprocessing.foundation.claims import (
+from preprocessing.claims.claims import (
     CLAIM_NAME,
     Claim,
     ClaimTimes,
@@ -25,6 +24,7 @@ from preprocessing.foundation.claims import (
     check_claim,
     claimed,
 )
+from preprocessing.foundation import cloud_clients, storage
 from preprocessing.foundation.commands import WorkError
 from tests.preprocessing.foundation.test_cloud_clients import az, gs, s3
 

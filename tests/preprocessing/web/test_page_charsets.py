@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.foundation.charset_codecs import MULTI_BYTE, decode
-from preprocessing.reading.web_pages import UnreadablePage, page_text
+from preprocessing.web.charset_codecs import MULTI_BYTE, decode
+from preprocessing.web.web_pages import UnreadablePage, page_text
 
 # The first 40 digits of the SHA-256 of `sequences` of each set, as @exodus/bytes 1.16
 # decodes them: a library in JavaScript that carries the standard's own indexes.

@@ -28,10 +28,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from preprocessing.claims.claim_places import BucketPlace, FilePlace, Place
+from preprocessing.claims.processes import ProcessId, lives, this_process
 from preprocessing.foundation import storage
-from preprocessing.foundation.claim_places import BucketPlace, FilePlace, Place
 from preprocessing.foundation.commands import UsageError, WorkError
-from preprocessing.foundation.processes import ProcessId, lives, this_process
 
 CLAIM_NAME = ".claim.json"
 _log = logging.getLogger(__name__)
