@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+import pyarrow.parquet as pq
+
 from pipelines.beam.progress import Progress, amount, watch
 from pipelines.beam.runners import (
     LOCAL,
@@ -24,7 +26,8 @@ from pipelines.beam.runners import (
     run_pipeline,
 )
 from pipelines.duplicates import line_duplicates
-from pipelines.job.checksums import check_sizes, write_sums
+from pipelines.job.checksums import check_sizes, summed_file, write_sums
+from pipelines.job.input_files import MOST_NAMED, check_unread
 from pipelines.job.plan import SIZES, Job, Plan, PlanSizes, count_shards
 from pipelines.job.shuffle import Transport
 from pipelines.job.steps import read_record, read_records, record_number
@@ -44,6 +47,7 @@ from pipelines.prepare.results import (
     manifest_of,
 )
 from pipelines.report.report import write_report
+from preprocessing.contracts.dataset_files import INPUTS_NAME
 from preprocessing.contracts.manifest import (
     MANIFEST_NAME,
     TOKENIZER_NAME,
@@ -99,7 +103,9 @@ def prepare(
             job = Job(f"{place}/dry", asked.config, shards, "files", True)
             _begin(job, asked)
             _run(job, plan, flags.runner, workers, beam_args)
-            print(dry_run_table(collect(job)))
+            results = collect(job)
+            print(dry_run_table(results))
+            _check_unread(flags, results)
         return None
     job = Job(flags.output, asked.config, shards, _transport(flags))
     workspace.check_free(job)
@@ -112,6 +118,7 @@ def prepare(
             _say_finished(job, asked)
         else:
             results = _make(ours, asked, flags, beam_args)
+            _check_unread(flags, results, "; rejects/ lists all of it")
             check_reject_fraction(job, results, flags.max_reject_fraction)
             claim.check()
             _publish(ours, asked, results, time.monotonic() - start, workers)
@@ -137,6 +144,11 @@ def _make(
     _begin(job, asked)
     _run(job, asked.plan, flags.runner, workers, beam_args)
     return collect(job)
+
+
+def _check_unread(flags: argparse.Namespace, results: Results, where: str = "") -> None:
+    usual = flags.max_reject_fraction
+    check_unread(results.inputs, flags.max_unread_fraction, usual, where)
 
 
 def _begin(job: Job, asked: Asked) -> None:
@@ -225,7 +237,10 @@ def _publish(
     )
     report = storage.join(job.output, "report.html")
     write_report(report, manifest, results, timings)
-    sums = {file["name"]: file["sha256"] for file in results.files}
+    with summed_file(job.output, INPUTS_NAME) as file:
+        pq.write_table(results.inputs.table(), file, compression="zstd")
+    inputs = file.sum(INPUTS_NAME)
+    sums = {file["name"]: file["sha256"] for file in (*results.files, inputs)}
     sums[TOKENIZER_NAME] = manifest.tokenizer_sha256
     write_sums(job.output, {**sums, MANIFEST_NAME: manifest.dataset_hash})
     job.check_claim()
@@ -239,12 +254,6 @@ def _summary(manifest: Manifest, results: Results, seconds: float) -> str:
     rows = sum(split.rows for split in splits.values())
     filled = counts.tokens_written / max(1, rows * manifest.row_places)
     rejected = ", ".join(f"{name} {n:,}" for name, n in counts.rejected.items())
-    # One reject, however much the file held after the damage: so it is named here.
-    damaged = [
-        f"damaged, not read to its end: {example['path']} ({example['detail']})"
-        for reason in ("truncated_input", "damaged_input")
-        for example in results.examples.get(reason, [])
-    ]
     return "\n".join(
         [
             f"documents: {counts.read:,} read, {counts.kept:,} kept; "
@@ -257,7 +266,7 @@ def _summary(manifest: Manifest, results: Results, seconds: float) -> str:
             f"input: {amount(results.input_bytes, 'B')} in {seconds:.1f} s, "
             f"{amount(results.input_bytes / seconds, 'B')}/s",
             *contamination_lines(results),
-            *damaged,
+            *results.inputs.lines(MOST_NAMED),
         ]
     )
 

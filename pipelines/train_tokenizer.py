@@ -11,6 +11,12 @@ from typing import NoReturn
 import numpy as np
 
 from pipelines.beam.progress import Progress, amount, watch
+from pipelines.job.input_files import (
+    MOST_NAMED,
+    InputCounts,
+    InputFiles,
+    check_unread,
+)
 from pipelines.job.own_files import without_own
 from pipelines.prepare.input_flags import (
     add_cleaning_flags,
@@ -37,6 +43,7 @@ from preprocessing.tokenizer.special_tokens import OBJECTIVE_TOKENS
 # Of a large input, extents with this many times the sample's bytes are read: enough for
 # a document to count wherever it lies, without reading a terabyte for 100 MB.
 READ_FACTOR = 4
+_MOST_SKIPPED = 0.05  # as quern-prepare's --max_reject_fraction
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,7 +71,7 @@ def _make(
     start = time.monotonic()
     extents = plan_extents(without_own(storage.expand(values.input)), reader)
     chosen = _choose(extents, values.sample_bytes, values.seed)
-    sample = _read(chosen, reader, cleaning, values.sample_bytes, values.seed)
+    sample = _read(chosen, reader, cleaning, values)
     texts = sample.texts()
     print(f"train: on {len(texts):,} documents, {amount(sample.text_bytes, 'B')}")
     data = tokenizer.train(texts, values.vocab_size, _special_tokens(values))
@@ -182,19 +189,30 @@ def _read(
     extents: list[Extent],
     reader: ReaderConfig,
     cleaning: CleaningConfig | None,
-    sample_bytes: int,
-    seed: int,
+    values: argparse.Namespace,
 ) -> TextSample:
-    """Reads extents, cleans as `quern-prepare` does, and keeps the sample."""
-    sample, rejected = TextSample(sample_bytes), Counter[str]()
-    done, total = 0, sum(extent.size for extent in extents)
+    """Reads extents, cleans as `quern-prepare` does, and keeps the sample.
+
+    Raises:
+        UsageError: they hold no text.
+        WorkError: more of them cannot be read than the flags allow.
+    """
+    sample, rejected = TextSample(values.sample_bytes), Counter[str]()
+    sizes = Counter[str]()
+    for extent in extents:
+        sizes[extent.relative] += extent.size
+    numbers = {path: number for number, path in enumerate(sizes)}
+    counts, done, total = InputCounts(), 0, sizes.total()
     with watch(lambda: Progress("read", done, total)):
         for extent in extents:
             for batch in read_extent(extent, reader):
                 rejected.update(reject.reason for reject in batch.rejects)
+                counts.add(numbers[extent.relative], batch)
                 texts = clean(batch.texts, cleaning)
-                sample.add(texts, order_hash(seed, batch.keys))
+                sample.add(texts, order_hash(values.seed, batch.keys))
                 done += batch.bytes_read
+    files = InputFiles.of([*sizes], [*sizes.values()], counts)
+    check_unread(files, values.max_unread_fraction, _MOST_SKIPPED)
     reasons = ", ".join(f"{count:,} {name}" for name, count in sorted(rejected.items()))
     if not sample.text_bytes:
         raise UsageError(
@@ -202,7 +220,7 @@ def _read(
             f"(rejected: {reasons or 'nothing'}). Check --input, --format, --text_field"
         )
     if rejected:
-        print(f"read: left out {reasons}")
+        print("\n".join([f"read: left out {reasons}", *files.lines(MOST_NAMED)]))
     return sample
 
 

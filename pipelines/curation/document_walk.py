@@ -57,6 +57,7 @@ def curated(work: TaskWork) -> Iterator[Documents]:
     held: list[Documents] = []
     for extent in work.task.extents:
         _check_unchanged(work.job, extent)
+        number = _number(work.job, extent)
         batches = read_extent(extent, work.job.config.reader)
         while True:
             with work.clock.timed("read"):
@@ -64,7 +65,8 @@ def curated(work: TaskWork) -> Iterator[Documents]:
             if not held:
                 break
             work.rejects.write(held[0].rejects)
-            held.append(replace(held.pop(), file=_number(work.job, extent)))
+            work.inputs.add(number, held[0])
+            held.append(replace(held.pop(), file=number))
             for stage in (cleaned, by_address, ruled):
                 held.append(stage(work, held.pop()))
             yield held.pop()

@@ -29,6 +29,7 @@ def compare_datasets(
     for name in ("tokenizer_sha256", "objective", "token_dtype", "schema_version"):
         yield from _fields(name, getattr(first, name), getattr(second, name))
     yield from _sources(first, second)
+    yield from _fields("input", *(_totals(each) for each in (first, second)))
     yield from _fields(
         "counts", dataclasses.asdict(first.counts), dataclasses.asdict(second.counts)
     )
@@ -49,6 +50,11 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "nothing" if value is None else str(value)
+
+
+def _totals(manifest: Manifest) -> dict[str, int] | None:
+    """Returns what was read of the input; None where an earlier Quern did not say."""
+    return None if manifest.input is None else dataclasses.asdict(manifest.input)
 
 
 def _sources(first: Manifest, second: Manifest) -> Iterator[str]:

@@ -13,7 +13,9 @@ from pipelines.inspect.verify_mixture import MixtureRows
 from pipelines.job.checksums import SUMS_NAME, read_sums
 from pipelines.job.rejects import DIRECTORY, reject_files
 from preprocessing.contracts.dataset_files import (
+    INPUTS_NAME,
     fault,
+    parse_inputs,
     parse_provenance,
     provenance_of,
     read_file,
@@ -47,8 +49,9 @@ def verify(dataset: str, manifest: Manifest) -> Iterator[str]:
 
     Checked are each shard's size and SHA-256, each record's layout and checksum, that
     segment lengths fit their row and ids their vocabulary, provenance segment by
-    segment, totals, conservation, and every file against SHA256SUMS; a dataset of
-    an earlier Quern has none, and then one line says so.
+    segment, totals, conservation (of documents, ids and, unless an earlier Quern wrote
+    it, bytes of input), and every file against SHA256SUMS; a dataset of an earlier
+    Quern has none, and then one line says so.
 
     Raises:
         WorkError: the first fault, by file and row.
@@ -76,6 +79,7 @@ def verify(dataset: str, manifest: Manifest) -> Iterator[str]:
     _equal("tokens_written", total.tokens, counts.tokens_written)
     _equal("overlap_tokens", total.overlaps, counts.overlap_tokens)
     _check_rejects(dataset, manifest, sums)
+    yield from _check_inputs(dataset, manifest, sums)
     yield f"{counts.read:,} documents read = {counts.kept:,} kept + the rejects listed"
 
 
@@ -254,6 +258,43 @@ def _check_rejects(dataset: str, manifest: Manifest, sums: Mapping[str, str]) ->
         raise fault(f"{min(missing)}, listed in {SUMS_NAME}", "no such file")
     lines = sum(_summed(dataset, name, sums).count(b"\n") for name in there)
     _equal("lines in rejects/", lines, sum(manifest.counts.rejected.values()))
+
+
+def _check_inputs(
+    dataset: str, manifest: Manifest, sums: Mapping[str, str]
+) -> Iterator[str]:
+    """Compares what was read of each file with the manifest; earlier ones say nothing.
+
+    Yields:
+        A line that says it.
+    """
+    totals = manifest.input
+    if totals is None:
+        return
+    table = parse_inputs(_summed(dataset, INPUTS_NAME, sums))
+    sources = [(source.path, source.size) for source in manifest.sources]
+    found = [*zip(table["path"].to_pylist(), table["bytes"].to_pylist(), strict=True)]
+    if found != sources:
+        raise fault(f"the manifest's sources in {INPUTS_NAME}", "others")
+    bad = pc.less(table["bytes"], table["bytes_read"])
+    bad = pc.or_(bad, pc.less(table["bytes_read"], 0))
+    if pc.any(bad).as_py():
+        raise fault(f"no more bytes read than there are in {INPUTS_NAME}", "more")
+    _equal(
+        f"documents in {INPUTS_NAME}",
+        _summed_up(table, "documents"),
+        manifest.counts.read,
+    )
+    _equal("bytes of input", _summed_up(table, "bytes"), totals.size)
+    _equal("bytes of input read", _summed_up(table, "bytes_read"), totals.read)
+    yield (
+        f"{totals.size:,} bytes of input = {totals.read:,} read + "
+        f"{totals.not_read:,} not read"
+    )
+
+
+def _summed_up(table: pa.Table, name: str) -> int:
+    return pc.sum(table[name]).as_py() or 0
 
 
 def _equal(what: str, found: int, wanted: int) -> None:

@@ -11,6 +11,8 @@ blobs that travel from one stage to the next.
                            their writing to verify
     columns.py             The columns that travel between stages: their names,
                            types and bytes a row
+    input_files.py         What became of each input file: its bytes, those read, its
+                           documents, and why
     own_files.py           Which files of an input are Quern's own: no documents,
                            whatever matches them
     plan.py                What a preparation job will do: its configuration, its

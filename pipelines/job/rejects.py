@@ -70,6 +70,8 @@ class RejectCounts:
             line["check"] = reject.check
             line["value"] = reject.value
             line["threshold"] = reject.threshold
+        if reject.unread:
+            line["unread_bytes"] = reject.unread
         line["detail"] = reject.detail
         name = _name(reject.reason, reject.check)
         self.counts[reject.reason] += 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipelines.job.input_files import InputCounts
 from pipelines.job.plan import Job, Task
 from pipelines.job.rejects import RejectCounts
 from pipelines.job.steps import Clock, Record
@@ -20,6 +21,7 @@ class TaskWork:
         job: the job.
         task: the extents to read.
         rejects: gets the documents that are not kept.
+        inputs: what was read of each file, by its number in the plan.
         clock: gets the time of each stage.
         stages: documents and bytes of text after each stage, in order.
         lengths: documents as read with 2^i to 2^(i+1) - 1 bytes of text, int64 [64].
@@ -36,6 +38,7 @@ class TaskWork:
     job: Job
     task: Task
     rejects: RejectCounts
+    inputs: InputCounts = field(default_factory=InputCounts)
     clock: Clock = field(default_factory=Clock)
     stages: dict[str, list[int]] = field(default_factory=dict)
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(64, np.int64))
@@ -80,7 +83,7 @@ class TaskWork:
             **self.rejects.record(),
             "contaminated": self.contaminated.tolist(),
             "shared_runs": sorted(self.shared_runs),
-            "input_bytes": self.task.size,
+            "inputs": self.inputs.record(),
             "seconds": self.clock.seconds,
             "cpu_seconds": self.clock.cpu_seconds,
         }

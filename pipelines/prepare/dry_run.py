@@ -4,6 +4,7 @@
 from pipelines.prepare.results import Results
 
 _MOST_CHECKS = 20
+_MOST_FILES = 100
 
 
 def contamination_lines(results: Results) -> list[str]:
@@ -35,5 +36,6 @@ def dry_run_table(results: Results) -> str:
         rest = sum(count for _, count in ranked[_MOST_CHECKS:])
         lines += [f"{rest:>12,}  others"] if rest else []
     lines += contamination_lines(results)
+    lines += results.inputs.lines(_MOST_FILES)
     lines.append("nothing was written (--dry_run)")
     return "\n".join(lines)

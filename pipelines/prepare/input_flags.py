@@ -63,6 +63,13 @@ def add_input_flags(parser: CommandParser, required: bool = True) -> None:
         metavar="N",
         help="a larger document is rejected (too_large)",
     )
+    parser.add_argument(
+        "--max_unread_fraction",
+        type=float,
+        metavar="F",
+        help="fail only if more of the input's bytes, as they are stored, cannot be "
+        "read; without it, if any file cannot be read to its end",
+    )
 
 
 def add_cleaning_flags(parser: CommandParser) -> None:
@@ -114,6 +121,12 @@ def reader_config(values: argparse.Namespace) -> ReaderConfig:
     Raises:
         UsageError: a value out of range, or a format's function that is not there.
     """
+    unread = values.max_unread_fraction
+    if unread is not None and not 0 <= unread <= 1:
+        raise UsageError(
+            f"wanted --max_unread_fraction between 0 and 1, found {unread}. Leave it "
+            "out to want every file read to its end"
+        )
     if is_import_path(values.format):
         load(values.format)
     return ReaderConfig(

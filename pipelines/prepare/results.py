@@ -15,6 +15,7 @@ import numpy as np
 from pipelines.curation.rule_files import contamination_index
 from pipelines.duplicates import line_duplicates
 from pipelines.job.checksums import FileSum
+from pipelines.job.input_files import InputCounts, InputFiles
 from pipelines.job.plan import WORK_NAME, Job
 from pipelines.job.rejects import (
     DUPLICATE,
@@ -52,7 +53,7 @@ class Results:
     Attributes:
         counts: the manifest's counts, conservation checked.
         splits: the manifest's splits.
-        input_bytes: bytes of the input files.
+        inputs: the input's files, bytes conserved.
         stages: what is left after each stage, from "read" to "kept".
         examples: a few rejects of each reason and check.
         checks: documents by "reason check" of their reject.
@@ -72,7 +73,7 @@ class Results:
 
     counts: Counts
     splits: Mapping[str, Split]
-    input_bytes: int
+    inputs: InputFiles
     stages: Sequence[Stage]
     examples: Mapping[str, Sequence[Mapping[str, Any]]]
     checks: Mapping[str, int]
@@ -88,6 +89,11 @@ class Results:
     cpu_seconds: float = 0.0
     peak_memory: int = 0
     files: Sequence[FileSum] = ()
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the input files."""
+        return self.inputs.totals.size
 
 
 def collect(job: Job) -> Results:
@@ -118,7 +124,7 @@ def collect(job: Job) -> Results:
     return Results(
         counts=_counts(job, tasks, shards, mixed, rejected),
         splits=_splits(job, shards, mixed),
-        input_bytes=_sum(tasks, "input_bytes"),
+        inputs=_inputs(job, tasks),
         stages=_stages(tasks, rejecting),
         examples=_examples(rejecting),
         checks=dict(_added(rejecting, "checks")),
@@ -135,6 +141,17 @@ def collect(job: Job) -> Results:
         peak_memory=max(record["peak_memory"] for record in timed),
         files=_files(rejecting + shards + read_records(job, provenance.KIND)),
     )
+
+
+def _inputs(job: Job, tasks: list[Record]) -> InputFiles:
+    """Returns what was read of each file; bytes and documents are checked."""
+    counts, plan = InputCounts(), job.plan()
+    for record in tasks:
+        counts.restore(record["inputs"])
+    files = InputFiles.of(plan.files, plan.sizes, counts)
+    found = int(files.documents.sum())
+    _equal("documents of all files", found, _sum(tasks, "read"))
+    return files
 
 
 def _files(records: list[Record]) -> list[FileSum]:
@@ -287,6 +304,7 @@ def manifest_of(job: Job, files: Sequence[InputFile], results: Results) -> Manif
         splits=results.splits,
         counts=results.counts,
         sources=tuple(Source(file.relative, file.size) for file in files),
+        input=results.inputs.totals,
     )
 
 

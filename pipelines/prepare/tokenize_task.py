@@ -58,7 +58,11 @@ def tokenize_task(
         dropped_lines: the lines to drop, as gathered for this task.
     """
     done = finished(job, KIND, task.index)
-    if done is not None and job.transport == done["transport"] == "files":
+    if (
+        done is not None
+        and "inputs" in done  # an earlier Quern counted no files
+        and job.transport == done["transport"] == "files"
+    ):
         return Scattered(
             _from_hex(done["document_blobs"]), _from_hex(done["fingerprint_blobs"])
         )

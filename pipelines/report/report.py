@@ -21,6 +21,7 @@ from preprocessing.contracts.manifest import Manifest
 from preprocessing.foundation import storage
 
 MOST_REASONS = 15
+_MOST_FILES = 100
 
 
 def write_report(
@@ -39,6 +40,7 @@ def write_report(
         _reasons(results),
         _lengths(results),
         _sources(results),
+        _files(results),
         _packing(manifest),
         _clusters(results),
         _languages(results),
@@ -217,6 +219,34 @@ def _sources(results: Results) -> str:
     ranked = _descending(results.tokens_by_source)
     note = "Tokens of the documents kept, by named source, file or directory."
     return section("Tokens by source", note, bars(counted(ranked)))
+
+
+def _files(results: Results) -> str:
+    """Returns the files of which most was not read."""
+    totals = results.inputs.totals
+    note = (
+        f"{totals.read:,} of {totals.size:,} bytes of {several(totals.files, 'file')} "
+        f"were read, {totals.not_read:,} were not: {several(totals.not_to_end, 'file')}"
+        " did not come to the end. Bytes are those of the files as they are stored; "
+        "inputs.parquet lists every file."
+    )
+    title = "What was not read"
+    worst = results.inputs.worst(_MOST_FILES)
+    if not worst:
+        return section(title, note, "")
+    head = ["file", "bytes", "not read", "share", "documents", "why"]
+    rows = [
+        [
+            path,
+            found.size,
+            found.unread,
+            percent(found.unread, found.size),
+            found.documents,
+            found.reason,
+        ]
+        for path, found in worst
+    ]
+    return section(title, note, table(head, rows))
 
 
 def _packing(manifest: Manifest) -> str:

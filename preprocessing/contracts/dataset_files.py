@@ -23,6 +23,19 @@ PROVENANCE = pa.schema(
     ]
 )
 
+# A line for each input file, in the order of the manifest's sources. `reason` is null
+# where all of a file was read.
+INPUTS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("bytes_read", pa.int64()),
+        ("documents", pa.int64()),
+        ("reason", pa.string()),
+    ]
+)
+INPUTS_NAME = "inputs.parquet"
+
 
 def read_file(dataset: str, name: str) -> bytes:
     """Returns a file's bytes.
@@ -62,10 +75,23 @@ def parse_provenance(
         WorkError: they are damaged.
     """
     names = PROVENANCE.names if columns is None else list(columns)
+    return _parse(data, name, pa.schema([PROVENANCE.field(each) for each in names]))
+
+
+def parse_inputs(data: bytes) -> pa.Table:
+    """Returns the table in the bytes of `inputs.parquet`.
+
+    Raises:
+        WorkError: they are damaged.
+    """
+    return _parse(data, INPUTS_NAME, INPUTS)
+
+
+def _parse(data: bytes, name: str, schema: pa.Schema) -> pa.Table:
     try:
-        table = pq.read_table(io.BytesIO(data), columns=names)
+        table = pq.read_table(io.BytesIO(data), columns=schema.names)
         table.validate(full=True)
-        return table.cast(pa.schema([PROVENANCE.field(column) for column in names]))
+        return table.cast(schema)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise fault(f"a whole {name}", f"a damaged one: {reason}") from None

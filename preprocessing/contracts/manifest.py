@@ -16,9 +16,9 @@ from typing import Any
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, WorkError
 
-# 2 adds to 1 the `sources` of a mixture's splits, and is written only with them, so
-# that readers of 1 still read everything else.
-SCHEMA_VERSION, MIXTURE_VERSION = 1, 2
+# 3 adds `input`, what was read of it, and gives all splits `sources`, which in 2 only
+# those of mixtures had and in 1 none. 1 and 2 are read, and written by earlier Querns.
+SCHEMA_VERSION, MIXTURE_VERSION, FIRST_VERSION = 3, 2, 1
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 
@@ -89,6 +89,29 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class InputTotals:
+    """The input's bytes as stored, refused unless size = read + not_read.
+
+    Bytes are not read where no document and no reject stands for them: what lies behind
+    damage, and what had to be skipped to find the next record. `not_to_end` counts the
+    files that were not read to their end. `inputs.parquet` has a row for each file.
+    """
+
+    files: int
+    size: int
+    read: int
+    not_read: int
+    not_to_end: int
+
+    def __post_init__(self) -> None:
+        if self.size != self.read + self.not_read:
+            raise WorkError(
+                f"wanted bytes of input = read + not read, found {self.size} != "
+                f"{self.read} + {self.not_read}. This is a defect in Quern: report it"
+            )
+
+
+@dataclass(frozen=True)
 class Source:
     """One input file: its path relative to the glob's fixed prefix, and its bytes."""
 
@@ -102,6 +125,7 @@ class Manifest:
 
     `features` maps a feature's name to {"dtype": str, "count": int}. `record_bytes`
     is the length of the serialised `tf.train.Example` without its TFRecord frame.
+    `input` is None where an earlier Quern wrote the file.
     """
 
     sequence_length: int
@@ -121,12 +145,15 @@ class Manifest:
     splits: Mapping[str, Split]
     counts: Counts
     sources: tuple[Source, ...]
+    input: InputTotals | None = None
 
     @property
     def schema_version(self) -> int:
-        """The version of the file's form: 2 for a mixture, else 1."""
+        """The version of its form: 3; of earlier Querns 2 for a mixture, else 1."""
+        if self.input is not None:
+            return SCHEMA_VERSION
         mixed = any(split.sources for split in self.splits.values())
-        return MIXTURE_VERSION if mixed else SCHEMA_VERSION
+        return MIXTURE_VERSION if mixed else FIRST_VERSION
 
     @property
     def row_places(self) -> int:
@@ -138,7 +165,9 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Returns the canonical JSON: sorted keys, indent 1, a final newline."""
         fields = dataclasses.asdict(self)
-        if self.schema_version == SCHEMA_VERSION:
+        if self.input is None:
+            del fields["input"]
+        if self.schema_version == FIRST_VERSION:
             for split in fields["splits"].values():
                 del split["sources"]
         return canonical_json({**fields, "schema_version": self.schema_version})
@@ -204,9 +233,9 @@ def parse_manifest(data: bytes, name: str = MANIFEST_NAME) -> Manifest:
             f"wanted a Quern manifest, {name} is not one. Point at the directory that "
             "quern-prepare wrote"
         ) from None
-    if version not in (SCHEMA_VERSION, MIXTURE_VERSION):
+    if version not in range(FIRST_VERSION, SCHEMA_VERSION + 1):
         raise UsageError(
-            f"wanted schema_version {SCHEMA_VERSION} or {MIXTURE_VERSION}, {name} has "
+            f"wanted schema_version {FIRST_VERSION} to {SCHEMA_VERSION}, {name} has "
             f"{version}. Prepare the dataset again with this Quern, or read it with "
             "the Quern that wrote it"
         )
@@ -242,4 +271,6 @@ def _build(fields: dict[str, Any]) -> Manifest:
         "counts": Counts(**fields["counts"]),
         "sources": tuple(Source(**source) for source in fields["sources"]),
     }
+    if "input" in fields:
+        known["input"] = InputTotals(**fields["input"])
     return Manifest(**known)

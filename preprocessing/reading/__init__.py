@@ -11,6 +11,8 @@ format, with a key and an offset for each.
                            that all stages share
     extents.py             Which extents of files are read, and how they become
                            documents
+    first_bytes.py         What files are by their first bytes, where their names say
+                           otherwise
     foreign_bytes.py       What bytes are that are not what a reader wants, in words
                            for people
     format_names.py        The format that a file's name tells, under its compression

@@ -28,11 +28,11 @@ from preprocessing.reading.delimited_records import (
 from preprocessing.reading.documents import (
     Documents,
     Gathered,
-    Trouble,
     no_documents,
 )
 from preprocessing.reading.extents import Extent, ReaderConfig
 from preprocessing.reading.foreign_bytes import listed, not_utf8
+from preprocessing.reading.streams import rest_of
 
 _NO_HEADER = -1
 
@@ -45,12 +45,13 @@ def read_delimited(
     The header's record is not counted. A record with more or fewer fields than the
     header is a reject, and an empty id is none.
     """
-    rows = _Rows(extent, reader)
+    rows, whole = _Rows(extent, reader), 0
     try:
         for records in read_records(file, extent, reader, sizes):
             yield rows.documents(records)
+            whole += records.end + records.oversized
     except DamagedInput as damage:
-        trouble = Trouble(rows.number, damage.reason, damage.detail)
+        trouble = rest_of(extent, damage, rows.number, whole)
         yield no_documents(extent, reader, [trouble])
 
 

@@ -15,8 +15,12 @@ import pyarrow.parquet as pq
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, suggest
-from preprocessing.foundation.decompression import compression_of
+from preprocessing.foundation.decompression import (
+    compression_of,
+    known_compression,
+)
 from preprocessing.foundation.user_code import is_import_path
+from preprocessing.reading.first_bytes import check_first_bytes
 from preprocessing.reading.format_names import format_by_name
 
 FORMATS = (
@@ -154,6 +158,20 @@ def _formless(paths: Sequence[str]) -> UsageError:
     )
 
 
+def _compressions(
+    files: Sequence[storage.InputFile], reader: ReaderConfig
+) -> list[str]:
+    """Returns what each file is unpacked with before it is read.
+
+    Raises:
+        UsageError: one is packed in a way that is not known; a function of the user's
+            may know it.
+    """
+    own = is_import_path(reader.format)
+    find = known_compression if own else compression_of
+    return [find(file.path) for file in files]
+
+
 def plan_extents(
     files: Sequence[storage.InputFile],
     reader: ReaderConfig,
@@ -165,11 +183,18 @@ def plan_extents(
     is read whole.
 
     Raises:
-        UsageError: the format of a file is told neither by its name nor by the reader.
+        UsageError: the format of a file is told neither by its name nor by the reader,
+            or it is packed in a way that is not known, or not what its name says.
     """
     extents: list[Extent] = []
-    for file, kind in zip(files, _formats(files, reader), strict=True):
-        compression = "none" if kind in _COLUMNAR else compression_of(file.path)
+    compressions = _compressions(files, reader)
+    kinds = _formats(files, reader)
+    for number, kind in enumerate(kinds):
+        if kind in _COLUMNAR:
+            compressions[number] = "none"
+    own = is_import_path(reader.format)
+    check_first_bytes(files, [None] * len(files) if own else compressions)
+    for file, kind, compression in zip(files, kinds, compressions, strict=True):
         for start, end, size in _ranges(file, kind, compression, extent_bytes):
             extents.append(
                 Extent(

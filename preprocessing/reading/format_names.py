@@ -6,6 +6,7 @@ A name that tells none is none: read as text, a file of records would be one doc
 
 import os
 
+from preprocessing.foundation.decompression import COMPRESSIONS
 from preprocessing.foundation.file_names import unsharded
 
 _RECORDS = {
@@ -33,14 +34,13 @@ _TEXT_NAMES = (
 _FORMAT_OF_ENDING = dict.fromkeys(_TEXTS.split(), "text") | {
     ending: name for name, endings in _RECORDS.items() for ending in endings
 }
-_COMPRESSED = (".gz", ".zst")
 
 
 def format_by_name(path: str) -> str | None:
     """Returns the format that a file's name tells; None where it tells none."""
     name = unsharded(path.rsplit("/", 1)[-1].lower())
     stem, ending = os.path.splitext(name)
-    if ending in _COMPRESSED:
+    if ending in COMPRESSIONS:
         name = unsharded(stem)
     if name in _TEXT_NAMES.split():
         return "text"

@@ -23,6 +23,7 @@ from preprocessing.foundation.decompression import DamagedInput, decompress
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading.documents import Trouble
 from preprocessing.reading.extents import TO_THE_END, Extent
+from preprocessing.reading.streams import rest_of
 
 # What is read at once past an extent's end, where only one line or paragraph is wanted.
 _OVERRUN_BYTES = 256 << 10
@@ -58,10 +59,10 @@ class _Block:
     oversized: int = 0
     damage: DamagedInput | None = None
 
-    def troubles(self, at: int) -> list[Trouble]:
+    def troubles(self, at: int, extent: Extent) -> list[Trouble]:
         """Returns what stands at `at` instead of lines."""
         if self.damage:
-            return [Trouble(at, self.damage.reason, self.damage.detail)]
+            return [rest_of(extent, self.damage, at, whole=at)]
         if self.oversized:
             return [Trouble(at, "too_large", f"a line of {self.oversized} bytes")]
         return []
@@ -122,7 +123,7 @@ def whole_file(
             if len(data) > limit + len(_BYTE_ORDER_MARK):
                 break
     except DamagedInput as damage:
-        return _nothing(0, [Trouble(0, damage.reason, damage.detail)])
+        return _nothing(0, [rest_of(extent, damage, 0, whole=0)])
     start = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
     return _within(
         DocumentSpans(0, data, np.array([start]), np.array([len(data)])), limit
@@ -137,14 +138,15 @@ def lines(
     chunks = _large_lines_apart(chunks, sizes.block_bytes)
     blocks = _whole_lines(chunks, offset, _end(extent, offset), limit)
     # A loop's variable would hold on to the block while others work with it.
-    yield from map(functools.partial(_spans_of, limit=limit), blocks)
+    spans_of = functools.partial(_spans_of, extent=extent, limit=limit)
+    yield from map(spans_of, blocks)
 
 
-def _spans_of(block: _Block, limit: int) -> DocumentSpans:
+def _spans_of(block: _Block, extent: Extent, limit: int) -> DocumentSpans:
     """Returns the lines of a block, blank ones left out."""
     starts, ends = _line_spans(block.data)
     keep = ~_blank(block.data, starts, ends)
-    troubles = block.troubles(block.offset)
+    troubles = block.troubles(block.offset, extent)
     spans = DocumentSpans(block.offset, block.data, starts[keep], ends[keep], troubles)
     return _within(spans, limit)
 
@@ -159,7 +161,9 @@ def paragraphs(
     """
     offset, chunks = _from_line_start(read_chunks(file, extent, sizes), extent)
     end = _end(extent, offset)
+    read = file.tell()
     skipping = extent.start > 0 and not _blank_before(file, offset, sizes)
+    file.seek(read)  # which says how far the file was read
     held, held_at = b"", 0
     chunks = _large_lines_apart(chunks, sizes.block_bytes)
     for block in _whole_lines(chunks, offset, TO_THE_END, limit):
@@ -168,7 +172,7 @@ def paragraphs(
             return
         if block.damage or block.oversized:
             if block.damage or not skipping:
-                yield _nothing(at, block.troubles(at))
+                yield _nothing(at, block.troubles(at, extent))
             held, skipping = b"", True
             continue
         data = held + block.data

@@ -25,6 +25,11 @@ from preprocessing.reading.jsonl import JsonLines, is_utf8
 from preprocessing.reading.line_blocks import DocumentSpans
 from preprocessing.reading.tables import read_arrow, read_parquet
 
+_SEEKING = ("parquet", "arrow")
+# Rejects behind which a reader may rightly leave the rest: a whole text above the
+# limit, whose end nobody needs, and damage.
+_STOPPING = ("too_large", "truncated_input", "damaged_input")
+
 Read = Callable[[BinaryIO, Extent, ReaderConfig, ReadSizes], Iterator[Documents]]
 
 
@@ -40,10 +45,11 @@ def read_extent(
         UsageError: a user's reader cannot be imported.
         WorkError: a user's reader failed.
     """
-    read = 0
+    read, told = 0, False
 
     def counted(documents: Documents) -> Documents:
-        nonlocal read
+        nonlocal read, told
+        told |= any(reject.reason in _STOPPING for reject in documents.rejects)
         before, read = read, max(read, min(extent.size, _position(file, extent)))
         return dataclasses.replace(documents, bytes_read=read - before)
 
@@ -51,14 +57,29 @@ def read_extent(
     with storage.open_input(extent.path) as file:
         # No loop, whose variable would hold on to texts while others work with them.
         yield from map(counted, read_documents(file, extent, reader, sizes))
+        come = max(read, min(extent.size, _position(file, extent)))
+    troubles = []
+    if come < extent.size and _is_sequential(extent) and not told:
+        troubles = [_stopped(extent, come)]
     if read < extent.size:
-        rest = no_documents(extent, reader)
+        rest = no_documents(extent, reader, troubles)
         yield dataclasses.replace(rest, bytes_read=extent.size - read)
+
+
+def _is_sequential(extent: Extent) -> bool:
+    """Tells whether a file is read in its order, so that its place says how far."""
+    return extent.format not in _SEEKING and not is_import_path(extent.format)
+
+
+def _stopped(extent: Extent, read: int) -> Trouble:
+    """Returns the reject for what a reader left, though nothing made it end there."""
+    detail = f"its reader stopped {extent.size - read} bytes before the end"
+    return Trouble(read, "damaged_input", detail, extent.size - read, to_end=True)
 
 
 def _position(file: BinaryIO, extent: Extent) -> int:
     """Returns how many of the extent's stored bytes have been read by now."""
-    if extent.format in ("parquet", "arrow"):
+    if extent.format in _SEEKING:
         return 0  # they seek; all is counted when all has been read
     return max(0, min(file.tell() - extent.start, extent.size))
 

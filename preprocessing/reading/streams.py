@@ -16,9 +16,10 @@ class Uncompressed(io.RawIOBase):
     an error of its own of it; `damage` says afterwards what the end was.
     """
 
-    def __init__(self, file: BinaryIO, compression: str) -> None:
+    def __init__(self, file: BinaryIO, extent: Extent) -> None:
         self.damage: DamagedInput | None = None
-        self._chunks = decompress(file, compression)
+        self.extent = extent
+        self._chunks = decompress(file, extent.compression)
         self._chunk, self._used, self._at = b"", 0, 0
 
     def readable(self) -> bool:
@@ -51,11 +52,28 @@ def uncompressed(file: BinaryIO, extent: Extent) -> BinaryIO:
     """Returns the whole file's bytes to read: a plain file is itself, and can seek."""
     if extent.compression == "none":
         return file
-    return cast(BinaryIO, Uncompressed(file, extent.compression))
+    return cast(BinaryIO, Uncompressed(file, extent))
 
 
-def damage_of(stream: BinaryIO, offset: int) -> list[Trouble]:
-    """Returns the reject for the damage that ended the stream, if some did."""
+def damage_of(stream: BinaryIO, offset: int, whole: int | None = None) -> list[Trouble]:
+    """Returns the reject for the damage that ended the stream, if some did.
+
+    Args:
+        stream: as `uncompressed` gave it.
+        offset: the reject's.
+        whole: bytes of text up to the end of the last whole document; `offset` where
+            that is one in bytes.
+    """
     if isinstance(stream, Uncompressed) and stream.damage:
-        return [Trouble(offset, stream.damage.reason, stream.damage.detail)]
+        whole = offset if whole is None else whole
+        return [rest_of(stream.extent, stream.damage, offset, whole)]
     return []
+
+
+def rest_of(extent: Extent, damage: DamagedInput, offset: int, whole: int) -> Trouble:
+    """Returns the reject for all of a file that damage of its compression hides.
+
+    Arguments are those of `damage_of`.
+    """
+    unread = damage.unread(whole, extent.size)
+    return Trouble(offset, damage.reason, damage.detail, unread, to_end=True)

@@ -10,6 +10,7 @@ mapped and costs no memory of its own.
 import contextlib
 import functools
 import itertools
+import os
 from collections.abc import Generator, Iterator, Sequence
 from typing import BinaryIO
 
@@ -28,6 +29,8 @@ from preprocessing.reading.documents import (
 )
 from preprocessing.reading.extents import TO_THE_END, Extent, ReaderConfig
 
+# Also of a file whose writer used what this Arrow has not, such as LZO.
+_DAMAGE = (pa.ArrowException, OSError)
 _ARROW_FILE_MAGIC = b"ARROW1"
 
 # Documents and rejects, and the number of the row behind them.
@@ -38,10 +41,11 @@ def read_parquet(
     file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields the rows of the extent's row groups; damage is a reject."""
-    row = 0
+    row = first = rows = 0
     try:
         metadata = pq.ParquetFile(file).metadata
-        row = _rows_of(metadata, range(extent.start))
+        row = first = _rows_of(metadata, range(extent.start))
+        rows = _rows_of(metadata, _mine(metadata, extent))
         behind = functools.partial(_read_behind, file, metadata, extent, reader, sizes)
         batches = behind(row)
         while held := [*itertools.islice(batches, 1)]:
@@ -53,14 +57,15 @@ def read_parquet(
             while held:  # which keeps no text that others work with
                 row = held[0][1]
                 yield held.pop(0)[0]
-    except (pa.ArrowInvalid, OSError) as error:
-        yield _damage(error, row, extent, reader)
+    except _DAMAGE as error:
+        kept = extent.size * (row - first) // max(1, rows)
+        yield _damage(error, row, kept, extent, reader)
 
 
 def _ahead(batches: Iterator[_Read], left: int) -> list[_Read]:
     """Returns the next batches, at most `left` bytes of text, up to any damage."""
     held: list[_Read] = []
-    with contextlib.suppress(pa.ArrowInvalid, OSError):  # met again when reopened
+    with contextlib.suppress(*_DAMAGE):  # met again when reopened
         for documents, row in batches:
             left -= documents.texts.nbytes
             if left < 0:
@@ -78,8 +83,7 @@ def _read_behind(
     row: int,
 ) -> Generator[_Read, None, None]:
     """Yields the extent's documents from a row on at which a batch of them begins."""
-    end = metadata.num_row_groups if extent.end == TO_THE_END else extent.end
-    mine = range(extent.start, end)
+    mine = _mine(metadata, extent)
     skipped = row - _rows_of(metadata, range(extent.start))
     rows = _rows_of(metadata, mine)
     if skipped >= rows:
@@ -105,6 +109,12 @@ def _read_behind(
         yield held.pop()
 
 
+def _mine(metadata: pq.FileMetaData, extent: Extent) -> range:
+    """Returns the extent's row groups."""
+    whole = extent.end == TO_THE_END
+    return range(extent.start, metadata.num_row_groups if whole else extent.end)
+
+
 def _rows_of(metadata: pq.FileMetaData, groups: range) -> int:
     return sum(metadata.row_group(at).num_rows for at in groups)
 
@@ -121,7 +131,7 @@ def _gathered(rows: Iterator[pa.RecordBatch], most: int) -> Iterator[pa.RecordBa
                 held, size = [], 0
             held.append(row)
             size += row.nbytes
-    except (pa.ArrowInvalid, OSError) as error:
+    except _DAMAGE as error:
         damage = error
     if held:
         yield _joined(held)
@@ -138,28 +148,42 @@ def read_arrow(
     file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
     """Yields the rows of an Arrow file or stream, told apart by how it begins."""
-    row = 0
+    row = kept = 0
     try:
-        for whole in record_batches(file, extent.path, _wanted(reader)):
+        for whole, read in _placed_batches(file, extent.path, _wanted(reader)):
             size = max(1, whole.get_total_buffer_size() // max(1, whole.num_rows))
             rows = max(1, min(65_536, sizes.batch_bytes // size))
             for first in range(0, whole.num_rows, rows):
                 batch = whole.slice(first, rows)
                 yield _documents(batch, row, extent, reader)
                 row += batch.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        yield _damage(error, row, extent, reader)
+            kept = read
+    except _DAMAGE as error:
+        yield _damage(error, row, kept, extent, reader)
 
 
-def record_batches(
-    file: BinaryIO, path: str, wanted: Sequence[str] | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Yields an Arrow file's record batches, with all columns or those wanted alone.
+def record_batches(file: BinaryIO, path: str) -> Iterator[pa.RecordBatch]:
+    """Yields an Arrow file's record batches, with all columns.
 
     Raises:
         pa.ArrowInvalid: the file is damaged.
     """
+    for batch, _ in _placed_batches(file, path, None):
+        yield batch
+
+
+def _placed_batches(
+    file: BinaryIO, path: str, wanted: Sequence[str] | None
+) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yields an Arrow file's record batches, with all columns or those wanted alone.
+
+    Beside each stand the stored bytes that count as read with it: those of a stream up
+    to there, of a file's batches each the same share.
+    """
     source = file if storage.is_cloud(path) else pa.memory_map(path)
+    source.seek(0, os.SEEK_END)
+    size = source.tell()
+    source.seek(0)
     is_file = source.read(len(_ARROW_FILE_MAGIC)) == _ARROW_FILE_MAGIC
     source.seek(0)
     opened = pa.ipc.open_file if is_file else pa.ipc.open_stream
@@ -170,19 +194,35 @@ def record_batches(
         fields = [0]  # no list at all would mean every column; one counts the rows
     batches = opened(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
     if not is_file:
-        yield from batches
+        for batch in batches:
+            yield batch, source.tell()
+        rest = size - source.tell()
+        if rest > 0:  # another stream, perhaps, that somebody appended
+            raise pa.ArrowInvalid(f"{rest} bytes behind the end of the stream")
         return
-    for place in range(batches.num_record_batches):
-        yield batches.get_batch(place)
+    count = batches.num_record_batches
+    for place in range(count):
+        yield batches.get_batch(place), size * (place + 1) // count
 
 
 def _damage(
-    error: Exception, row: int, extent: Extent, reader: ReaderConfig
+    error: Exception, row: int, kept: int, extent: Extent, reader: ReaderConfig
 ) -> Documents:
-    """Returns the reject for a file that cannot be read on from a row."""
-    if isinstance(error, OSError) and error.errno:
-        raise error  # the disk or the network, not the file's contents
-    trouble = Trouble(row, "damaged_input", " ".join(str(error).split()))
+    """Returns the reject for a file that cannot be read on from a row.
+
+    Args:
+        error: what its library said.
+        row: the row.
+        kept: stored bytes of the extent that count as read.
+        extent: the extent.
+        reader: how it is read.
+    """
+    outside = isinstance(error, OSError) and error.errno
+    if outside or isinstance(error, MemoryError):
+        raise error  # the disk, the network or the machine, not the file's contents
+    detail = " ".join(str(error).split())
+    unread = extent.size - min(kept, max(0, extent.size - 1))
+    trouble = Trouble(row, "damaged_input", detail, unread, to_end=unread > 0)
     return no_documents(extent, reader, [trouble])
 
 

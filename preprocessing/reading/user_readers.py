@@ -37,7 +37,7 @@ def read_with_function(
         _add(gathered, number, record, reader)
         if gathered.size >= sizes.batch_bytes:
             yield gathered.drain()
-    for trouble in damage_of(stream, number):
+    for trouble in damage_of(stream, number, stream.tell()):
         gathered.reject(*trouble)
     yield gathered.drain()
 

@@ -183,6 +183,7 @@ def test_the_finished_directory_holds_what_is_promised_and_nothing_else(
     }
     assert {name for name in beside if not name.startswith("provenance-")} == {
         "SHA256SUMS",
+        "inputs.parquet",
         "manifest.json",
         "rejects",
         "report.html",

@@ -126,7 +126,7 @@ def test_the_documents_of_a_causal_dataset_are_in_every_other(
     assert restored_texts(output) == restored_texts(dataset)
     manifest, causal = read_manifest(str(output)), read_manifest(str(dataset))
     assert manifest.objective == flags[0]
-    assert manifest.schema_version == 1
+    assert manifest.schema_version == 3
     layout = manifest.config["objective"]["layout"]
     assert set(manifest.features) == FEATURES.get((flags[0], layout), BOTH_SIDES)
     assert manifest.counts.kept == causal.counts.kept

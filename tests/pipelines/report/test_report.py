@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.job.input_files import FileCounts, InputCounts, InputFiles
 from pipelines.prepare.results import Results, Stage
 from pipelines.report.page import percent, short
 from pipelines.report.report import write_report
@@ -63,6 +64,16 @@ def manifest(counts: Counts, rows: int) -> Manifest:
     )
 
 
+def inputs(*files: tuple[str, int, int, int]) -> InputFiles:
+    """Returns files by path, bytes, bytes not read and documents."""
+    counts = InputCounts()
+    for number, (path, size, unread, documents) in enumerate(files):
+        reason = f"damaged_input: {path}" if unread else ""
+        found = FileCounts(size, unread, documents, not unread, reason, unread)
+        counts.files[number] = found
+    return InputFiles.of([f[0] for f in files], [f[1] for f in files], counts)
+
+
 def big() -> tuple[Manifest, Results]:
     rejected = {name.split(" ")[0]: count for name, count in REASONS.items()}
     counts = Counts(1_250_000, 311_004, rejected, 412_000_000, 412_900_000, 900_000, 0)
@@ -79,7 +90,10 @@ def big() -> tuple[Manifest, Results]:
     results = Results(
         counts=counts,
         splits={},
-        input_bytes=5_400_000_000,
+        inputs=inputs(
+            ("part-000.jsonl", 5_399_000_000, 0, 1_249_000),
+            *((f"cut-{n:03d}.gz", 10_000, n + 1, 10) for n in range(100)),
+        ),
         stages=[Stage(*stage) for stage in STAGES],
         examples={"gopher_quality@1 min_words": [example, {**example, "value": 31}]},
         checks=REASONS,
@@ -104,7 +118,7 @@ def empty() -> tuple[Manifest, Results]:
     results = Results(
         counts=counts,
         splits={},
-        input_bytes=0,
+        inputs=inputs(),
         stages=[],
         examples={},
         checks={},
@@ -165,6 +179,9 @@ def test_every_number_that_people_look_for_is_in_words(tmp_path: Path) -> None:
     assert "99.8%" in text  # 412.9 M tokens in 202,000 rows of 2,049 places
     assert "13.4 MB/s per core" in text  # 5.4 GB in 402.2 s
     assert "18 others" in text  # 30 sources, 12 shown
+    assert "5,050 were not: 100 files did not come to the end" in text
+    worst = [word for word in text.split() if word.startswith("cut-")]
+    assert worst[0] == "cut-099.gz" and worst[-1] == "cut-000.gz"  # most first
     assert "gsm8k.jsonl" in text and "41,000 of 9,000,000" in text
 
 
