@@ -24,6 +24,7 @@ from preprocessing.foundation.decompression import (
     decompress,
 )
 from preprocessing.foundation.storage import InputFile
+from preprocessing.reading.first_bytes import check_first_bytes
 from preprocessing.reading.foreign_bytes import not_json_line
 
 # Small enough that a job of a few hundred prompts keeps several workers busy, large
@@ -201,6 +202,7 @@ def _parts(file: InputFile) -> Iterator[bytes]:
     """Yields the (decompressed) bytes of a file, a few MB at most each."""
     with storage.open_input(file.path) as stream:
         kind = compression_of(file.path)
+        check_first_bytes([file], [kind])
         if kind == "none":
             yield from iter(partial(stream.read, _READ_BYTES), b"")
             return

@@ -18,6 +18,7 @@ from preprocessing.foundation.decompression import (
 )
 from preprocessing.foundation.read_sizes import READ_SIZES
 from preprocessing.reading.extents import TO_THE_END, Extent, ReaderConfig
+from preprocessing.reading.first_bytes import check_first_bytes
 from preprocessing.reading.foreign_bytes import not_json_line, not_utf8
 from preprocessing.reading.format_names import format_by_name
 from preprocessing.reading.tables import record_batches
@@ -54,13 +55,18 @@ def evaluation_texts(path: str) -> pa.LargeStringArray:
 
 
 def _texts(path: str) -> Iterator[str]:
+    packing = compression_of(path)
     kind = format_by_name(path)
     if kind is None:
         raise ValueError("a name that tells no format")
     if kind in _ARCHIVES:
         raise ValueError("a web archive")
+    if kind in ("parquet", "arrow"):
+        packing = "none"  # inside it, by column
+    file = storage.InputFile(path, path, storage.file_size(path))
+    check_first_bytes([file], [packing])
     with storage.open_input(path) as stored:
-        whole = Extent(0, path, path, 0, TO_THE_END, 0, kind, compression_of(path))
+        whole = Extent(0, path, path, 0, TO_THE_END, 0, kind, packing)
         if kind == "parquet":
             yield from _rows(pq.ParquetFile(stored).iter_batches())
         elif kind == "arrow":

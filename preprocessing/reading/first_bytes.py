@@ -55,15 +55,14 @@ def check_first_bytes(
     Raises:
         UsageError: some are pointers, or packed and not named so.
     """
-    pairs = [*zip(files, compressions, strict=True)]
-    cloud = any(storage.is_cloud(file.path) for file in files)
-    with ThreadPoolExecutor(_THREADS if cloud else 1) as pool:
-        found = [*pool.map(lambda pair: _kind(*pair), pairs)]
-    faults = [
-        (file.path, kind)
-        for file, kind in zip(files, found, strict=True)
-        if kind is not None
-    ]
+    asked = [*files], [*compressions]
+    if any(storage.is_cloud(file.path) for file in files):
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = [*pool.map(_kind, *asked)]
+    else:
+        found = [*map(_kind, *asked)]
+    pairs = zip(files, found, strict=True)
+    faults = [(file.path, kind) for file, kind in pairs if kind is not None]
     if not faults:
         return
     named = ", ".join(f"{path} ({kind})" for path, kind in faults[:_MOST_NAMED])

@@ -121,7 +121,8 @@ def whole_file(
         for chunk in read_chunks(file, extent, sizes):
             data += chunk
             if len(data) > limit + len(_BYTE_ORDER_MARK):
-                break
+                detail = f"more than {limit} bytes"
+                return _nothing(0, [Trouble(0, "too_large", detail, extent.size)])
     except DamagedInput as damage:
         return _nothing(0, [rest_of(extent, damage, 0, whole=0)])
     start = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0

@@ -26,9 +26,6 @@ from preprocessing.reading.line_blocks import DocumentSpans
 from preprocessing.reading.tables import read_arrow, read_parquet
 
 _SEEKING = ("parquet", "arrow")
-# Rejects behind which a reader may rightly leave the rest: a whole text above the
-# limit, whose end nobody needs, and damage.
-_STOPPING = ("too_large", "truncated_input", "damaged_input")
 
 Read = Callable[[BinaryIO, Extent, ReaderConfig, ReadSizes], Iterator[Documents]]
 
@@ -49,7 +46,7 @@ def read_extent(
 
     def counted(documents: Documents) -> Documents:
         nonlocal read, told
-        told |= any(reject.reason in _STOPPING for reject in documents.rejects)
+        told |= any(reject.to_end for reject in documents.rejects)
         before, read = read, max(read, min(extent.size, _position(file, extent)))
         return dataclasses.replace(documents, bytes_read=read - before)
 
@@ -67,8 +64,13 @@ def read_extent(
 
 
 def _is_sequential(extent: Extent) -> bool:
-    """Tells whether a file is read in its order, so that its place says how far."""
-    return extent.format not in _SEEKING and not is_import_path(extent.format)
+    """Tells whether a file is read in its order, so that its place says how far.
+
+    A text above the limit is left where that is passed, and its reject says so.
+    """
+    return extent.format not in (*_SEEKING, "text") and not is_import_path(
+        extent.format
+    )
 
 
 def _stopped(extent: Extent, read: int) -> Trouble:

@@ -9,6 +9,7 @@ import pytest
 
 from preprocessing.contracts.manifest import (
     Counts,
+    InputTotals,
     Manifest,
     Shard,
     Source,
@@ -111,6 +112,36 @@ def test_a_manifest_that_is_not_as_written_is_refused(change, message, tmp_path)
     (tmp_path / "manifest.json").write_bytes(change(a_manifest().to_bytes()))
     with pytest.raises(UsageError, match=message):
         read_manifest(str(tmp_path))
+
+
+MIXED = Split(0, 0, 0, (), {"web": {"rows": 0, "tokens": 0, "text_bytes": 0}})
+
+
+@pytest.mark.parametrize(
+    ("version", "changes"),
+    [
+        (1, {}),
+        (2, {"splits": {"train": MIXED}}),
+        (3, {"input": InputTotals(1, 10, 7, 3, 1)}),
+        (3, {"splits": {"train": MIXED}, "input": InputTotals(1, 10, 10, 0, 0)}),
+    ],
+)
+def test_every_version_that_a_quern_wrote_is_read_as_it_was_written(
+    version, changes, tmp_path
+):
+    manifest = a_manifest(**changes)
+    data = manifest.to_bytes()
+    tree = json.loads(data)
+    assert tree["schema_version"] == manifest.schema_version == version
+    assert ("input" in tree) == (version == 3)
+    assert ("sources" in tree["splits"]["train"]) == (version > 1)
+    (tmp_path / "manifest.json").write_bytes(data)
+    assert read_manifest(str(tmp_path)) == manifest
+
+
+def test_bytes_of_input_that_are_neither_read_nor_not_cannot_be_written():
+    with pytest.raises(WorkError, match=r"10 != 7 \+ 2"):
+        InputTotals(1, 10, 7, 2, 0)
 
 
 def test_an_absent_and_an_unfinished_dataset_are_told_apart(tmp_path):

@@ -113,6 +113,9 @@ def test_what_is_not_read_is_called_by_its_name(tmp_path, name, data, found):
         ("t.txt", b"\xff\xff", "invalid start byte"),
         ("t.jsonl.gz", gzip.compress(b'{"a": "b"}', mtime=0)[:-9], "ends inside"),
         ("t.parquet", b"no such thing", "found: "),
+        ("t.jsonl.xz", b"\xfd7zXZ\0", "packed in another way"),
+        ("t.txt", gzip.compress(b"a text", mtime=0), "gzip inside"),
+        ("t.txt", b"version https://git-lfs.github.com/spec/v1\n", "git LFS"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, data, found):

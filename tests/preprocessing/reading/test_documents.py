@@ -90,7 +90,7 @@ def test_a_shards_number_hides_neither_format_nor_compression(
 
 FORMLESS = (
     *("part-00000", "corpus.jsonl.bak", "corpus.jsonl~", "corpus.jsonl.1", "x.html"),
-    *("part-r-00000.gz", "xaa", "a.geojson", "a.tar.zst", "a.jsonl.orig", "a.log"),
+    *("part-r-00000.gz", "xaa", "a.geojson", "a.jsonl.orig", "a.log"),
 )
 
 

@@ -109,6 +109,18 @@ def test_a_file_that_breaks_off_says_what_was_not_read(
         assert unread == len(content) or kind in ("csv", "tsv")  # they have a header
 
 
+@pytest.mark.parametrize("ending", ["", *SQUEEZE])
+def test_a_text_above_the_limit_is_not_read_however_it_is_stored(ending, tmp_path):
+    content = SQUEEZE.get(ending, bytes)(PLAIN["lines"])
+    (tmp_path / f"a.txt{ending}").write_bytes(content)
+    reader = ReaderConfig(max_document_bytes=100)
+    (extent,) = plan_extents(storage.expand([str(tmp_path / "*")]), reader)
+    batches = [*read_extent(extent, reader)]
+    (reject,) = [reject for batch in batches for reject in batch.rejects]
+    assert (reject.reason, reject.unread) == ("too_large", len(content))
+    assert not reject.to_end  # the file is the document
+
+
 @pytest.mark.parametrize("ending", SQUEEZE)
 def test_most_of_a_file_that_breaks_off_at_its_end_counts_as_read(ending, tmp_path):
     members = b"".join(SQUEEZE[ending](PLAIN["jsonl"]) for _ in range(9))
