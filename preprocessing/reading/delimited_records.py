@@ -204,7 +204,7 @@ def read_records(
     """
     dialect, held, at = dialect_of(extent, reader), b"", 0
     chunks = read_chunks(file, extent, sizes)
-    while chunk := next(chunks, b""):
+    while (chunk := next(chunks, None)) is not None:
         # What is held is scanned again with each chunk: at most 16 times, at the
         # default limit, for a document of the largest size.
         data = held + chunk
@@ -239,7 +239,7 @@ class _OpenRecord:
         self, chunks: Iterator[bytes], dialect: Dialect
     ) -> tuple[Records, bytes, int]:
         """Returns what stands for the record, the rest of a chunk, the bytes passed."""
-        while chunk := next(chunks, b""):
+        while (chunk := next(chunks, None)) is not None:
             found, state, opened = _scanned(
                 chunk, dialect, self._state, crossed=self._line > 0
             )
