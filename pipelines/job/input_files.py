@@ -218,7 +218,7 @@ def check_unread(
     """
     totals = files.totals
     share = totals.not_read / max(1, totals.size)
-    cut = totals.not_to_end if most is None else 0
+    cut = 0 if most else totals.not_to_end  # of some, no stored byte is missing
     if share <= (usual if most is None else most) and not cut:
         return
     wanted = "every input file read to its end"

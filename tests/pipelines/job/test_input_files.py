@@ -97,6 +97,7 @@ def test_a_file_not_read_to_its_end_fails_unless_a_share_of_bytes_is_allowed():
     whole = files_of([(0, 1, 1000, []), (1, 2, 10, [])], [])
     skipped = files_of([(0, 1, 1000, [(40, False)])], [])
     cut = files_of([(0, 1, 1000, []), (2, 1, 9, [(1, True)])], [])
+    short = files_of([(0, 1, 1000, []), (2, 1, 10, [(0, True)])], [])
     for files, most, usual, fails in [
         (whole, None, 0.0, False),
         (skipped, None, 0.05, False),
@@ -105,6 +106,7 @@ def test_a_file_not_read_to_its_end_fails_unless_a_share_of_bytes_is_allowed():
         (skipped, 0.04, 0.0, False),
         (cut, None, 1.0, True),
         (cut, 0.0, 1.0, True),
+        (short, 0.0, 1.0, True),
         (cut, 0.001, 0.0, False),
     ]:
         if not fails:
@@ -112,8 +114,8 @@ def test_a_file_not_read_to_its_end_fails_unless_a_share_of_bytes_is_allowed():
             continue
         with pytest.raises(WorkError, match="--max_unread_fraction") as caught:
             check_unread(files, most, usual)
-        named = "c (1 of 10 bytes" if files is cut else "a (40 of 1,040 bytes"
-        assert named in str(caught.value)
+        named = {id(cut): "c (1 of 10", id(short): "c (0 of 10"}
+        assert named.get(id(files), "a (40 of 1,040") in str(caught.value)
 
 
 def test_of_many_files_the_worst_are_named_and_the_others_counted():

@@ -109,6 +109,42 @@ def test_a_file_that_breaks_off_says_what_was_not_read(
         assert unread == len(content) or kind in ("csv", "tsv")  # they have a header
 
 
+def record(number):
+    text = TEXTS[number].encode()
+    head = (
+        "WARC/1.0\r\nWARC-Type: conversion\r\n"
+        f"WARC-Record-ID: <urn:{number}>\r\nContent-Length: {len(text)}\r\n\r\n"
+    )
+    return head.encode() + text + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("ending", ["", *SQUEEZE])
+@settings(max_examples=25, deadline=None)
+@given(
+    start=st.integers(0, 10**6),
+    length=st.integers(0, 300),
+    filler=st.sampled_from([b"", b"\0", b"\xfe"]),
+    cut=st.booleans(),
+)
+def test_what_is_wrong_in_an_archive_is_weighed_whether_reading_goes_on_or_not(
+    ending, start, length, filler, cut, tmp_path_factory
+):
+    squeeze = SQUEEZE.get(ending, bytes)
+    content = b"".join(squeeze(record(number)) for number in range(40))
+    start %= len(content)
+    rest = b"" if cut else content[start + length :]
+    content = content[:start] + filler * length + rest
+    directory = tmp_path_factory.getbasetemp()
+    texts, rejects, gone = read(directory, "wet", ending, content)
+    assert gone == len(content)
+    unread = sum(reject.unread for reject in rejects)
+    assert 0 <= unread <= len(content)
+    # Where pages are lost that the cut left whole, that is said and weighed.
+    whole = sum(squeeze(record(number)) in content for number in range(40))
+    if len(texts) < whole:
+        assert unread or any(reject.to_end for reject in rejects)
+
+
 @pytest.mark.parametrize("ending", ["", *SQUEEZE])
 def test_a_text_above_the_limit_is_not_read_however_it_is_stored(ending, tmp_path):
     content = SQUEEZE.get(ending, bytes)(PLAIN["lines"])
