@@ -45,10 +45,13 @@ def read_delimited(
     The header's record is not counted. A record with more or fewer fields than the
     header is a reject, and an empty id is none.
     """
-    rows, whole = _Rows(extent, reader), 0
+    rows, whole, at = _Rows(extent, reader), 0, file.tell()
+    packed = extent.compression != "none"
     try:
         for records in read_records(file, extent, reader, sizes):
-            yield rows.documents(records)
+            before, at = at, file.tell()
+            unread = max(1, at - before) if packed else records.oversized
+            yield rows.documents(records, unread)
             whole += records.end + records.oversized
     except DamagedInput as damage:
         trouble = rest_of(extent, damage, rows.number, whole)
@@ -100,14 +103,19 @@ class _Rows:
         self._texts: list[int] = []
         self._names: list[int | None] = []
 
-    def documents(self, records: Records) -> Documents:
-        """Returns a block's documents and rejects."""
+    def documents(self, records: Records, unread: int) -> Documents:
+        """Returns a block's documents and rejects.
+
+        Args:
+            records: the block.
+            unread: stored bytes that went by unread where it is an oversized record.
+        """
         gathered = Gathered(self._extent, self._reader)
         if records.oversized or records.unclosed:
             self._width = self._width or _NO_HEADER
         if records.oversized:
             size = f"a record of {records.oversized} bytes"
-            self._reject(gathered, "too_large", size)
+            self._reject(gathered, "too_large", size, unread)
         elif records.unclosed:
             self._reject(gathered, "malformed_csv", BAD_QUOTE)
         for last, start, ends in records.each():
@@ -118,9 +126,11 @@ class _Rows:
                 self._record(gathered, records.data, start, ends)
         return gathered.drain()
 
-    def _reject(self, gathered: Gathered, reason: str, detail: str) -> None:
+    def _reject(
+        self, gathered: Gathered, reason: str, detail: str, unread: int = 0
+    ) -> None:
         """Adds the next record as a reject."""
-        gathered.reject(self.number, reason, detail)
+        gathered.reject(self.number, reason, detail, unread)
         self.number += 1
 
     def _record(

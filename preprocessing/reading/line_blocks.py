@@ -59,13 +59,26 @@ class _Block:
     oversized: int = 0
     damage: DamagedInput | None = None
 
-    def troubles(self, at: int, extent: Extent) -> list[Trouble]:
-        """Returns what stands at `at` instead of lines."""
-        if self.damage:
-            return [rest_of(extent, self.damage, at, whole=at)]
-        if self.oversized:
-            return [Trouble(at, "too_large", f"a line of {self.oversized} bytes")]
-        return []
+
+class _Passed:
+    """Says what stands instead of lines in each block of an extent, in their order."""
+
+    def __init__(self, file: BinaryIO, extent: Extent) -> None:
+        self._file, self._extent = file, extent
+        self._read = file.tell()
+
+    def troubles(self, block: _Block, at: int) -> list[Trouble]:
+        """Returns what stands at `at`, and the stored bytes that went by unread."""
+        before, self._read = self._read, self._file.tell()
+        if block.damage:
+            return [rest_of(self._extent, block.damage, at, whole=at)]
+        if not block.oversized:
+            return []
+        unread = block.oversized
+        if self._extent.compression != "none":
+            unread = max(1, self._read - before)  # to a read of the stored file
+        detail = f"a line of {block.oversized} bytes"
+        return [Trouble(at, "too_large", detail, unread)]
 
 
 def read_chunks(file: BinaryIO, extent: Extent, sizes: ReadSizes) -> Iterator[bytes]:
@@ -139,15 +152,16 @@ def lines(
     chunks = _large_lines_apart(chunks, sizes.block_bytes)
     blocks = _whole_lines(chunks, offset, _end(extent, offset), limit)
     # A loop's variable would hold on to the block while others work with it.
-    spans_of = functools.partial(_spans_of, extent=extent, limit=limit)
+    passed = _Passed(file, extent)
+    spans_of = functools.partial(_spans_of, passed=passed, limit=limit)
     yield from map(spans_of, blocks)
 
 
-def _spans_of(block: _Block, extent: Extent, limit: int) -> DocumentSpans:
+def _spans_of(block: _Block, passed: _Passed, limit: int) -> DocumentSpans:
     """Returns the lines of a block, blank ones left out."""
     starts, ends = _line_spans(block.data)
     keep = ~_blank(block.data, starts, ends)
-    troubles = block.troubles(block.offset, extent)
+    troubles = passed.troubles(block, block.offset)
     spans = DocumentSpans(block.offset, block.data, starts[keep], ends[keep], troubles)
     return _within(spans, limit)
 
@@ -166,14 +180,16 @@ def paragraphs(
     skipping = extent.start > 0 and not _blank_before(file, offset, sizes)
     file.seek(read)  # which says how far the file was read
     held, held_at = b"", 0
+    passed = _Passed(file, extent)
     chunks = _large_lines_apart(chunks, sizes.block_bytes)
     for block in _whole_lines(chunks, offset, TO_THE_END, limit):
         at = held_at if held else block.offset
         if not _starts_inside(at, end):
             return
-        if block.damage or block.oversized:
+        troubles = passed.troubles(block, at)
+        if troubles:
             if block.damage or not skipping:
-                yield _nothing(at, block.troubles(at, extent))
+                yield _nothing(at, troubles)
             held, skipping = b"", True
             continue
         data = held + block.data

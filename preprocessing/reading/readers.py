@@ -20,7 +20,7 @@ from preprocessing.reading.documents import (
     documents_of,
     no_documents,
 )
-from preprocessing.reading.extents import Extent, ReaderConfig
+from preprocessing.reading.extents import TO_THE_END, Extent, ReaderConfig
 from preprocessing.reading.jsonl import JsonLines, is_utf8
 from preprocessing.reading.line_blocks import DocumentSpans
 from preprocessing.reading.tables import read_arrow, read_parquet
@@ -42,10 +42,13 @@ def read_extent(
         UsageError: a user's reader cannot be imported.
         WorkError: a user's reader failed.
     """
-    read, told = 0, False
+    read, told, lost = 0, False, 0
 
     def counted(documents: Documents) -> Documents:
-        nonlocal read, told
+        nonlocal read, told, lost
+        if extent.end == TO_THE_END:
+            documents = _bounded(documents, extent.size - lost)
+        lost += sum(reject.unread for reject in documents.rejects)
         told |= any(reject.to_end for reject in documents.rejects)
         before, read = read, max(read, min(extent.size, _position(file, extent)))
         return dataclasses.replace(documents, bytes_read=read - before)
@@ -61,6 +64,21 @@ def read_extent(
     if read < extent.size:
         rest = no_documents(extent, reader, troubles)
         yield dataclasses.replace(rest, bytes_read=extent.size - read)
+
+
+def _bounded(documents: Documents, most: int) -> Documents:
+    """Returns documents whose rejects stand for `most` stored bytes at most.
+
+    What is skipped of compressed text is known to one read, or by its share of the
+    text; together they may come to a little more than there is.
+    """
+    if sum(reject.unread for reject in documents.rejects) <= most:
+        return documents
+    rejects = list(documents.rejects)
+    for place, reject in enumerate(rejects):
+        unread = min(reject.unread, most)
+        rejects[place], most = dataclasses.replace(reject, unread=unread), most - unread
+    return dataclasses.replace(documents, rejects=rejects)
 
 
 def _is_sequential(extent: Extent) -> bool:

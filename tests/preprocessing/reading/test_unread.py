@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import random
 import zipfile
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading.extents import ReaderConfig, plan_extents
 from preprocessing.reading.readers import read_extent
 
@@ -155,6 +157,29 @@ def test_a_text_above_the_limit_is_not_read_however_it_is_stored(ending, tmp_pat
     (reject,) = [reject for batch in batches for reject in batch.rejects]
     assert (reject.reason, reject.unread) == ("too_large", len(content))
     assert not reject.to_end  # the file is the document
+
+
+@pytest.mark.parametrize("ending", ["", *SQUEEZE])
+@pytest.mark.parametrize("kind", ["jsonl", "lines", "paragraphs", "csv"])
+def test_what_streams_past_as_one_line_is_weighed_by_its_bytes(kind, ending, tmp_path):
+    # As a JSON array on one line, or lines that end as on old Macs: one reject.
+    noise = random.Random(0).randbytes(600_000).hex()
+    opening = b"text\n" if kind == "csv" else b"first\n\n"
+    content = opening + (b'"' if kind == "csv" else b"") + noise.encode()
+    content += b'"\n\nlast\n' if kind == "csv" else b"\n\nlast\n"
+    stored = SQUEEZE.get(ending, bytes)(content)
+    (tmp_path / f"a{ending}").write_bytes(stored)
+    reader = ReaderConfig(kind, max_document_bytes=1000)
+    sizes = ReadSizes(block_bytes=20_000)
+    rejects = []
+    for extent in plan_extents(storage.expand([str(tmp_path / "*")]), reader, 30_000):
+        for batch in read_extent(extent, reader, sizes):
+            rejects += batch.rejects
+    unread = sum(reject.unread for reject in rejects if reject.reason == "too_large")
+    assert 0.5 * len(stored) < unread <= len(stored)
+    if not ending:
+        assert 0 <= unread - len(noise) < 10
+    assert not any(reject.to_end for reject in rejects)
 
 
 @pytest.mark.parametrize("ending", SQUEEZE)
