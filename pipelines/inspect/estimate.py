@@ -9,7 +9,7 @@ Duplicates lie far apart, so a sample does not show them: what is told is withou
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.beam.progress import amount
 from pipelines.beam.runners import available_workers, parse_with_beam_flags
@@ -39,6 +39,7 @@ class _Sample:
     tokens: int = 0
     rows: int = 0
     shuffled_bytes: int = 0
+    lost: dict[str, str] = field(default_factory=dict)  # files' reasons, by path
 
 
 def estimate(
@@ -94,6 +95,9 @@ def _read(job: Job, task: Task, most: int, sample: _Sample) -> None:
             sample.shuffled_bytes += column.nbytes
         if done >= most:
             break
+    for number, counts in work.inputs.files.items():
+        if counts.reason:
+            sample.lost[job.plan().files[number]] = counts.reason
     sample.read += work.totals["documents"] + work.rejects.counts.total()
     sample.kept += work.totals["documents"]
     sample.tokens += work.totals["tokens"]
@@ -116,7 +120,8 @@ def _table(job: Job, plan: Plan, sample: _Sample, workers: int) -> str:
         (f"time, {workers} workers", f"{seconds / 60:.1f} minutes"),
     ]
     note = "before duplicates are dropped, which a sample cannot show"
-    return "\n".join([*(f"{name:<22}{text}" for name, text in lines), note])
+    lost = [f"not all read: {path} ({why})" for path, why in sample.lost.items()]
+    return "\n".join([*(f"{name:<22}{text}" for name, text in lines), *lost, note])
 
 
 def _peak_disk(sample: _Sample, frame: int, scale: float) -> int:

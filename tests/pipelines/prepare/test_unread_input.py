@@ -14,6 +14,7 @@ import zstandard
 
 from pipelines import prepare_corpus, train_tokenizer
 from pipelines.inspect.compare_datasets import compare_datasets
+from pipelines.inspect.estimate import estimate
 from pipelines.inspect.verify import verify
 from preprocessing.contracts.dataset_files import INPUTS
 from preprocessing.contracts.manifest import InputTotals, Manifest, read_manifest
@@ -136,6 +137,7 @@ def test_a_dry_run_names_them_and_fails_as_the_job_would(
     prepare_corpus.main([*flags, "--max_unread_fraction", "1"])
     printed = capsys.readouterr().out
     assert all(f"not read to its end: {name} (" in printed for name in NAMES)
+    assert "not all read: more/cut.jsonl.gz (truncated" in estimate(flags)
 
 
 def test_extents_of_one_file_and_sources_of_a_mixture_add_up(
