@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pipelines.job.plan import WORK_NAME
+from preprocessing.claims.claims import CLAIM_NAME
 from preprocessing.contracts.manifest import MANIFEST_NAME
 from preprocessing.contracts.releases import LINEAGE_NAME
 from preprocessing.foundation import storage
@@ -22,7 +23,7 @@ from preprocessing.foundation.storage import InputFile
 
 # What lies in a directory that Quern writes: a dataset or a run, an unfinished one,
 # one under way, a release.
-_MARKS = (MANIFEST_NAME, f"{WORK_NAME}/job.json", ".claim.json", LINEAGE_NAME)
+_MARKS = (MANIFEST_NAME, f"{WORK_NAME}/job.json", CLAIM_NAME, LINEAGE_NAME)
 # Of a manifest of any version; other programs' have files of that name too.
 _MANIFEST_KEYS = {"schema_version", "splits", "counts", "config"}
 _MOST_NAMED = 3
@@ -45,7 +46,7 @@ def without_own(
     Raises:
         UsageError: none is left.
     """
-    lines = {file.path: _above(file.path) for file in files}
+    lines = {home: _upwards(home) for home in {_home(file) for file in files}}
     homes = sorted(set(itertools.chain.from_iterable(lines.values())))
     own = dict.fromkeys(_marked(homes), "a directory that Quern wrote")
     if output is not None:
@@ -54,7 +55,7 @@ def without_own(
     others = _identities(besides)
     kept, left = [], Counter[tuple[str, str]]()
     for file in files:
-        home = next((each for each in reversed(lines[file.path]) if each in own), None)
+        home = next((each for each in lines[_home(file)] if each in own), None)
         if home is not None:
             left[home, own[home]] += 1
         elif file.identity in others:
@@ -81,13 +82,17 @@ def _say(left: Counter[tuple[str, str]], any_kept: bool) -> None:
         note(f"not read: {'; '.join(named)}")
 
 
-def _above(path: str) -> list[str]:
-    """Returns the directories that a file lies in, the nearest first."""
-    if not storage.is_cloud(path):
-        path = os.path.abspath(path)
-    parts = path.split("/")
-    least = 3 if storage.is_cloud(path) else 1
-    return ["/".join(parts[:n]) or "/" for n in range(len(parts) - 1, least - 1, -1)]
+def _home(file: InputFile) -> str:
+    return os.path.dirname(file.path)
+
+
+def _upwards(home: str) -> list[str]:
+    """Returns a directory and those it lies in, the highest first."""
+    if storage.is_cloud(home):
+        parts, least = home.split("/"), 3  # "s3:", "", "bucket"
+    else:
+        parts, least = os.path.abspath(home).split("/"), 1
+    return ["/".join(parts[:n]) or "/" for n in range(least, len(parts) + 1)]
 
 
 def _marked(homes: Sequence[str]) -> Iterator[str]:

@@ -99,9 +99,10 @@ def _once(files: Sequence[InputFile], base: str) -> list[InputFile]:
     times = Counter(file.identity for file in files)
 
     def order(file: InputFile) -> tuple[bool, str]:
-        twin = times[file.identity] > 1
+        if times[file.identity] == 1:
+            return False, file.relative
         direct = os.path.join(base, file.relative)
-        return twin and os.path.realpath(file.path) != direct, file.relative
+        return os.path.realpath(file.path) != direct, file.relative
 
     once: dict[str, InputFile] = {}
     for file in sorted(files, key=order):

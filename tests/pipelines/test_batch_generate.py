@@ -178,6 +178,14 @@ def test_a_job_without_a_single_answer_fails(models, tmp_path):
     assert answers(output) == [{"id": 1, "error": "no field prompt at in.jsonl line 1"}]
 
 
+def test_answers_below_the_prompts_are_no_prompts(generate, tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "prompt": "the river"}')
+    for said in ("1 prompts", "already complete: 1 prompts"):
+        generate(tmp_path / "out", "--input", f"{tmp_path}/**/*.jsonl")
+        assert capsys.readouterr().out.startswith(said)
+    assert [answer["id"] for answer in answers(tmp_path / "out")] == [1]
+
+
 def test_model_prompts_and_answers_may_lie_in_a_bucket(
     generate, models, prompts, finished, bucket
 ):
