@@ -12,7 +12,8 @@ def test_lists_that_each_begin_with_a_mark_are_one_list_to_workers(
     tmp_path: Path,
 ) -> None:
     lists = {
-        name: codecs.BOM_UTF8 + f"{name}.example\n".encode() for name in ("a", "b", "c")
+        name: codecs.BOM_UTF8 + f"# list\n{name}.example\n".encode()
+        for name in ("a", "b", "c")
     }
     contents = RuleFiles(lists, {}, {}, 13).contents()
     (tmp_path / "list").write_bytes(contents[BLOCKED])
