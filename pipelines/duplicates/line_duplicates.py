@@ -21,8 +21,8 @@ from pipelines.job.buckets import by_bucket, by_key
 from pipelines.job.columns import DROPPED_LINE, LINE, rows_of
 from pipelines.job.plan import Job, Task
 from pipelines.job.rejects import RejectCounts
-from pipelines.job.shuffle import send
-from pipelines.job.steps import read_record, write_record
+from pipelines.job.shuffle import are_whole, send
+from pipelines.job.steps import intact_record, write_record
 from pipelines.job.task_work import TaskWork
 from preprocessing.foundation.fingerprints import key_hash
 from preprocessing.foundation.seed_purposes import Purpose
@@ -48,9 +48,11 @@ def find_lines(
         task: the extents to read.
         walk: gives the task's documents.
     """
-    done = read_record(job, FOUND, task.index)
+    done = intact_record(job, FOUND, task.index)
     if done is not None and job.transport == done["transport"] == "files":
-        return [(int(key), bytes.fromhex(value)) for key, value in done["blobs"]]
+        left = [(int(key), bytes.fromhex(value)) for key, value in done["blobs"]]
+        if are_whole(job.work, (value for _, value in left)):
+            return left
     # What is rejected here is rejected again, and written down, where it is tokenized.
     work = TaskWork(job, task, RejectCounts())
     elements, rows = Elements(), list[Arrays]()

@@ -89,10 +89,34 @@ def check_sizes(output: str, files: Sequence[FileSum]) -> None:
             raise _damaged(path, file, f"{size} bytes")
 
 
+def check_sums(output: str) -> int:
+    """Reads all files of a dataset's SHA256SUMS and compares; returns their number.
+
+    Raises:
+        WorkError: one is gone, or not as it was written.
+    """
+    sums = read_sums(output)
+    for name, wanted in sums.items():
+        path, digest = storage.join(output, name), hashlib.sha256()
+        try:
+            with storage.open_input(path) as data:
+                while block := data.read(_READ_BYTES):
+                    digest.update(block)
+            found = "other bytes (their SHA-256 differs)"
+        except FileNotFoundError:
+            found = "no such file"
+        if found == "no such file" or digest.hexdigest() != wanted:
+            raise WorkError(
+                f"wanted {path} as it was written, found {found}: the dataset was "
+                "damaged. Copy that file again, or prepare into another directory"
+            )
+    return len(sums)
+
+
 def _damaged(path: str, file: FileSum, found: str) -> WorkError:
     return WorkError(
         f"wanted {path} as it was written ({file['size']} bytes), found {found}: the "
-        "output was damaged. Remove it and run again"
+        "output was damaged. Run the same command again: what was damaged is made again"
     )
 
 

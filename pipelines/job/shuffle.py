@@ -24,7 +24,7 @@ import numpy as np
 
 from pipelines.job.blobs import Arrays, drained, from_bytes, take
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import WorkError
+from preprocessing.foundation.commands import WorkError, note
 
 Transport = Literal["files", "groupbykey"]
 Within = Callable[[Arrays], np.ndarray]  # rows -> bool [n]: which belong to a part
@@ -62,6 +62,20 @@ def send(
 def receive(work: str, values: Iterable[bytes]) -> list[bytes | memoryview]:
     """Returns the blobs behind gathered values, in no particular order."""
     return [_fetch(work, value) for value in values]
+
+
+def are_whole(work: str, values: Iterable[bytes]) -> bool:
+    """Tells whether all blobs behind values are as they were written; says if not.
+
+    They are read for it, which a restart alone does.
+    """
+    try:
+        for value in values:
+            _fetch(work, value)
+    except WorkError as error:
+        note(f"{str(error).rpartition('. ')[0]}. It is made again")
+        return False
+    return True
 
 
 def blob_bytes(values: Iterable[bytes]) -> int:
@@ -119,7 +133,8 @@ def _fetch(work: str, value: bytes) -> bytes | memoryview:
 def _damaged(path: str, start: int, end: int, found: str) -> WorkError:
     return WorkError(
         f"wanted bytes {start} to {end} of {path} as they were written, found {found}: "
-        "the work directory was damaged. Remove the output and run again"
+        "the work directory was damaged. Run the same command again: what was damaged "
+        "is made again"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.job.checksums import check_file
 from pipelines.job.plan import Job
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import WorkError
+from preprocessing.foundation.commands import WorkError, note
 
 Record = dict[str, Any]
 
@@ -41,7 +41,8 @@ def write_checked(path: str, record: Record) -> None:
     """Publishes JSON behind a line with its SHA-256 in hex."""
     data = json.dumps(record).encode()
     digest = hashlib.sha256(data).hexdigest().encode()
-    storage.write_atomically(path, digest + b"\n" + data)
+    # On the disk before the step counts: what it stands for is minutes of work.
+    storage.write_atomically(path, digest + b"\n" + data, durable=True)
 
 
 def read_record(job: Job, kind: str, index: int) -> Record | None:
@@ -52,19 +53,39 @@ def read_record(job: Job, kind: str, index: int) -> Record | None:
         return None
 
 
+def note_made_again(error: WorkError) -> None:
+    """Says what is damaged, and that it is mended, without the error's advice."""
+    note(f"{str(error).rpartition('. ')[0]}. It is made again")
+
+
+def intact_record(job: Job, kind: str, index: int) -> Record | None:
+    """Returns the record of a finished step; None too if it is damaged, saying so."""
+    try:
+        return read_record(job, kind, index)
+    except WorkError as error:
+        note_made_again(error)
+        return None
+
+
 def finished(job: Job, kind: str, index: int) -> Record | None:
     """Returns the record of a step that need not be done again, or None.
 
     The files it left for good are read once more, at the 0.5 to 2 GB/s of SHA-256:
-    between two runs anything may have happened to them.
+    between two runs anything may have happened to them, a power cut before all: they
+    are too large to wait for the disk. A piece that is not as it was written is made
+    again, and that is said.
 
     Raises:
-        WorkError: one is not as it was written, or the output is not this job's.
+        WorkError: the output is not this job's.
     """
     job.check_claim()
-    record = read_record(job, kind, index)
-    for file in record["files"] if record else ():
-        check_file(job.output, file)
+    record = intact_record(job, kind, index)
+    try:
+        for file in record["files"] if record else ():
+            check_file(job.output, file)
+    except WorkError as error:
+        note_made_again(error)
+        return None
     return record
 
 

@@ -23,7 +23,7 @@ from pipelines.job.buckets import by_bucket
 from pipelines.job.columns import document_columns
 from pipelines.job.plan import Job, Task
 from pipelines.job.rejects import RejectFile
-from pipelines.job.shuffle import runs, send
+from pipelines.job.shuffle import are_whole, runs, send
 from pipelines.job.steps import finished, write_record
 from pipelines.job.task_work import TaskWork
 from preprocessing.foundation.fingerprints import order_hash
@@ -63,9 +63,12 @@ def tokenize_task(
         and "inputs" in done  # an earlier Quern counted no files
         and job.transport == done["transport"] == "files"
     ):
-        return Scattered(
+        scattered = Scattered(
             _from_hex(done["document_blobs"]), _from_hex(done["fingerprint_blobs"])
         )
+        elements = (*scattered.documents, *scattered.fingerprints)
+        if are_whole(job.work, (value for _, value in elements)):
+            return scattered
     scattered = Scattered()
     dropped = None
     if "lines" in job.config.deduplicate:
