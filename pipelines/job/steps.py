@@ -37,12 +37,11 @@ def write_record(job: Job, kind: str, index: int, record: Record) -> None:
     write_checked(record_path(job, kind, index), {**record, "peak_memory": peak * 1024})
 
 
-def write_checked(path: str, record: Record) -> None:
-    """Publishes JSON behind a line with its SHA-256 in hex."""
+def write_checked(path: str, record: Record, durable: bool = False) -> None:
+    """Publishes JSON behind a line with its SHA-256 in hex; see `atomic_file`."""
     data = json.dumps(record).encode()
     digest = hashlib.sha256(data).hexdigest().encode()
-    # On the disk before the step counts: what it stands for is minutes of work.
-    storage.write_atomically(path, digest + b"\n" + data, durable=True)
+    storage.write_atomically(path, digest + b"\n" + data, durable)
 
 
 def read_record(job: Job, kind: str, index: int) -> Record | None:

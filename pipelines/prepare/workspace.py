@@ -141,7 +141,7 @@ def begin(
         storage.write_atomically(job.path("tokenizer.json"), tokenizer)
         for name, contents in rule_files.items():
             storage.write_atomically(job.path(name), contents)
-        write_checked(job.path(_JOB_NAME), _identity(job, files))
+        write_checked(job.path(_JOB_NAME), _identity(job, files), durable=True)
         # After job.json: until then nothing but the work directory may lie here.
         storage.make_directory(storage.join(job.output, DIRECTORY))
     except OSError as error:

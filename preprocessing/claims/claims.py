@@ -71,6 +71,7 @@ class Claim:
         """Draws a claim; `acquire` makes it one. `what` is its place in errors."""
         self.path, self.token = path, uuid.uuid4().hex
         self._place, self._what, self._times = _place_of(path, times), what, times
+        self._process = this_process()
         self._renewals, self._renewed = 0, time.monotonic()
         self._since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         self._lock, self._done = threading.Lock(), threading.Event()
@@ -140,7 +141,7 @@ class Claim:
     def _data(self) -> bytes:
         # Always as long: a renewal of a file writes over the bytes that are there.
         fields = {
-            **dataclasses.asdict(this_process()),
+            **dataclasses.asdict(self._process),
             "since": self._since,
             "token": self.token,
             "renewals": f"{self._renewals:010d}",
