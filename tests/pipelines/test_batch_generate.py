@@ -18,6 +18,7 @@ from moto.server import ThreadedMotoServer
 from pipelines import batch_generate
 from preprocessing.contracts.releases import copy_tree
 from preprocessing.foundation import storage
+from preprocessing.foundation.claims import CLAIM_NAME, Held, claimed
 from preprocessing.foundation.commands import UsageError, WorkError
 from tests.datasets import write_dataset
 from tests.releases import release_untrained
@@ -105,6 +106,23 @@ def test_nothing_else_in_the_output_looks_like_answers(finished):
     summary = json.loads((finished / "summary.json").read_text())
     tokens = sum(line.get("num_tokens", 0) for line in answers(finished))
     assert summary == {"prompts": 70, "errors": 4, "truncated": 0, "tokens": tokens}
+
+
+def test_a_second_job_is_refused_while_the_first_lives(generate, tmp_path):
+    output = tmp_path / "out"
+    with claimed(str(output), "it"):
+        with pytest.raises(Held, match=f"--output {output} .*process {os.getpid()} on"):
+            generate(output)
+        assert os.listdir(output) == [CLAIM_NAME]
+
+
+def test_what_is_finished_may_be_asked_for_where_nothing_can_be_written(
+    generate, finished, capsys
+):
+    before = os.stat(finished).st_mtime_ns
+    generate(finished, "--temperature", "0.9", "--seed", "4")
+    assert "already complete" in capsys.readouterr().out
+    assert os.stat(finished).st_mtime_ns == before
 
 
 def test_neither_batch_size_nor_workers_change_an_answer(generate, finished, tmp_path):
