@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `quern-compare`: draws the curves of several runs to a PNG and a page."""
 
+import logging
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -22,6 +23,8 @@ def main(argv: Sequence[str]) -> None:
     outputs = choose_outputs(flags.output)
     # TensorFlow, behind the metrics, takes seconds to load.
     quiet_tensorflow(flags.debug)
+    # It says at length that it could not write its settings, which it need not.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from trainer.comparison.figure import draw_png
     from trainer.comparison.page import draw_page
     from trainer.comparison.run_curves import read_curves
@@ -30,7 +33,8 @@ def main(argv: Sequence[str]) -> None:
     for path, data in zip(outputs, (draw_png(runs), draw_page(runs)), strict=True):
         try:
             storage.write_atomically(path, data)
-        except PermissionError as error:
+        except OSError as error:
+            # A read-only place most of all, which PermissionError says nothing of.
             raise UsageError(
                 f"wanted to write {path}, failed: {error.strerror}. Choose another "
                 "--output"

@@ -3,6 +3,7 @@
 
 import argparse
 import itertools
+import math
 import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -36,10 +37,12 @@ def main(argv: Sequence[str]) -> None:
         raise UsageError("wanted --data DATASET to train on, found none. Name one")
     if not (flags.run or flags.dry_run):
         raise UsageError("wanted --run DIR to train in, found none. Name a directory")
-    if flags.max_duration is not None and flags.max_duration <= 0:
-        raise UsageError(
-            f"wanted --max_duration above 0 seconds, found {flags.max_duration}"
-        )
+    for name in ("max_duration", "connect_timeout", "device_memory"):
+        value = getattr(flags, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(
+                f"wanted --{name} above 0 and finite, found {value}. Change it"
+            )
     options = device_options(flags)
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(flags.debug)

@@ -145,6 +145,7 @@ def test_what_cannot_be_compared_or_written_is_said_before_anything_is(
         "found a directory": [run, "--output", str(tmp_path / "taken")],
         "wanted --output FILE": [run, "--output", f"{tmp_path}/.png"],
         "wanted a directory for": [run, "--output", f"{run}/config.json/x"],
+        "wanted to write /proc/x.png, failed": [run, "--output", "/proc/x"],
     }
     for message, arguments in refused.items():
         with pytest.raises(UsageError, match=message.replace("a..", f"{run}/")):

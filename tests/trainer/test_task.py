@@ -175,7 +175,9 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
         (["--list_keys", "--list_presets"], "not allowed with"),
         (["--list_keys", "--preset", "350n"], "Did you mean 350m"),
         (["--data", "d", "--run", "r", "--presett", "tiny"], "Did you mean --preset"),
-        (["--data", "d", "--run", "r", "--max_duration", "0"], "above 0 seconds"),
+        (["--data", "d", "--run", "r", "--max_duration", "0"], "above 0 and finite"),
+        (["--data", "d", "--run", "r", "--max_duration", "nan"], "found nan"),
+        (["--data", "d", "--dry_run", "--device_memory", "nan"], "found nan"),
     ],
 )
 def test_wrong_flags_are_refused(argv, complaint):

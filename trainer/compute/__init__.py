@@ -7,6 +7,8 @@ Nothing in here knows what a model is.
                            handed to whatever is traced
     compute_config.py      How a step is computed on the devices at hand: numbers
                            are the same to rounding
+    float32.py             Numbers of a configuration as a step computes with them:
+                           in float32
     fusion.py              Chains of small operations, which XLA makes one pass over
                            memory where asked to
     lanes.py               Slices of a micro-batch side by side on a CPU, each on

@@ -139,7 +139,8 @@ def mixing_weights(text: str, sizes: Sequence[int]) -> tuple[float, ...]:
         sizes: rows of each dataset.
 
     Raises:
-        UsageError: the text is not as many numbers as there are datasets.
+        UsageError: the text is not as many numbers as there are datasets, or a number
+            is not one to mix by.
     """
     if not text:
         return tuple(float(size) for size in sizes)
@@ -153,6 +154,7 @@ def mixing_weights(text: str, sizes: Sequence[int]) -> tuple[float, ...]:
             f"one for each dataset, found {text!r}. Write as many as there are in "
             "--data"
         )
+    shares(weights)  # Refuses what cannot be mixed, NaN included.
     return weights
 
 

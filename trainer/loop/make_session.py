@@ -232,6 +232,7 @@ def _notes(
         notes.append(f"step {last:,} is already done")
     if not rows.validation.num_rows:
         notes.append("no validation rows: the run will not be evaluated")
+    notes += _remark_on_schedule(planned, start.position.step)
     bpe = byte_level.parse(tokenizer.json_bytes, TOKENIZER_NAME)
     if bpe.beyond_graphs is not None:
         notes.append(
@@ -239,3 +240,23 @@ def _notes(
             f"its tokenizer: {bpe.beyond_graphs}"
         )
     return notes
+
+
+def _remark_on_schedule(planned: RunPlan, step: int) -> list[str]:
+    """Says what becomes of the learning rate where a resume changed the run's end."""
+    before, config = planned.total_steps_before, planned.config
+    now = config.loop.total_steps
+    if not step or before is None or before == now:
+        return []
+    was, becomes = (config.optimizer.rate_of(step, total) for total in (before, now))
+    schedule = config.optimizer.schedule
+    if was == becomes:
+        found = f"{schedule} goes on at {becomes:.4g} as before"
+    else:
+        found = (
+            f"{schedule} goes on as if it always had: at {becomes:.4g}, not {was:.4g}"
+        )
+    return [
+        f"resuming with loop.total_steps {now:,} in place of {before:,}: the learning "
+        f"rate of optimizer.schedule {found}"
+    ]

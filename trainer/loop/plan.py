@@ -73,12 +73,21 @@ class Data:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run whose flags make sense; `config` has a sequence length."""
+    """A run whose flags make sense; `config` has a sequence length.
+
+    Attributes:
+        data: the datasets.
+        config: of the run.
+        layout: how its batches are spread.
+        workers: the processes that train it.
+        total_steps_before: of the run that is resumed; None of a new one.
+    """
 
     data: Data
     config: RunConfig
     layout: Layout
     workers: Workers
+    total_steps_before: int | None = None
 
 
 def plan(
@@ -105,12 +114,13 @@ def plan(
     share_threads(lanes * options.logical_cpus, cores)
     statement = stated(config, data.hash, run, {"--profile": profile or "none"})
     refuse_to_train_alone(strategy_name, options, connect_timeout, statement)
+    before = read_run(run).config.loop.total_steps if run and is_run(run) else None
     strategy = make_strategy(
         strategy_name, options, connect_timeout=connect_timeout, statement=statement
     )
     replicas = strategy.num_replicas_in_sync
     layout = spread(config.data, replicas, lanes)
-    return RunPlan(data, config, layout, workers_of(strategy))
+    return RunPlan(data, config, layout, workers_of(strategy), before)
 
 
 def read_data(

@@ -16,6 +16,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError
+from trainer.compute.float32 import check_range
 from trainer.models.attention import HeadSizes, cache_mask, cache_places, segment_mask
 from trainer.models.block import (
     Block,
@@ -41,6 +42,9 @@ Cache = tuple[tf.Tensor, tf.Tensor]
 ATTENTIONS = ("auto", "full", "chunked")
 REMATERIALISATIONS = ("none", "full")
 _FLOAT32 = 4
+_LARGEST_THETA = 1e12
+# Below BERT's 1e-12 the gradient of a position of zeros overflows in a few layers.
+_LEAST_EPSILON = 1e-12
 
 # From here on "auto" goes in chunks. On 2 cores (float32, batch 1, 6 heads of 64)
 # attention and its gradient take as long at a length of 1,024, 40 ms of processor
@@ -117,6 +121,8 @@ class DecoderConfig(ModelConfig):
             )
         if self.ffn_dim is not None:
             self.check_positive("ffn_dim")
+        check_range("model.rope_theta", self.rope_theta, 1.0, _LARGEST_THETA)
+        check_range("model.norm_epsilon", self.norm_epsilon, _LEAST_EPSILON, 1.0)
 
     def build(
         self, vocab_size: int, precision: PrecisionConfig, initializer: Initializer

@@ -14,8 +14,11 @@ from typing import Any, ClassVar, Protocol
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError, suggest
+from trainer.compute.float32 import check_below_one, check_range
 from trainer.models.layers import Initializer
 
+# What stays is scaled by 1 / (1 - rate), in float16 too, whose largest is 65,504.
+_LARGEST_DROPOUT = 0.999
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -36,10 +39,8 @@ class ModelConfig(abc.ABC):
     reads: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.dropout < 1.0:
-            raise UsageError(
-                f"wanted model.dropout in [0, 1), found {self.dropout}. Lower it"
-            )
+        check_below_one("model.dropout", self.dropout)
+        check_range("model.dropout", self.dropout, 0.0, _LARGEST_DROPOUT)
 
     @abc.abstractmethod
     def build(

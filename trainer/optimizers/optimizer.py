@@ -17,12 +17,13 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError, suggest
+from trainer.compute.float32 import check_below_one, check_range, check_zero_or_range
 from trainer.compute.sharded_variables import shards_of, zeros_beside
 from trainer.models.weights import Role, Weight
 from trainer.optimizers.schedules import SCHEDULES, decay_start, learning_rate
 from trainer.optimizers.update_rules.adafactor import factored_update, unfactored_update
 from trainer.optimizers.update_rules.adam import adam_update
-from trainer.optimizers.update_rules.factors import Factors
+from trainer.optimizers.update_rules.factors import Factors, bias_corrections
 from trainer.optimizers.update_rules.lion import lion_update
 from trainer.optimizers.update_rules.muon import muon_update
 from trainer.optimizers.update_rules.sgd import momentum_update, sgd_update
@@ -31,6 +32,10 @@ OPTIMIZERS = ("adamw", "adam", "sgd", "adafactor", "lion", "muon")
 # Their rules need a matrix whole; a parameter server may keep it in shards.
 WHOLE_MATRIX = ("adafactor", "muon")
 _DECAYING = ("adamw", "lion", "muon")
+# Above the gradients whose squares are 0 in float32, so that no step is m / 0.
+_LEAST_EPSILON = 1e-20
+# Weights of a thousand times the rate still have activations that float32 holds.
+_LARGEST_RATE, _LARGEST_DECAY = 1e3, 1e6
 
 
 @dataclass(frozen=True)
@@ -88,24 +93,31 @@ class OptimizerConfig:
                     f"wanted optimizer.{key} to be one of {', '.join(known)}, found "
                     f"{value!r}.{suggest(str(value), known)} Choose one"
                 )
-        for key in ("warmup_steps", "weight_decay", "clip_norm", "final_fraction"):
-            if getattr(self, key) < 0:
+        for key, least in (("warmup_steps", 0), ("decay_steps", 1)):
+            value = getattr(self, key)
+            if value is not None and value < least:
                 raise UsageError(
-                    f"wanted optimizer.{key} of 0 or more, found {getattr(self, key)}. "
+                    f"wanted optimizer.{key} of {least} or more, found {value}. "
                     "Raise it"
                 )
-        for key in ("peak_learning_rate", "epsilon", "decay_steps"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise UsageError(
-                    f"wanted optimizer.{key} above 0, found {value}. Raise it"
-                )
         for key in ("beta1", "beta2", "momentum", "muon_momentum", "ema_decay"):
-            if not 0 <= getattr(self, key) < 1:
-                raise UsageError(
-                    f"wanted optimizer.{key} in [0, 1), found {getattr(self, key)}. "
-                    "Lower it"
-                )
+            check_below_one(f"optimizer.{key}", getattr(self, key))
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        """Checks what a step would round to 0 or infinity, or blow a model up with."""
+        rate, decay = self.peak_learning_rate, self.weight_decay
+        check_range("optimizer.peak_learning_rate", rate, most=_LARGEST_RATE)
+        check_range("optimizer.epsilon", self.epsilon, least=_LEAST_EPSILON)
+        check_range("optimizer.final_fraction", self.final_fraction, least=0, most=1)
+        check_zero_or_range("optimizer.clip_norm", self.clip_norm)
+        check_zero_or_range("optimizer.weight_decay", decay, most=_LARGEST_DECAY)
+        if self.name in _DECAYING and rate * decay > 1.0:
+            raise UsageError(
+                "wanted optimizer.weight_decay x optimizer.peak_learning_rate, the "
+                f"share of a weight that an update takes off, of 1 or less, found "
+                f"{decay:g} x {rate:g}. Lower one of them"
+            )
 
     def check_fits(self, total_steps: int) -> None:
         """Checks that the schedule fits into a run.
@@ -115,6 +127,18 @@ class OptimizerConfig:
         """
         if self.schedule == "wsd":
             decay_start(total_steps, self.warmup_steps, self.decay_steps)
+
+    def rate_of(self, step: tf.Tensor | int, total_steps: int) -> tf.Tensor:
+        """Returns the rate of update number `step`, from 0, of a run of that length."""
+        return learning_rate(
+            step,
+            peak=self.peak_learning_rate,
+            warmup_steps=self.warmup_steps,
+            schedule=self.schedule,
+            final_fraction=self.final_fraction,
+            decay_steps=self.decay_steps,
+            total_steps=total_steps,
+        )
 
 
 @dataclass(frozen=True)
@@ -234,16 +258,7 @@ class Optimizer(tf.Module):
 
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the rate of update number `step`, int64, from 0."""
-        config = self.config
-        return learning_rate(
-            step,
-            peak=config.peak_learning_rate,
-            warmup_steps=config.warmup_steps,
-            schedule=config.schedule,
-            final_fraction=config.final_fraction,
-            decay_steps=config.decay_steps,
-            total_steps=self.total_steps,
-        )
+        return self.config.rate_of(step, self.total_steps)
 
     def factors(
         self,
@@ -264,7 +279,8 @@ class Optimizer(tf.Module):
             skipped: int64, updates skipped before this one.
         """
         config = self.config
-        count = tf.cast(step - skipped + 1, tf.float32)
+        updates = step - skipped + 1
+        count = tf.cast(updates, tf.float32)
         muon = config.name == "muon"
         momentum = config.muon_momentum if muon else config.momentum
         average = tf.minimum(config.ema_decay, count / (9.0 + count))
@@ -273,7 +289,7 @@ class Optimizer(tf.Module):
             gradient_scale=tf.where(accepted, gradient_scale, 0.0),
             rate=tf.where(accepted, rate, 0.0),
             betas=tf.where(accepted, [config.beta1, config.beta2], [1.0, 1.0]),
-            powers=tf.pow([config.beta1, config.beta2], count),
+            corrections=bias_corrections([config.beta1, config.beta2], updates),
             momentum=tf.where(accepted, momentum, 1.0),
             square_decay=tf.where(accepted, 1.0 - tf.pow(count, -0.8), 1.0),
             average_share=tf.where(accepted, 1.0 - average, 0.0),

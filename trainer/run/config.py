@@ -113,7 +113,7 @@ def with_file(base: RunConfig, path: str) -> RunConfig:
     if not path.endswith(".toml"):
         return _applied(base, _parsed_json(text, path), path)
     try:
-        return _applied(base, tomllib.loads(text), path)
+        return _applied(base, tomllib.loads(text, parse_float=_as_written), path)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"wanted TOML in {path}, found: {error}. Correct it") from None
 
@@ -174,9 +174,19 @@ def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
 
 def _parsed_json(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=_as_written)
     except json.JSONDecodeError as error:
         raise UsageError(f"wanted JSON in {name}, found: {error}. Correct it") from None
+
+
+def _as_written(text: str) -> int | float:
+    """Reads a number that is no integer to JSON or TOML as flags read it: 1e3 is one.
+
+    A float key takes either.
+    """
+    number = float(text)
+    whole = "e" in text.lower() and number.is_integer()
+    return int(number) if whole else number
 
 
 def _applied(base: RunConfig, values: Any, name: str) -> RunConfig:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from preprocessing.foundation.commands import UsageError
 
+_MOST_STEPS = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -43,6 +45,11 @@ class LoopConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"wanted loop.{name} above 0, found {value}. Raise it")
+        if self.total_steps > _MOST_STEPS:
+            raise UsageError(
+                f"wanted loop.total_steps of {_MOST_STEPS} or less, which dropout's "
+                f"seeds count to, found {self.total_steps}. Lower it"
+            )
         for name in ("evaluate_every", "keep_every", "keep_best"):
             self._check_not_negative(name)
         self._check_not_negative("watchdog_seconds")

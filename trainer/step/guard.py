@@ -20,6 +20,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError
+from trainer.compute.float32 import check_zero_or_range
 
 # What `StepVerdict.code` says; 0 is an update that was made.
 NOT_FINITE, SPIKE, OVERFLOW, NO_TARGETS = 1, 2, 3, 4
@@ -54,6 +55,7 @@ class GuardConfig:
                     f"wanted guard.{name} of {least} or more, found "
                     f"{getattr(self, name)}. Raise it"
                 )
+        check_zero_or_range("guard.spike_sigmas", self.spike_sigmas)
         if self.max_rollbacks < 0:
             raise UsageError(
                 f"wanted guard.max_rollbacks of 0 or more, found {self.max_rollbacks}. "

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError
+from trainer.compute.float32 import check_below_one, check_zero_or_range
 from trainer.compute.fusion import compiled, fused, max_of, sum_of
 from trainer.models.language_model import LanguageModel
+
+# Ten million times PaLM's: the gradient of nothing else is left by then.
+_LARGEST_Z_LOSS = 1e3
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,12 @@ class LossConfig:
     chunk: int = 1024
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise UsageError(
-                "wanted loss.label_smoothing in [0, 1), found "
-                f"{self.label_smoothing}. Lower it"
-            )
+        check_below_one("loss.label_smoothing", self.label_smoothing)
         if self.z_loss < 0.0:
             raise UsageError(
                 f"wanted loss.z_loss of 0 or more, found {self.z_loss}. Raise it"
             )
+        check_zero_or_range("loss.z_loss", self.z_loss, most=_LARGEST_Z_LOSS)
         if self.chunk < 1:
             raise UsageError(
                 f"wanted loss.chunk of 1 or more, found {self.chunk}. Raise it"

@@ -103,6 +103,11 @@ def test_weights_are_as_written_or_as_large_as_the_datasets():
     for text in ("0.7", "1,2,3", "1,two"):
         with pytest.raises(UsageError, match="2 numbers .* found '" + text):
             mixing_weights(text, [5, 6])
+    for text in ("nan,1", "1,inf", "1,1e400", "0,1", "-1,2", "1e-400,1", "1,1e9"):
+        with pytest.raises(UsageError, match=r"wanted data\.weights (above|of 1/)"):
+            mixing_weights(text, [5, 6])
+    with pytest.raises(UsageError, match=r"wanted data\.weights above 0, found nan"):
+        mixing_weights("nan", [5])
 
 
 def test_a_mixtures_hash_is_of_datasets_order_and_shares(manifest):

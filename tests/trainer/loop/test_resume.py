@@ -94,6 +94,23 @@ def test_ten_steps_are_four_and_a_stop_and_six(dataset, tmp_path):
     assert_same(tmp_path / "two", tmp_path / "one", step=10)
 
 
+def test_another_end_says_what_becomes_of_the_learning_rate(dataset, tmp_path, capsys):
+    given = ["optimizer.schedule=cosine", "optimizer.warmup_steps=0"]
+    runs = [
+        ["loop.total_steps=8", "loop.stop_after_step=2"],
+        ["loop.total_steps=4", "loop.log_every=1", "loop.stop_after_step=3"],
+    ]
+    for pairs in runs:
+        task.main(flags(dataset, tmp_path / "run", [*given, *pairs]))
+    said = capsys.readouterr().err
+    [told] = [line for line in said.splitlines() if "in place of 8" in line]
+    rate = lines(tmp_path / "run")[-1]["learning_rate"]
+    # Half of four steps are done: 0.1 + 0.9 / 2 of the peak; of eight, a quarter.
+    quarter = 0.01 * (0.1 + 0.9 * (1 + np.cos(np.pi / 4)) / 2)
+    assert rate == pytest.approx(0.0055)
+    assert f"at {rate:.4g}, not {quarter:.4g}" in told
+
+
 def start(dataset, run):
     command = [sys.executable, "-m", "trainer.task", *flags(dataset, run)]
     return subprocess.Popen(

@@ -34,6 +34,15 @@ def test_singular_values_come_near_one_whatever_the_scale(
     assert lifted.size and found.max() < 1.25 and lifted.min() > 0.65
 
 
+def test_matrices_in_one_tensor_are_made_orthogonal_each_for_itself() -> None:
+    # Of sizes so far apart that a norm of all would leave the small ones small.
+    matrices = normal((3, 6, 4)) * np.array([1.0, 1e-4, 1e4], "float32")[:, None, None]
+    together = orthogonalised(tf.constant(matrices))
+    for matrix, found in zip(matrices, together, strict=True):
+        alone = orthogonalised(tf.constant(matrix))
+        np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+
+
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 9))
 def test_a_transposed_matrix_gives_the_transposed_step(
     rows: int, columns: int, seed: int

@@ -17,7 +17,7 @@ from trainer.optimizers.optimizer import (
     OptimizerConfig,
     state_size,
 )
-from trainer.optimizers.update_rules.factors import Factors
+from trainer.optimizers.update_rules.factors import Factors, bias_corrections
 from trainer.run.variable_names import named_variables
 
 WEIGHTS = [
@@ -102,6 +102,29 @@ def test_an_optimizer_follows_its_paper_across_a_skipped_update(kind: str) -> No
         used = [gradients(t)[index].astype("float64") for t in range(sum(STEPS))]
         wanted = reference(kind, SETTINGS, cuts, start, used)
         np.testing.assert_allclose(variables[index], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fuses", [False, True])
+def test_a_moment_that_hardly_decays_is_corrected_by_what_float64_says(fuses) -> None:
+    beta = float(np.float32(0.9999999))
+    settings = dataclasses.replace(config("adam"), beta2=beta, epsilon=1e-8)
+    variables, optimizer = made(settings)
+    starts = [v.numpy().astype("float64") for v in variables]
+    with fusing(fuses):
+        train(optimizer, variables, [True] * 4)
+    exact = dataclasses.replace(SETTINGS, beta2=beta, epsilon=1e-8)
+    for index, start in enumerate(starts):
+        used = [gradients(t)[index].astype("float64") for t in range(4)]
+        wanted = reference("adam", exact, None, start, used)
+        np.testing.assert_allclose(variables[index], wanted, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("updates", [1, 2, 100, 10**6, 2**40])
+def test_bias_corrections_are_those_of_float64(updates: int) -> None:
+    betas = [0.0, 0.9, 0.95, 0.999, 1 - 1e-6, 0.99999994]
+    exact = [1 - float(np.float32(beta)) ** updates for beta in betas]
+    given = bias_corrections(betas, tf.constant(updates, tf.int64))
+    np.testing.assert_allclose(given, exact, rtol=1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,6 +215,29 @@ def test_matrices_decay_norms_do_not_and_embeddings_as_one_likes(
         np.testing.assert_allclose(new, share * old, rtol=1e-6)
 
 
+@pytest.mark.parametrize("decay_embeddings", [True, False])
+def test_an_output_matrix_of_its_own_decays_as_the_embedding(
+    decay_embeddings: bool,
+) -> None:
+    settings = config("adamw", decay_embeddings=decay_embeddings)
+    variable = tf.Variable(tf.ones([5, 4]))
+    optimizer = Optimizer([variable], [Weight(Role.OUTPUT)], settings, 10)
+    factors, none = next_factors(optimizer, tf.constant(True)), tf.zeros([5, 4])
+    optimizer.update(tf.distribute.get_strategy(), [variable], [none], factors)
+    left = 1 - SETTINGS.rate * SETTINGS.decay if decay_embeddings else 1.0
+    np.testing.assert_allclose(variable, np.full([5, 4], left), rtol=1e-6)
+
+
+def test_adafactor_moves_a_weight_of_zeros_by_a_thousandth_of_its_rate() -> None:
+    variables, optimizer = made(config("adafactor"))
+    for variable in variables:
+        variable.assign(tf.zeros_like(variable))
+    train(optimizer, variables, [True])
+    for variable in variables:
+        moved = np.sqrt(np.mean(variable.numpy() ** 2))
+        assert moved == pytest.approx(1e-3 * SETTINGS.rate, rel=0.1)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_the_size_of_the_state_is_known_before_it_is_made(
@@ -245,6 +291,13 @@ def test_a_checkpoint_names_the_state_by_what_it_means(kind: str) -> None:
         ({"momentum": 1.0}, "optimizer.momentum"),
         ({"muon_momentum": -0.1}, "optimizer.muon_momentum"),
         ({"ema_decay": 1.0}, "optimizer.ema_decay"),
+        ({"ema_decay": 1 - 1e-8}, "optimizer.ema_decay .* which is 1 in float32"),
+        ({"beta2": 0.99999999}, "optimizer.beta2 .* which is 1 in float32"),
+        ({"peak_learning_rate": 1e39}, "optimizer.peak_learning_rate"),
+        ({"peak_learning_rate": 1e-46}, "optimizer.peak_learning_rate"),
+        ({"clip_norm": 1e-46}, "optimizer.clip_norm of 0, or from"),
+        ({"weight_decay": 1e4}, "weight_decay x optimizer.peak_learning_rate"),
+        ({"final_fraction": 1.5}, "optimizer.final_fraction from 0 to 1"),
         ({"decay_steps": 0}, "optimizer.decay_steps"),
     ],
 )

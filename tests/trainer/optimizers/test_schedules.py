@@ -100,5 +100,6 @@ def test_no_schedule_jumps_leaves_its_bounds_or_rises_after_the_warm_up(
 
 def test_a_decay_that_does_not_fit_into_the_run_is_refused() -> None:
     assert decay_start(12, 4, 8) == 4
+    assert decay_start(60, 59, None) == 59  # not in a tenth that the warm-up takes
     with pytest.raises(UsageError, match=r"found 4 \+ 9 > 12"):
         decay_start(12, 4, 9)

@@ -5,6 +5,8 @@ import dataclasses
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from preprocessing.foundation.commands import UsageError
 from trainer.run.config import (
@@ -46,6 +48,40 @@ def test_pairs_are_read_by_their_fields_type_and_the_last_wins():
     assert config.data.micro_batch_size is None
     assert config.optimizer.name == "sgd"
     assert config.seed == 11
+
+
+WRITTEN = st.one_of(
+    st.from_regex(r"[1-9][0-9]{0,2}(\.[0-9]{1,2})?[eE][+-]?[0-9]{1,2}", fullmatch=True),
+    st.from_regex(r"[1-9][0-9]{0,3}(\.[0-9]{1,2})?", fullmatch=True),
+)
+
+
+def outcome(read, *arguments):
+    """Returns the configuration, or None where it is refused."""
+    try:
+        return read(RunConfig(), *arguments)
+    except UsageError:
+        return None
+
+
+@given(WRITTEN)
+@settings(max_examples=60, deadline=None)
+def test_a_number_means_the_same_in_flags_toml_and_json(tmp_path_factory, text):
+    folder = tmp_path_factory.mktemp("written")
+    for table, key in (("loop", "log_every"), ("optimizer", "peak_learning_rate")):
+        path = folder / "run.toml"
+        path.write_text(f"[{table}]\n{key} = {text}\n")
+        read = outcome(with_file, str(path))
+        assert outcome(with_pairs, [f"{table}.{key}={text}"]) == read
+        path = folder / "run.json"
+        path.write_text(f'{{"{table}": {{"{key}": {text}}}}}')
+        assert outcome(with_file, str(path)) == read
+
+
+def test_a_thousand_may_be_written_with_an_exponent(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text('{"loop": {"total_steps": 1e3}}')
+    assert with_file(RunConfig(), str(path)).loop.total_steps == 1000
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,16 @@ def test_clipping_scales_the_whole_gradient_to_the_norm() -> None:
     assert np.linalg.norm(changes[1]) == pytest.approx(rate * 0.01, rel=1e-3)
 
 
+def test_a_gradient_smaller_than_the_norm_is_untouched() -> None:
+    features, ends = block(2), []
+    for clip in (0.0, 1e3):
+        loop, model, _ = setup(name="sgd", peak_learning_rate=1.0, clip_norm=clip)
+        assert (loop(features, 2).gradient_norm.numpy() < 1e3).all()
+        ends.append(weights(model))
+    for one, two in zip(*ends, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_metrics_hold_one_number_per_step_asked_for() -> None:
     features = block(5)
     loop, _, optimizer = setup(peak_learning_rate=1.0, schedule="constant")

@@ -28,13 +28,13 @@ def adam_update(
     returns tensors. Given the variables themselves it would spare new ones, 1 % of a
     step, but two replicas on logical CPUs then learnt something else.) Elsewhere
     TensorFlow's kernel does the last three in one (written as ten operations they took
-    8 % of a step). It wants the second form of Adam's section 2, whose epsilon is ours
-    times sqrt(1 - beta2^t).
+    8 % of a step). It would correct biases in float32, so it is told that there are
+    none, and given Adam's second form (section 2), whose rate and epsilon hold them.
 
     Args:
         variable: w.
         gradient: g, summed over the batch.
-        factors: rate, betas and powers, the last at this update's t, from 1.
+        factors: rate, betas and corrections, the last at this update's t, from 1.
         first: m.
         second: v.
         weight_decay: share of the rate taken off the weight.
@@ -49,7 +49,7 @@ def adam_update(
             factors.gradient_scale,
             factors.rate,
             factors.betas,
-            factors.powers,
+            factors.corrections,
             weight_decay,
             epsilon,
         )
@@ -59,16 +59,17 @@ def adam_update(
     if weight_decay:
         shrunk = variable * (1.0 - factors.rate * weight_decay)
         variable.assign(shrunk, read_value=False)
+    root = tf.sqrt(factors.corrections[1])
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,
         m=first.handle,
         v=second.handle,
-        beta1_power=factors.powers[0],
-        beta2_power=factors.powers[1],
-        lr=factors.rate,
+        beta1_power=0.0,
+        beta2_power=0.0,
+        lr=factors.rate * root / factors.corrections[0],
         beta1=factors.betas[0],
         beta2=factors.betas[1],
-        epsilon=epsilon * tf.sqrt(1.0 - factors.powers[1]),
+        epsilon=epsilon * root,
         grad=factors.mean(gradient),
     )
 
@@ -82,7 +83,7 @@ def _stepped(
     gradient_scale: tf.Tensor,
     rate: tf.Tensor,
     betas: tf.Tensor,
-    powers: tf.Tensor,
+    corrections: tf.Tensor,
     weight_decay: float,
     epsilon: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -90,6 +91,6 @@ def _stepped(
     gradient = tf.math.multiply_no_nan(gradient, gradient_scale)
     first = betas[0] * first + (1.0 - betas[0]) * gradient
     second = betas[1] * second + (1.0 - betas[1]) * tf.square(gradient)
-    root = tf.sqrt(second / (1.0 - powers[1])) + epsilon
+    root = tf.sqrt(second / corrections[1]) + epsilon
     weight *= 1.0 - rate * weight_decay
-    return weight - rate * (first / (1.0 - powers[0])) / root, first, second
+    return weight - rate * (first / corrections[0]) / root, first, second

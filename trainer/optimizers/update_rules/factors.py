@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scalars that every weight's update shares."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -17,7 +19,8 @@ class Factors(NamedTuple):
             it makes the mean of it, clipped; 0 for a skipped update.
         rate: float32, the learning rate, 0 for a skipped update.
         betas: float32 `[2]`, the decay of both moments, 1 for a skipped update.
-        powers: float32 `[2]`, beta1^t and beta2^t, t counting the updates not skipped.
+        corrections: float32 `[2]`, 1 - beta1^t and 1 - beta2^t, which are computed in
+            float64, t counting the updates not skipped.
         momentum: float32, the decay of SGD's or Muon's momentum, 1 likewise.
         square_decay: float32, the decay of Adafactor's second moment, 1 likewise.
         average_share: float32, what weights add to their averages, 0 likewise.
@@ -27,7 +30,7 @@ class Factors(NamedTuple):
     gradient_scale: tf.Tensor
     rate: tf.Tensor
     betas: tf.Tensor
-    powers: tf.Tensor
+    corrections: tf.Tensor
     momentum: tf.Tensor
     square_decay: tf.Tensor
     average_share: tf.Tensor
@@ -36,3 +39,18 @@ class Factors(NamedTuple):
     def mean(self, gradient: tf.Tensor) -> tf.Tensor:
         """Returns a summed gradient times its scale; zeros, even of NaN, for 0."""
         return tf.math.multiply_no_nan(gradient, self.gradient_scale)
+
+
+def bias_corrections(betas: Sequence[float], updates: tf.Tensor) -> tf.Tensor:
+    """Returns 1 - beta^t in float32, of moments that decay by float32's betas.
+
+    They are computed in float64: of a beta near 1, what float32 leaves of the
+    difference is mostly error.
+
+    Args:
+        betas: of `[count]` moments.
+        updates: int64, t, from 1.
+    """
+    rounded = np.array(betas, np.float32).astype(np.float64)
+    powers = tf.pow(tf.constant(rounded), tf.cast(updates, tf.float64))
+    return tf.cast(1.0 - powers, tf.float32)
