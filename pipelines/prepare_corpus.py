@@ -9,7 +9,6 @@ same bytes, whatever the runner, the number of workers or of restarts.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +54,7 @@ from preprocessing.contracts.manifest import (
     read_manifest,
     write_manifest,
 )
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import run, stopping_on_request
 
 if TYPE_CHECKING:
@@ -236,7 +235,8 @@ def _publish(
         "input_bytes": results.input_bytes,
     }
     storage.write_atomically(
-        storage.join(job.output, "timings.json"), json.dumps(timings, indent=1).encode()
+        storage.join(job.output, "timings.json"),
+        strict_json.dumps(timings, indent=1).encode(),
     )
     report = storage.join(job.output, "report.html")
     write_report(report, manifest, results, timings)

@@ -5,7 +5,6 @@ One line for each check: `ok|warn|fail`, what was looked at, what was found and,
 something is wrong, what to do. The exit status is 0 unless a check failed.
 """
 
-import json
 import os
 import platform
 import shutil
@@ -19,6 +18,7 @@ from typing import NoReturn
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import CommandParser, WorkError, run
 from trainer.machine.finding import Finding
 from trainer.machine.gpu_findings import judge_gpus
@@ -235,7 +235,7 @@ def judge_cluster(tf_config: str) -> Iterator[Finding]:
         yield Finding("ok", "TF_CONFIG", "not set: a cluster of one")
         return
     try:
-        config = json.loads(tf_config)
+        config = strict_json.loads(tf_config)
         kind, index = config["task"]["type"], int(config["task"]["index"])
         own = config["cluster"][kind][index]
         tasks = [task for group in config["cluster"].values() for task in group]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `quern-evaluate`: a run's loss, perplexity and bits per byte."""
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import CommandParser, run
 from trainer.distribution.device_options import add_device_flags, device_options
 from trainer.machine.tensorflow_logs import quiet_tensorflow
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
             values["sources"] = {
                 name: _numbers(source) for name, source in result.sources.items()
             }
-        print(json.dumps(values))
+        print(strict_json.dumps(strict_json.with_nulls(values)))
 
 
 def _numbers(result: "Evaluation") -> dict[str, float | int | None]:
@@ -58,7 +58,8 @@ def _parser() -> CommandParser:
         "quern-evaluate",
         "Evaluate a run on every row of a split, each once. The last line printed is "
         "JSON: loss in nats per token, perplexity, bits_per_byte, tokens; and the same "
-        "of each of the sources of a mixture.",
+        "of each of the sources of a mixture. A number that is not finite is null, and "
+        "not_finite says what it was.",
     )
     add = parser.add_argument
     add("--run", required=True, help="the run's directory")

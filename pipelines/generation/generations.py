@@ -11,7 +11,6 @@ Every file appears under its name only when complete, and says the same whoever 
 it, so a job killed at any moment goes on where it was.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from pipelines.beam.progress import Progress
 from pipelines.generation.prompts import Prompt, decode_chunk, encode_chunk
 from preprocessing.claims.claims import CLAIM_NAME, check_claim
 from preprocessing.contracts.manifest import canonical_json
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError, WorkError
 
 SCHEMA_VERSION = 1
@@ -97,7 +96,7 @@ class GenerationOutput:
         """
         path = storage.join(self.directory, JOB_NAME)
         if storage.exists(path):
-            self._check_same(json.loads(storage.read_bytes(path)), asdict(job))
+            self._check_same(strict_json.loads(storage.read_bytes(path)), asdict(job))
             return True
         if storage.exists(self.directory) and not storage.is_dir(self.directory):
             raise UsageError(
@@ -160,9 +159,11 @@ class GenerationOutput:
             truncated=truncated,
             tokens=sum(line.get("num_tokens", 0) for line in lines),
         )
-        tally_bytes = json.dumps(asdict(tally)).encode()
+        tally_bytes = strict_json.dumps(asdict(tally)).encode()
         storage.write_atomically(self._work("tally", index), tally_bytes)
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        text = "".join(
+            strict_json.dumps(line, ensure_ascii=False) + "\n" for line in lines
+        )
         path = storage.join(self.directory, self.shard_name(index))
         storage.write_atomically(path, text.encode())
         storage.remove_file(self._work("chunk", index))
@@ -184,7 +185,9 @@ class GenerationOutput:
         """Returns what became of the prompts of finished shards."""
         total = Tally()
         for index in shards:
-            total += Tally(**json.loads(storage.read_bytes(self._work("tally", index))))
+            total += Tally(
+                **strict_json.loads(storage.read_bytes(self._work("tally", index)))
+            )
         return total
 
     def progress(self, num_prompts: int, chunk_size: int) -> Progress:
@@ -208,7 +211,7 @@ class GenerationOutput:
         path = storage.join(self.directory, SUMMARY_NAME)
         if not storage.exists(path):
             return None
-        return Tally(**json.loads(storage.read_bytes(path)))
+        return Tally(**strict_json.loads(storage.read_bytes(path)))
 
     def is_tidy(self) -> bool:
         """Tells whether a complete job left nothing but what it is for."""

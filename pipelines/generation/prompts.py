@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.decompression import (
     DamagedInput,
@@ -165,12 +165,12 @@ def chunks(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
 
 def encode_chunk(chunk: Sequence[Prompt]) -> bytes:
     """Returns a chunk as the bytes of its file."""
-    return json.dumps([asdict(prompt) for prompt in chunk]).encode()
+    return strict_json.dumps([asdict(prompt) for prompt in chunk]).encode()
 
 
 def decode_chunk(data: bytes) -> list[Prompt]:
     """Reads what `encode_chunk` wrote."""
-    return [Prompt(**fields) for fields in json.loads(data)]
+    return [Prompt(**fields) for fields in strict_json.loads(data)]
 
 
 def _lines(files: Sequence[InputFile]) -> Iterator[tuple[str, bytes]]:
@@ -222,4 +222,4 @@ def _key(name: Any) -> bytes:
 
 def _canonical(name: Any) -> str:
     """7 and "7" are different ids."""
-    return json.dumps(name)
+    return strict_json.dumps(name)

@@ -2,7 +2,6 @@
 """Where a document of the input went: its rows, or why it has none."""
 
 import itertools
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from pipelines.job.rejects import reject_files
 from preprocessing.contracts.dataset_files import fault, read_file, read_provenance
 from preprocessing.contracts.manifest import Manifest
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
 
@@ -92,7 +92,7 @@ def _rejects(dataset: str, name: str, keys: set[str]) -> Iterator[str]:
     for file in reject_files(dataset):
         for line in read_file(dataset, file).splitlines():
             try:
-                reject: dict[str, Any] = json.loads(line)
+                reject: dict[str, Any] = strict_json.loads(line)
                 place = f"{reject['path']}:{reject['offset']}"
                 if reject.get("document") not in keys and place != name:
                     continue

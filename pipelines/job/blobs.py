@@ -6,7 +6,6 @@
 Reading gives views of the blob, so a gathered value costs no copy.
 """
 
-import json
 import struct
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +13,7 @@ import google_crc32c
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import WorkError
 from preprocessing.foundation.string_buffers import array_of, views
 
@@ -24,7 +23,7 @@ Arrays = dict[str, np.ndarray]
 def to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Returns the arrays as one blob; the same arrays always give the same bytes."""
     items = [(name, np.ascontiguousarray(array)) for name, array in arrays.items()]
-    header = json.dumps(
+    header = strict_json.dumps(
         [[name, array.dtype.str, list(array.shape)] for name, array in items]
     ).encode()
     parts: list[bytes | memoryview] = [struct.pack("<I", len(header)), header]
@@ -37,7 +36,7 @@ def from_bytes(blob: bytes | memoryview) -> Arrays:
     (length,) = struct.unpack_from("<I", blob)
     at = 4 + length
     arrays = {}
-    for name, dtype, shape in json.loads(bytes(blob[4:at])):
+    for name, dtype, shape in strict_json.loads(bytes(blob[4:at])):
         count = int(np.prod(shape, dtype=np.int64))
         arrays[name] = np.frombuffer(blob, dtype, count, at).reshape(shape)
         at += arrays[name].nbytes

@@ -8,7 +8,6 @@ job again, and the next one would read manifests and records as text.
 
 import contextlib
 import itertools
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from pipelines.job.plan import WORK_NAME
 from preprocessing.claims.claims import CLAIM_NAME
 from preprocessing.contracts.manifest import MANIFEST_NAME
 from preprocessing.contracts.releases import LINEAGE_NAME
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError, note
 from preprocessing.foundation.storage import InputFile
 
@@ -107,7 +106,9 @@ def _marked(homes: Sequence[str]) -> Iterator[str]:
 
 def _is_manifest(home: str) -> bool:
     try:
-        fields = json.loads(storage.read_bytes(storage.join(home, MANIFEST_NAME)))
+        fields = strict_json.loads(
+            storage.read_bytes(storage.join(home, MANIFEST_NAME))
+        )
     except (ValueError, OSError):
         return False
     return isinstance(fields, dict) and fields.keys() >= _MANIFEST_KEYS

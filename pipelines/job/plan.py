@@ -7,7 +7,6 @@ or the runner: that is half of what makes two runs write the same bytes.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,7 @@ from preprocessing.claims.claims import CLAIM_NAME, check_claim
 from preprocessing.contracts.manifest import config_hash
 from preprocessing.contracts.records import RecordFormat
 from preprocessing.duplicates.near_config import NearConfig
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.storage import InputFile
 from preprocessing.objectives.objectives import ObjectiveConfig, row_format
@@ -297,7 +296,7 @@ def _tokenizer(
 
 @functools.lru_cache(maxsize=1)
 def _read_plan(path: str, config: str) -> Plan:
-    fields = json.loads(storage.read_bytes(path))
+    fields = strict_json.loads(storage.read_bytes(path))
     tasks = [
         Task(number, tuple(Extent(**extent) for extent in task["pieces"]), task["size"])
         for number, task in enumerate(fields["tasks"])
@@ -318,7 +317,7 @@ def write_plan(job: Job, plan: Plan) -> None:
             for task in plan.tasks
         ],
     }
-    storage.write_atomically(job.path("plan.json"), json.dumps(fields).encode())
+    storage.write_atomically(job.path("plan.json"), strict_json.dumps(fields).encode())
 
 
 def make_plan(

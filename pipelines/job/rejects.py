@@ -5,14 +5,13 @@
  "check": "min_words", "value": 12, "threshold": 50, "detail": "…"}
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from pipelines.job.checksums import SummedFile, summed_file
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.reading.documents import Reject
 
 # How many of each reason and check a step keeps for the report and error messages.
@@ -99,7 +98,7 @@ class RejectFile(RejectCounts):
     def write(self, rejects: Iterable[Reject]) -> None:
         """Adds rejects."""
         for reject in rejects:
-            line = json.dumps(self._add(reject), ensure_ascii=False)
+            line = strict_json.dumps(self._add(reject), ensure_ascii=False)
             self._open().write(line.encode() + b"\n")
 
     def record(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ progress bar's source, and what the driver adds up at the end.
 """
 
 import hashlib
-import json
 import resource
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 
 from pipelines.job.checksums import check_file
 from pipelines.job.plan import Job
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import WorkError, note
 
 Record = dict[str, Any]
@@ -39,7 +38,7 @@ def write_record(job: Job, kind: str, index: int, record: Record) -> None:
 
 def write_checked(path: str, record: Record, durable: bool = False) -> None:
     """Publishes JSON behind a line with its SHA-256 in hex; see `atomic_file`."""
-    data = json.dumps(record).encode()
+    data = strict_json.dumps(record).encode()
     digest = hashlib.sha256(data).hexdigest().encode()
     storage.write_atomically(path, digest + b"\n" + data, durable)
 
@@ -119,7 +118,7 @@ def read_checked(path: str) -> Record:
             f"wanted {path} as it was written, its checksum differs: the "
             "work directory was damaged. Remove the output and run again"
         )
-    return json.loads(data)
+    return strict_json.loads(data)
 
 
 class Clock:

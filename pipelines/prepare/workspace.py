@@ -8,7 +8,6 @@ and so does everyone while a process holds OUTPUT/.claim.json.
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from pipelines.prepare import mix_shards, pack_shard, provenance, tokenize_task
 from preprocessing.claims import claims
 from preprocessing.claims.claims import CLAIM_NAME, Claim
 from preprocessing.contracts.manifest import MANIFEST_NAME, read_manifest
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.storage import InputFile
 
@@ -105,7 +104,7 @@ def state(job: Job, files: Sequence[InputFile]) -> str:
             "config": manifest.config,
             "sources": [[source.path, source.size] for source in manifest.sources],
         }
-        _refuse_other(job, identity, json.loads(json.dumps(found)))
+        _refuse_other(job, identity, strict_json.loads(strict_json.dumps(found)))
         return "finished"
     path = job.path(_JOB_NAME)
     if storage.exists(path):
@@ -177,7 +176,7 @@ def _identity(job: Job, files: Sequence[InputFile]) -> dict[str, Any]:
         "sources": [[file.relative, file.size] for file in files],
         "modified": [[file.relative, file.modified] for file in files],
     }
-    return json.loads(json.dumps(fields))
+    return strict_json.loads(strict_json.dumps(fields))
 
 
 def _refuse_other(job: Job, wanted: dict[str, Any], found: dict[str, Any]) -> None:

@@ -17,7 +17,6 @@ holder is never disturbed, and a holder looks whether it is one before it publis
 import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import sys
@@ -30,7 +29,7 @@ from typing import Any
 
 from preprocessing.claims.claim_places import BucketPlace, FilePlace, Place
 from preprocessing.claims.processes import ProcessId, lives, this_process
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError, WorkError
 
 CLAIM_NAME = ".claim.json"
@@ -146,7 +145,7 @@ class Claim:
             "token": self.token,
             "renewals": f"{self._renewals:010d}",
         }
-        return (json.dumps(fields, indent=1) + "\n").encode()
+        return (strict_json.dumps(fields, indent=1) + "\n").encode()
 
 
 def _place_of(path: str, times: ClaimTimes) -> Place:
@@ -260,7 +259,7 @@ def _check_own(data: bytes | None, token: str, what: str) -> None:
 def _fields(data: bytes) -> dict[str, Any]:
     """Returns what a claim says; nothing where it says nothing, as half a file does."""
     with contextlib.suppress(ValueError):
-        fields = json.loads(data)
+        fields = strict_json.loads(data)
         if isinstance(fields, dict):
             return fields
     return {}

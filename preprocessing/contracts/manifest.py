@@ -8,12 +8,11 @@ path or worker count); the SHA-256 of its bytes is therefore the dataset's hash.
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError, WorkError
 
 # 3 adds `input`, what was read of it, and gives all splits `sources`, which in 2 only
@@ -180,7 +179,7 @@ class Manifest:
 
 def canonical_json(value: Any) -> bytes:
     """Returns the one JSON form this project hashes: sorted keys, indent 1, UTF-8."""
-    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
+    text = strict_json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
     return text.encode() + b"\n"
 
 
@@ -226,7 +225,7 @@ def parse_manifest(data: bytes, name: str = MANIFEST_NAME) -> Manifest:
         UsageError: as for `read_manifest`.
     """
     try:
-        fields = json.loads(data)
+        fields = strict_json.loads(data)
         version = fields["schema_version"]
     except (ValueError, TypeError, KeyError):
         raise UsageError(

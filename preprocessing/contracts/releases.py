@@ -9,18 +9,20 @@ NAME/
 """
 
 import dataclasses
-import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from preprocessing.contracts.manifest import canonical_json
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 
 SCHEMA_VERSION = 1
+LARGEST_VERSION = 2**63 - 1  # TensorFlow Serving reads no other name as a version.
+_VERSION = re.compile(r"[ \t\n\v\f\r]*(-?[0-9]+)[ \t\n\v\f\r]*")
 SAVED_MODEL_NAME = "saved_model.pb"
 WARMUP_NAME = "assets.extra/tf_serving_warmup_requests"
 LINEAGE_NAME = "assets/lineage.json"
@@ -65,13 +67,28 @@ class Lineage:
         return canonical_json(dataclasses.asdict(self))
 
 
-def versions(directory: str) -> list[int]:
-    """Returns the versions below a model's directory, ascending.
+def version_of(name: str) -> int | None:
+    """Returns the version that TensorFlow Serving reads in a name, None for no version.
 
-    As TensorFlow Serving has it, a version is a name of digits alone.
+    That is any name that its `safe_strto64` takes: `7`, and `007`, ` 7` and `-7` too;
+    but neither `+7` nor a number beyond 64 bits.
     """
-    names = storage.list_names(directory)
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    found = _VERSION.fullmatch(name)
+    if found is None or not -LARGEST_VERSION - 1 <= int(found[1]) <= LARGEST_VERSION:
+        return None
+    return int(found[1])
+
+
+def versions(directory: str) -> dict[int, str]:
+    """Returns the versions below a model's directory, ascending, each with its name.
+
+    Of two names for one version, as `007` and `7`, TensorFlow Serving takes the one
+    that sorts last; so is it here.
+    """
+    names = sorted(storage.list_names(directory), key=os.fsencode)
+    read = [(version_of(name), name) for name in names]
+    found = {version: name for version, name in read if version is not None}
+    return dict(sorted(found.items()))
 
 
 def find_release(path: str) -> str:
@@ -80,7 +97,7 @@ def find_release(path: str) -> str:
     Raises:
         UsageError: neither is a release.
     """
-    numbered = [storage.join(path, str(found)) for found in versions(path)]
+    numbered = [storage.join(path, name) for name in versions(path).values()]
     # An upload that was cut short has a version's name, but not yet this file.
     for release in (path, *reversed(numbered)):
         if storage.exists(storage.join(release, SAVED_MODEL_NAME)):
@@ -100,7 +117,7 @@ def read_lineage(release: str) -> Lineage:
     """
     path = storage.join(release, LINEAGE_NAME)
     try:
-        fields = json.loads(storage.read_bytes(path))
+        fields = strict_json.loads(storage.read_bytes(path))
         found = fields["schema_version"]
         if found == SCHEMA_VERSION:
             return Lineage(**fields)

@@ -27,6 +27,8 @@ Nothing in here knows what a document, a row or a model is.
                            and each number one purpose
     storage.py             Local and cloud paths: what a glob names, ranged reads,
                            and atomic publishing
+    strict_json.py         JSON as RFC 8259 has it, in which no number is NaN or
+                           infinite
     string_buffers.py      Arrow's strings as what they are in memory: bytes, and
                            where each string ends
     user_code.py           Functions of a user's own package, named by import path:

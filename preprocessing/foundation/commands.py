@@ -69,6 +69,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]}?" if close else ""
 
 
+def count_of(number: int, thing: str) -> str:
+    """Returns '1 row' or '2,000 rows': a number with what it counts, in one or many."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` that never guesses and never ignores.
 

@@ -21,7 +21,6 @@ most `maximum`^(1/T) where that is given (examples-proportional mixing, Raffel e
 """
 
 import dataclasses
-import json
 import math
 import re
 import tomllib
@@ -30,7 +29,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError, suggest
 from preprocessing.foundation.storage import InputFile
 from preprocessing.reading.foreign_bytes import not_utf8
@@ -161,7 +160,9 @@ def mixture_files(inputs: Mapping[str, Sequence[str]]) -> list[InputFile]:
 def _parse(path: str) -> dict[str, Any]:
     try:
         text = _decoded(storage.read_bytes(path))
-        fields = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+        fields = (
+            strict_json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+        )
     except FileNotFoundError:
         raise UsageError(
             f"wanted a mixture file at {path}, found nothing. Check --mixture"
@@ -271,5 +272,5 @@ def _refuse_unknown(
 
 
 def _wrong(path: str, key: str, wanted: str, found: Any) -> UsageError:
-    said = "nothing" if found is None else json.dumps(found, default=str)
+    said = "nothing" if found is None else strict_json.dumps(found, default=str)
     return UsageError(f"wanted {wanted} for {key} in {path}, found {said}. Change it")

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -158,6 +159,13 @@ def _changed(
                 f"It has {', '.join(thresholds) or 'none'}"
             )
         changed[key] = _value(name, key, text, thresholds[key])
+    for key, value in changed.items():
+        # They are part of the dataset's manifest, and JSON has no other numbers.
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(
+                f"wanted a finite number for {key} of {name}, found {value}. For no "
+                "limit choose one that no text reaches"
+            )
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in changed.items()

@@ -5,10 +5,10 @@ A byte-level BPE first writes each byte of the text as one printable character (
 GPT-2 alphabet below), so any text can be encoded and no text is ever lost.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError
 
 Json = dict[str, Any]
@@ -114,7 +114,7 @@ class ByteLevelBPE:
             "post_processor": None,
             "model": {**self.json["model"], "vocab": kept},
         }
-        return json.dumps(plain, ensure_ascii=False).encode("utf-8")
+        return strict_json.dumps(plain, ensure_ascii=False).encode("utf-8")
 
 
 def parse(data: bytes, name: str) -> ByteLevelBPE:
@@ -129,7 +129,7 @@ def parse(data: bytes, name: str) -> ByteLevelBPE:
         that is something else.
     """
     try:
-        tree = json.loads(data)
+        tree = strict_json.loads(data)
         model = tree["model"]
         vocab = dict(model["vocab"])
         merges = [_pair(merge) for merge in model.get("merges", [])]

@@ -13,7 +13,6 @@ again only when others are installed. To renew the shipped table:
 """
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 
@@ -22,6 +21,7 @@ import numpy as np
 import tokenizers
 from tokenizers import normalizers
 
+from preprocessing.foundation import strict_json
 from preprocessing.tokenizer.byte_level import (
     CHARACTER_OF_BYTE,
     CL100K_PATTERN,
@@ -129,7 +129,7 @@ def probe(pattern: str) -> Ranges:
     A vocabulary whose only merges join the byte before a code point with its first
     byte, and its last byte with the one after, shows in the ids where words were cut.
     """
-    data = json.dumps(_probe_file(pattern))
+    data = strict_json.dumps(_probe_file(pattern))
     reference = tokenizers.Tokenizer.from_str(data)
     candidate = gigatoken.Tokenizer.from_json(data)
 

@@ -13,7 +13,6 @@ documents without contested code points, after a check on loading. Everything el
 goes to `tokenizers`, the reference, and a line in the log says so.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -30,6 +29,7 @@ import tokenizers
 from numpy.typing import DTypeLike
 from tokenizers import normalizers
 
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.long_texts import LONG_BYTES, has_long, in_pieces
 from preprocessing.foundation.string_buffers import views
@@ -198,7 +198,9 @@ class Encoder:
 
     def _load_fast(self, plain: bytes, strings: list[str]) -> str | None:
         """Loads gigatoken, or returns why it cannot be used."""
-        without_normalizer = json.dumps({**json.loads(plain), "normalizer": None})
+        without_normalizer = strict_json.dumps(
+            {**strict_json.loads(plain), "normalizer": None}
+        )
         try:
             self._fast = GigatokenEngine(without_normalizer.encode())
         except (RuntimeError, ValueError) as error:

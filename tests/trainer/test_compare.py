@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from preprocessing.foundation.commands import UsageError
 from trainer import compare
+from trainer.comparison.figure import draw_png
+from trainer.comparison.page import draw_page
 from trainer.comparison.run_curves import Curve, differing, read_curves, short_names
 from trainer.data.input_pipeline import DataConfig
 from trainer.optimizers.optimizer import OptimizerConfig
@@ -73,6 +75,15 @@ def test_tokens_and_training_time_follow_from_the_lines(make_run):
     steps = np.array([5, 25])
     assert run.tokens_at(steps).tolist() == [1280.0, 6400.0]
     assert run.seconds_at(steps).tolist() == [5.0, 17.5]
+
+
+def test_runs_whose_loss_is_not_finite_are_drawn_without_it(make_run):
+    nan = float("nan")
+    odd = [line(40, nan, 512.0), evaluation(40, float("inf"))]
+    runs = read_curves([make_run("a", lines=[*LINES, *odd]), make_run("b", lines=odd)])
+    assert runs[0].loss.steps.tolist() == [10, 30]
+    assert runs[1].validation.steps.tolist() == []
+    assert b"nan" not in draw_page(runs) and draw_png(runs)
 
 
 def test_a_growing_batch_counts_the_tokens_it_had(make_run):

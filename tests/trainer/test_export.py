@@ -61,7 +61,7 @@ def test_a_release_answers_through_the_c_api_as_the_trainer_does(
     printed = capfd.readouterr().out
     assert "loads with XLA off" in printed
     assert "answers 18 of 18 requests as the trainer did" in printed
-    assert versions(models) == [1]
+    assert [*versions(models)] == [1]
     lineage = read_lineage(find_release(models))
     assert lineage.step == 2
     assert lineage.config["model"]["family"] == family
@@ -127,14 +127,14 @@ def test_a_release_that_answers_otherwise_is_refused_and_named(release, tmp_path
     ("flags", "message"),
     [
         (["--run", "nowhere"], "wanted a run"),
-        (["--run", "nowhere", "--version", "0"], "1 or more"),
+        (["--run", "nowhere", "--version", "0"], "from 1 to"),
         (["--run", "nowhere", "--verson", "1"], "Did you mean --version"),
     ],
 )
 def test_what_is_wrong_with_the_flags_is_said_before_work(flags, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         export.main([*flags, "--output", str(tmp_path / "models")])
-    assert versions(str(tmp_path / "models")) == []
+    assert not versions(str(tmp_path / "models"))
 
 
 def test_the_release_check_runs_without_tensorflows_python():

@@ -243,6 +243,17 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(dataset, tmp_path, capsys)
 
 
 @pytest.mark.slow
+def test_a_run_that_is_not_finite_says_so_at_its_end(dataset, tmp_path, capfd):
+    wild = ("optimizer.peak_learning_rate=1e30", "optimizer.warmup_steps=0")
+    guard = ("guard.skip_budget=99", "guard.spike_sigmas=0")
+    train(dataset, tmp_path / "run", *wild, *guard)
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("this run is not finite: no finite loss at step 4.")
+    train(dataset, tmp_path / "other")
+    assert "not finite" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
 def test_evaluating_a_run_prints_the_numbers_of_its_last_evaluation(
     dataset, finished, capsys
 ):

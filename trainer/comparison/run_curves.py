@@ -6,14 +6,13 @@ and the tokens per second of the lines up to it: compilation is in a process's f
 line; evaluations and what a killed process did in vain are in none.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from trainer.run.config import may_change
 from trainer.run.metrics import read_lines
@@ -125,7 +124,7 @@ def differing(runs: Sequence[RunCurves]) -> dict[str, list[str]]:
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     kept = [key for key in keys if key == "loop.total_steps" or not may_change(key)]
     table = {
-        key: [json.dumps(run.settings.get(key)).strip('"') for run in runs]
+        key: [strict_json.dumps(run.settings.get(key)).strip('"') for run in runs]
         for key in kept
     }
     return {key: texts for key, texts in table.items() if len(set(texts)) > 1}

@@ -8,7 +8,6 @@ says how), which compares and tells every other one.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import tensorflow as tf
 
 import preprocessing
 import trainer
+from preprocessing.foundation import strict_json
 
 # A process's texts by the names of what they say, which people are to know.
 Statement = Mapping[str, str]
@@ -69,14 +69,16 @@ def disagreement(statements: Mapping[str, Statement]) -> str | None:
 
 def encoded(task: str, statement: Statement) -> bytes:
     """Returns a process's name and statement as one line."""
-    return json.dumps({"task": task, "statement": dict(statement)}).encode() + b"\n"
+    return (
+        strict_json.dumps({"task": task, "statement": dict(statement)}).encode() + b"\n"
+    )
 
 
 def decoded(line: bytes) -> tuple[str, Statement]:
     """Reads what `encoded` gave; what greets with a name alone states nothing."""
     text = line.decode(errors="replace").strip()
     try:
-        message = json.loads(text)
+        message = strict_json.loads(text)
         return str(message["task"]), dict(message["statement"])
     except (ValueError, KeyError, TypeError):
         return text, {}

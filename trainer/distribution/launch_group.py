@@ -2,7 +2,6 @@
 """The processes of a group on one machine: started, heard, watched, ended together."""
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO
 
+from preprocessing.foundation import strict_json
 from trainer.distribution.local_ports import lend_ports
 from trainer.machine.watchdog import HEARTBEAT
 
@@ -104,7 +104,7 @@ class Group:
             if cluster:
                 task = {"type": role, "index": index}
                 config = {"cluster": cluster, "task": task}
-                environment["TF_CONFIG"] = json.dumps(config)
+                environment["TF_CONFIG"] = strict_json.dumps(config)
             beat = os.path.join(directory, f"{role}-{index}")
             with open(beat, "w"):
                 environment[HEARTBEAT] = beat

@@ -8,7 +8,6 @@ time.
 """
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError, WorkError
 from trainer.distribution.agreement import Statement, decoded, disagreement, encoded
 
@@ -65,7 +65,7 @@ def read_cluster() -> Cluster | None:
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return None
-    config = json.loads(text)
+    config = strict_json.loads(text)
     addresses = {
         f"{role} {index}": address
         for role, tasks in config["cluster"].items()

@@ -6,11 +6,11 @@ its devices, and a multi-worker strategy before any operation runs.
 """
 
 import contextlib
-import json
 import os
 
 import tensorflow as tf
 
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError, WorkError
 from trainer.distribution.agreement import Statement
 from trainer.distribution.device_options import DeviceOptions
@@ -138,7 +138,7 @@ def count_replicas(name: str, options: DeviceOptions) -> int:
     chosen = resolve(name, options)
     gpus = count_gpus()
     if chosen == "multi_worker":
-        cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
+        cluster = strict_json.loads(os.environ["TF_CONFIG"])["cluster"]
         processes = len(cluster.get("worker", ())) + len(cluster.get("chief", ()))
         # A worker without GPUs takes one CPU device, however many there are.
         return processes * max(gpus * options.logical_gpus, 1)
@@ -189,7 +189,7 @@ def read_tf_config() -> frozenset[str]:
         os.environ.pop("TF_CONFIG", None)
         return frozenset()
     try:
-        config = json.loads(text)
+        config = strict_json.loads(text)
         roles = frozenset(config["cluster"])
         if config["task"]["type"] not in roles:
             raise KeyError(config["task"]["type"])

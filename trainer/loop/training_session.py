@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from preprocessing.claims.claims import Claim
-from preprocessing.foundation.commands import Interrupted, WorkError
+from preprocessing.foundation.commands import Interrupted, WorkError, count_of
 from trainer.data.omitted_rows import Ranges
 from trainer.data.training_rows import RowBlock, TrainingRows
 from trainer.loop import outer_loop as loop
@@ -244,6 +244,21 @@ class TrainingSession:
             failure = error
         if self._planned.workers.total(int(failure is not None)):
             raise failure or _chief_failed()
+        if self._parts.chief is not None:
+            self._tell_not_finite(self._parts.chief)
+
+    def _tell_not_finite(self, chief: Chief) -> None:
+        """Says what of the run is NaN or infinite, where anything is."""
+        weights, told = chief.writer.not_finite(), list(chief.report.not_finite)
+        if weights:
+            others = count_of(len(weights) - 1, "other")
+            more = f" and {others}" if len(weights) > 1 else ""
+            told.append(f"NaN or infinity in the checkpoint's {weights[0]}{more}")
+        if told:
+            chief.report.note(
+                f"this run is not finite: {'; '.join(told)}. Go back to an earlier "
+                "checkpoint, or begin again with a lower optimizer.peak_learning_rate"
+            )
 
     def close(self) -> None:
         """Writes out what is buffered; safe to call after any error."""

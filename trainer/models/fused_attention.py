@@ -13,13 +13,13 @@ up to itself and no time is spent on others. Shape suffixes are those of `attent
 M is the most segments of a row.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
+from preprocessing.foundation import strict_json
 from trainer.compute.fusion import compiled_whole
 from trainer.models.custom_call import custom_call
 from trainer.models.layers import dimensions
@@ -197,4 +197,4 @@ def _configuration(
         },
         **products,
     }
-    return json.dumps({"cudnn_fmha_backend_config": described})
+    return strict_json.dumps({"cudnn_fmha_backend_config": described})

@@ -24,19 +24,28 @@ def choose_version(output: str, version: int | None) -> int:
     """Returns `version`, or one more than the highest there is.
 
     Raises:
-        UsageError: the version is there already, or is not a positive number.
+        UsageError: the version is there already, or is none that a server reads; or
+            the highest possible one is there, so that there is no next.
     """
-    found = releases.versions(output)
-    if version is None:
-        return found[-1] + 1 if found else 1
-    if version < 1:
-        raise UsageError(f"wanted --version of 1 or more, found {version}")
-    if version in found:
+    found, largest = releases.versions(output), releases.LARGEST_VERSION
+    after = max([0, *found]) + 1
+    chosen = after if version is None else version
+    if chosen > largest and version is None:
         raise UsageError(
-            f"wanted a version that {output} does not have, found {version} there. "
-            f"Leave --version out for {found[-1] + 1}: releases are never overwritten"
+            f"wanted a version after those in {output}, found {found[largest]} there, "
+            "the highest that TensorFlow Serving reads. Name a lower one by --version"
         )
-    return version
+    if not 1 <= chosen <= largest:
+        raise UsageError(
+            f"wanted --version from 1 to {largest}, found {version}. TensorFlow "
+            "Serving takes no other for a version. Change it"
+        )
+    if chosen in found:
+        raise UsageError(
+            f"wanted a version that {output} does not have, found {found[chosen]} "
+            "there. Leave --version out for the next: releases are never overwritten"
+        )
+    return chosen
 
 
 @contextlib.contextmanager

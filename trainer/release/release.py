@@ -14,11 +14,14 @@ from preprocessing.contracts.releases import (
     Lineage,
 )
 from preprocessing.contracts.signatures import SIGNATURES
-from preprocessing.foundation.commands import UsageError, WorkError
+from preprocessing.foundation import strict_json
+from preprocessing.foundation.commands import UsageError, WorkError, count_of
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.release.expected import expected_answers
 from trainer.release.warmup_requests import Request, write_requests
+from trainer.run.checkpoint_values import not_finite
 from trainer.run.checkpoints import Run
+from trainer.run.variable_names import named_variables, read_value
 from trainer.serving.generate import Decoding
 from trainer.serving.signatures import TextModel
 
@@ -34,13 +37,18 @@ def write_release(opened: Run, directory: str, name: str) -> None:
         name: the model's, for the warm-up requests.
 
     Raises:
-        UsageError: the graph cannot reproduce the tokenizer.
+        UsageError: the graph cannot reproduce the tokenizer, or a weight or an answer
+            is not finite.
         WorkError: the files cannot be written.
     """
+    _check_finite(opened)
     tokenizer, decoding = open_tokenizer(opened), decoding_of(opened)
     length = opened.config.sequence_length
     module = TextModel(opened.model, tokenizer, decoding, length)
     answers = expected_answers(opened.model, tokenizer, decoding, length)
+    odd = strict_json.with_nulls(answers).get(strict_json.NOTE)
+    if odd:
+        raise _not_finite(opened, "answers", list(odd))
     lineage = _lineage(opened, decoding, answers)
     files = {
         TOKENIZER_ASSET: tokenizer.json_bytes,
@@ -58,6 +66,22 @@ def write_release(opened: Run, directory: str, name: str) -> None:
             f"wanted to write the release, found: {error}. Free some space and export "
             "again; nothing was published"
         ) from error
+
+
+def _check_finite(opened: Run) -> None:
+    """Raises `UsageError` for weights that are NaN or infinite."""
+    weights = named_variables({"model": opened.model})
+    odd = not_finite({name: read_value(each) for name, each in weights.items()})
+    if odd:
+        raise _not_finite(opened, "weights", odd)
+
+
+def _not_finite(opened: Run, what: str, names: list[str]) -> UsageError:
+    more = f" and {count_of(len(names) - 1, 'other')}" if len(names) > 1 else ""
+    return UsageError(
+        f"wanted finite {what} of the run's step {opened.step:,}, found NaN or "
+        f"infinity in {names[0]}{more}. Export an earlier --step"
+    )
 
 
 def decoding_of(opened: Run) -> Decoding:

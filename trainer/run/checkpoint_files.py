@@ -11,14 +11,13 @@ not count, which is what object stores, that cannot rename, rely on.
 
 import dataclasses
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from trainer.run.position import Fault, Position
 from trainer.run.retention import best_steps
@@ -151,7 +150,7 @@ def state_bytes(state: State, sizes: Mapping[str, int]) -> bytes:
     position = fields["position"].items()
     fields["position"] = {_STORED_NAMES.get(name, name): x for name, x in position}
     marked = {**fields, "sha256": _digest(fields)}
-    return (json.dumps(marked, indent=1) + "\n").encode()
+    return (strict_json.dumps(marked, indent=1) + "\n").encode()
 
 
 def remove(run: str, step: int) -> None:
@@ -200,7 +199,7 @@ def _parsed(text: bytes) -> tuple[State, dict[str, int]]:
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it holds something else.
     """
-    fields: dict[str, Any] = json.loads(text)
+    fields: dict[str, Any] = strict_json.loads(text)
     # Those of before this checksum have none.
     if fields.pop("sha256", None) not in (None, _digest(fields)):
         raise ValueError("a wrong checksum")
@@ -212,4 +211,6 @@ def _parsed(text: bytes) -> tuple[State, dict[str, int]]:
 
 
 def _digest(fields: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        strict_json.dumps(fields, sort_keys=True).encode()
+    ).hexdigest()

@@ -29,7 +29,7 @@ from trainer.run.checkpoint_files import (
     step_directory,
     steps,
 )
-from trainer.run.checkpoint_values import write_values
+from trainer.run.checkpoint_values import not_finite, write_values
 from trainer.run.run_directory import CHECKPOINTS_NAME
 from trainer.run.variable_names import named_variables, read_value
 
@@ -60,6 +60,7 @@ class CheckpointWriter:
         self._variables = named_variables(modules)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        self._not_finite: list[str] = []
 
     def save(self, state: State) -> None:
         """Begins to save the variables as they are now; they may change after it.
@@ -88,6 +89,10 @@ class CheckpointWriter:
             return None
         return self._pending.exception()
 
+    def not_finite(self) -> list[str]:
+        """Returns which variables of the last checkpoint hold NaN or infinities."""
+        return self._not_finite
+
     def close(self) -> None:
         """Waits, and removes what is not kept any more: the last may not be the best.
 
@@ -110,6 +115,7 @@ class CheckpointWriter:
                 self._check()
                 _publish(directory, step_directory(self._run, step), state)
             self._remove_old()
+        self._not_finite = not_finite(values)
 
     def _remove_old(self) -> None:
         self._check()

@@ -6,14 +6,13 @@ Python function; a file (`--config`) and pairs (`--set`) only change what it giv
 """
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from preprocessing.contracts.manifest import Manifest
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from trainer.compute.compute_config import ComputeConfig
 from trainer.data.input_pipeline import DataConfig, check_family
@@ -82,7 +81,7 @@ class RunConfig:
 
     def to_json(self) -> str:
         """Returns every value as JSON, a valid `--config`."""
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+        return strict_json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
 
 def from_json(text: str, name: str) -> RunConfig:
@@ -174,8 +173,8 @@ def differences(stored: RunConfig, wanted: RunConfig) -> list[str]:
 
 def _parsed_json(text: str, name: str) -> Any:
     try:
-        return json.loads(text, parse_float=_as_written)
-    except json.JSONDecodeError as error:
+        return strict_json.loads(text, parse_float=_as_written)
+    except ValueError as error:
         raise UsageError(f"wanted JSON in {name}, found: {error}. Correct it") from None
 
 

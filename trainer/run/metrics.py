@@ -6,13 +6,13 @@
     {"step", "validation_loss", "bits_per_byte"}       per evaluation, and of a mixture
         "sources": {name: {"loss", "bits_per_byte", "tokens"}}
 
+A number that is not finite is null, and "not_finite" says what it was, by its key.
 TensorBoard also shows curves that are no part of that file, and text samples. Resuming
 removes whatever lies past the restored step from both. A run in a bucket is kept in a
 local directory and uploaded whenever a checkpoint is written.
 """
 
 import dataclasses
-import json
 import math
 import os
 import shutil
@@ -24,7 +24,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.protocol_buffers import read
 from trainer.machine.tensorflow_messages import Event
 from trainer.run.interval import Interval
@@ -42,7 +42,7 @@ class TrainingLine:
         loss: cross-entropy in nats per target since the last line; None where every
             update was skipped.
         learning_rate: of the last step.
-        gradient_norm: of the last step, before clipping; None if it was not finite.
+        gradient_norm: of the last step, before clipping; it may be NaN or infinite.
         tokens_per_second: row positions trained on per second, all devices together.
         mfu: model FLOP/s over the devices' peak; None where the peak is not known.
         data_wait: share of the time spent waiting for rows.
@@ -51,7 +51,7 @@ class TrainingLine:
     step: int
     loss: float | None
     learning_rate: float
-    gradient_norm: float | None
+    gradient_norm: float
     tokens_per_second: float
     mfu: float | None
     data_wait: float
@@ -98,14 +98,14 @@ class Speed:
 def training_line(interval: Interval, speed: Speed) -> TrainingLine:
     """Returns the line for what happened since the last one."""
     tokens_per_second = interval.rows * speed.sequence_length / interval.seconds
-    norm, mfu = interval.gradient_norm, None
+    mfu = None
     if speed.peak_flops is not None:
         mfu = tokens_per_second * speed.flops_per_token / speed.peak_flops
     return TrainingLine(
         step=interval.step,
         loss=interval.loss_sum / interval.weight_sum if interval.weight_sum else None,
         learning_rate=interval.learning_rate,
-        gradient_norm=norm if math.isfinite(norm) else None,
+        gradient_norm=interval.gradient_norm,
         tokens_per_second=tokens_per_second,
         mfu=mfu,
         data_wait=interval.wait_seconds / interval.seconds,
@@ -147,13 +147,14 @@ class MetricsFiles:
         sources = values.pop("sources", {})
         with open(os.path.join(self._directory, METRICS_NAME), "a") as file:
             written = {**values, "sources": sources} if sources else values
-            file.write(json.dumps(written) + "\n")
+            told = strict_json.with_nulls(written)
+            file.write(strict_json.dumps(told) + "\n")
         shown = {name: value for name, value in values.items() if name != "step"}
         for source, numbers in sources.items():
             shown[f"validation/{source}/bits_per_byte"] = numbers["bits_per_byte"]
         with self._writer.as_default(step=line.step):
             for name, value in {**shown, **(curves or {})}.items():
-                if value is not None:
+                if value is not None and math.isfinite(value):
                     tf.summary.scalar(name, value)
         self._writer.flush()
 
@@ -212,7 +213,7 @@ def read_lines(path: str) -> list[dict[str, Any]]:
     lines = []
     for line in data.split(b"\n")[:-1]:
         try:
-            lines.append(json.loads(line))
+            lines.append(strict_json.loads_measured(line))
         except ValueError:
             break
     return lines
@@ -221,7 +222,7 @@ def read_lines(path: str) -> list[dict[str, Any]]:
 def truncate_lines(path: str, step: int) -> None:
     """Drops the lines past `step` from a local file."""
     kept = [line for line in read_lines(path) if line["step"] <= step]
-    text = "".join(json.dumps(line) + "\n" for line in kept)
+    text = "".join(strict_json.dumps(line) + "\n" for line in kept)
     storage.write_atomically(path, text.encode())
 
 

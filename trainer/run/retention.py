@@ -38,9 +38,9 @@ def best_steps(run: str) -> list[int]:
     """
     lines = read_lines(storage.join(run, METRICS_NAME))
     losses = {
-        line["step"]: line["validation_loss"]
+        line["step"]: loss
         for line in lines
-        if "validation_loss" in line and math.isfinite(line["validation_loss"])
+        if (loss := line.get("validation_loss")) is not None and math.isfinite(loss)
     }
     return sorted(losses, key=lambda step: (losses[step], -step))
 

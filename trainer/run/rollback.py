@@ -9,12 +9,11 @@ Positions count the rows of the training stream from the beginning of the run.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import WorkError
 from trainer.run.position import Fault
 from trainer.step.guard import GuardConfig
@@ -107,7 +106,7 @@ def record(run: str, rollback: Rollback, rows: Sequence[Mapping[str, Any]]) -> N
 def _append(path: str, lines: Iterable[Mapping[str, Any]]) -> None:
     # Whole and at once: a bucket cannot append, and a kill must not leave half a line.
     everything = [*_lines(path), *lines]
-    text = "".join(json.dumps(line) + "\n" for line in everything)
+    text = "".join(strict_json.dumps(line) + "\n" for line in everything)
     storage.write_atomically(path, text.encode(), durable=True)
 
 
@@ -116,4 +115,4 @@ def _lines(path: str) -> list[dict[str, Any]]:
         text = storage.read_bytes(path).decode()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines()]
+    return [strict_json.loads(line) for line in text.splitlines()]

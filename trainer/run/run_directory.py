@@ -13,7 +13,6 @@
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 
 from preprocessing.contracts.manifest import (
@@ -22,7 +21,7 @@ from preprocessing.contracts.manifest import (
     Manifest,
     parse_manifest,
 )
-from preprocessing.foundation import storage
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.run.config import RunConfig, differences, from_json, with_length
@@ -59,7 +58,7 @@ def read_run(run: str) -> RunFiles:
         ) from None
     parsed = parse_manifest(manifest, storage.join(run, MANIFEST_NAME))
     try:
-        mixture = json.loads(storage.read_bytes(storage.join(run, MIXTURE_NAME)))
+        mixture = strict_json.loads(storage.read_bytes(storage.join(run, MIXTURE_NAME)))
         dataset_hash = mixture["hash"]
     except FileNotFoundError:
         dataset_hash = parsed.dataset_hash
@@ -172,7 +171,7 @@ def write_run(
     """
     files = {MANIFEST_NAME: manifest.to_bytes(), TOKENIZER_NAME: tokenizer}
     if dataset_hash != manifest.dataset_hash:
-        mixture = json.dumps({"hash": dataset_hash}) + "\n"
+        mixture = strict_json.dumps({"hash": dataset_hash}) + "\n"
         files[MIXTURE_NAME] = mixture.encode()
     files[CONFIG_NAME] = config.to_json().encode()  # last: it says that this is a run
     try:

@@ -42,7 +42,7 @@ def test_a_models_directory_means_its_highest_version(tmp_path):
     for version in ("2", "10", "9"):
         make_release(tmp_path / version)
     (tmp_path / "11x").mkdir()
-    assert versions(str(tmp_path)) == [2, 9, 10]
+    assert [*versions(str(tmp_path))] == [2, 9, 10]
     assert find_release(str(tmp_path)) == str(tmp_path / "10")
     assert find_release(f"{tmp_path}/9/") == str(tmp_path / "9")
 

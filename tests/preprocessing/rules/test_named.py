@@ -85,6 +85,12 @@ def test_what_is_unknown_is_refused_with_a_suggestion(argument, found):
     assert found in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999"])
+def test_a_threshold_that_json_cannot_hold_is_refused(text):
+    with pytest.raises(UsageError, match="finite number for max_hashes"):
+        parse_rules([f"gopher_quality@1:max_hashes={text}"])
+
+
 def test_a_rule_named_twice_is_refused():
     with pytest.raises(UsageError, match="fineweb@1 twice"):
         parse_rules(["web_en", "fineweb@1"])

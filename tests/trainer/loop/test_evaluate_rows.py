@@ -32,6 +32,12 @@ def model(manifest):
     return build_model(config, manifest.vocab_size, PrecisionConfig(), seed=1)
 
 
+def test_the_perplexity_of_a_loss_beyond_float64_is_infinite():
+    assert Evaluation(709.0, 1, 1).perplexity == pytest.approx(math.exp(709))
+    assert Evaluation(7100.0, 10, 1).perplexity == math.inf
+    assert math.isnan(Evaluation(math.nan, 10, 1).perplexity)
+
+
 def counts_of(dataset, manifest):
     path = str(dataset / "tokenizer.json")
     return byte_counts(restore_tokenizer(path, manifest))

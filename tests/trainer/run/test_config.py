@@ -140,7 +140,7 @@ def test_json_and_toml_files_change_what_they_name(tmp_path):
         ("a.json", '{"model": 3}', "wanted a table of keys for model"),
         ("a.json", '{"seed": true}', "wanted an integer for seed, found True"),
         ("a.json", '{"seed": "1"}', "wanted an integer for seed"),
-        ("a.json", '{"optimizer": {"epsilon": NaN}}', "wanted a number"),
+        ("a.json", '{"optimizer": {"epsilon": NaN}}', "NaN, which is no number"),
         ("absent.json", None, "found none"),
     ],
 )

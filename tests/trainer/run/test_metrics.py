@@ -80,7 +80,56 @@ def test_what_is_not_known_is_null_and_not_a_number():
         }
     )
     line = training_line(interval, Speed(64, 1e6, None))
-    assert (line.loss, line.gradient_norm, line.mfu) == (None, None, None)
+    assert (line.loss, line.mfu) == (None, None)
+
+
+def strict(text):
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def test_what_is_not_finite_is_null_with_a_note_and_no_point_of_a_curve(tmp_path):
+    files = MetricsFiles(str(tmp_path), 0)
+    interval = Interval(**{**vars(INTERVAL), "gradient_norm": math.inf})
+    files.append(training_line(interval, Speed(64, 1e6, None)))
+    sources = {"web": SourceLine(math.nan, math.inf, 10)}
+    files.append(EvaluationLine(20, math.nan, math.nan, sources))
+    files.close()
+    trained, evaluated = strict((tmp_path / "metrics.jsonl").read_text())
+    assert trained["gradient_norm"] is None
+    assert trained["not_finite"] == {"gradient_norm": "Infinity"}
+    assert evaluated == {
+        "step": 20,
+        "validation_loss": None,
+        "bits_per_byte": None,
+        "sources": {"web": {"loss": None, "bits_per_byte": None, "tokens": 10}},
+        "not_finite": {
+            "validation_loss": "NaN",
+            "bits_per_byte": "NaN",
+            "sources.web.loss": "NaN",
+            "sources.web.bits_per_byte": "Infinity",
+        },
+    }
+    assert {tag for tag, _ in scalars(tmp_path)} == {
+        "loss",
+        "learning_rate",
+        "tokens_per_second",
+        "data_wait",
+    }
+
+
+def test_lines_that_were_written_before_with_nan_are_kept_as_json(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    old = '{"step": 10, "validation_loss": NaN}\n{"step": 10, "loss": 2.0}\n'
+    path.write_text(old)
+    MetricsFiles(str(tmp_path), 10).close()
+    assert strict(path.read_text()) == [
+        {"step": 10, "validation_loss": None},
+        {"step": 10, "loss": 2.0},
+    ]
+    assert is_evaluated(read_lines(str(path)), 10)
 
 
 def test_lines_and_events_hold_the_same_numbers_under_the_contracts_names(tmp_path):

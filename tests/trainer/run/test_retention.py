@@ -51,7 +51,8 @@ def write_losses(run, losses):
 
 def test_the_best_are_those_of_the_lowest_finite_validation_loss(tmp_path):
     assert best_steps(str(tmp_path)) == []
-    write_losses(tmp_path, {10: 3.0, 20: 1.0, 30: float("nan"), 40: 2.0, 50: 1.0})
+    odd = {30: float("nan"), 35: None, 36: float("-inf")}
+    write_losses(tmp_path, {10: 3.0, 20: 1.0, **odd, 40: 2.0, 50: 1.0})
     assert best_steps(str(tmp_path)) == [50, 20, 40, 10]
 
 
