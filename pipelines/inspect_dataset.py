@@ -176,7 +176,9 @@ def _shown_segment(
     """Returns a segment's text: inputs, then targets, then what both were made from."""
     if manifest.objective == "causal":
         return [tokenizer.decode(segment.ids.tolist())]
-    names = {id: name for name, id in tokenizer.bpe.added.items()}
+    texts = tokenizer.bpe.text_tokens
+    added = tokenizer.bpe.added.items()
+    names = {id: name for name, id in added if name not in texts}
 
     def spelled(ids: np.ndarray) -> str:
         marks = np.flatnonzero([id in names for id in ids.tolist()])

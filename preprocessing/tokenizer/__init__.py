@@ -2,6 +2,9 @@
 
 Takes texts; gives ids, the same that `tokenizers` gives, and the text behind them.
 
+    added_matches.py       Cuts texts at their added tokens, where `tokenizers` would
+    added_tokens.py        Added tokens: strings of a file that `tokenizers` takes out
+                           of a text first
     byte_level.py          Byte-level BPE files: what a `tokenizer.json` must be for
                            Quern to read it
     contested.py           Code points on which `gigatoken` and the reference,

@@ -10,6 +10,7 @@ from typing import Any
 
 from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError
+from preprocessing.tokenizer.added_tokens import AddedToken, Level, levels_of
 
 Json = dict[str, Any]
 
@@ -63,6 +64,8 @@ class ByteLevelBPE:
       vocab: id of each entry of the model, in the alphabet's characters.
       merges: pairs of entries, most wanted first.
       added: id of each added token ("<|eos|>"), special or not.
+      levels: the added tokens that are looked for in a text: in the text as it is, and
+        then in what is left of it, normalised.
       pattern: the regular expression that cuts text into words; None if the file
         cuts nothing.
       normalizer: None, "NFC", or the type name of another normaliser.
@@ -74,6 +77,7 @@ class ByteLevelBPE:
     vocab: dict[str, int]
     merges: list[tuple[str, str]]
     added: dict[str, int]
+    levels: tuple[Level, Level]
     pattern: str | None
     normalizer: str | None
     add_prefix_space: bool
@@ -96,25 +100,60 @@ class ByteLevelBPE:
             return f"its normaliser {self.normalizer}"
         return "add_prefix_space" if self.add_prefix_space else None
 
+    @property
+    def text_tokens(self) -> dict[str, AddedToken]:
+        """The added tokens that are text (`special: false`), by their content."""
+        both = (token for level in self.levels for token in level)
+        return {token.content: token for token in both if not token.special}
+
+    @property
+    def hidden(self) -> set[str]:
+        """The added tokens whose entries no text may reach, where no merge makes them.
+
+        With `ignore_merges` a whole word that is one of the entries would find it. It
+        may where the token is text and its entry spells bytes.
+        """
+        text = self.text_tokens.keys() if self.ignore_merges else set()
+        words = {name for name in text if BYTE_OF_CHARACTER.keys() >= set(name)}
+        return self.added.keys() - self.reachable - words
+
     def plain_json(self) -> bytes:
         """Returns the file without anything but the plain encoding of text.
 
         Added tokens go, so that their strings are text like any other, and with them
-        their entries where no merge makes them (with `ignore_merges` a whole word
-        would still find them). Truncation, padding and post-processing go as well.
+        the `hidden` entries. Truncation, padding and post-processing go as well.
         """
-        reachable = self.reachable
-        hidden = self.added.keys() - reachable
+        hidden = self.hidden
         kept = {name: id for name, id in self.vocab.items() if name not in hidden}
-        plain = {
+        return self._file([], kept)
+
+    def reference_json(self) -> bytes:
+        """Returns the file for `tokenizers`, to read with `encode_special_tokens`.
+
+        It is `plain_json` with the added tokens that are text. Their ids follow from
+        the number of entries and of tokens before them, whatever the file says; so
+        `hidden` entries get a name that no text has, and those tokens come last.
+        """
+        if not self.text_tokens:
+            return self.plain_json()
+        hidden = self.hidden & self.vocab.keys() if self.ignore_merges else set()
+        vocab = {
+            f"\0{name}" if name in hidden else name: id
+            for name, id in self.vocab.items()
+        }
+        added = sorted(_added(self.json), key=lambda token: token["content"] in hidden)
+        return self._file(added, vocab)
+
+    def _file(self, added: list[Json], vocab: dict[str, int]) -> bytes:
+        file = {
             **self.json,
-            "added_tokens": [],
+            "added_tokens": added,
             "truncation": None,
             "padding": None,
             "post_processor": None,
-            "model": {**self.json["model"], "vocab": kept},
+            "model": {**self.json["model"], "vocab": vocab},
         }
-        return strict_json.dumps(plain, ensure_ascii=False).encode("utf-8")
+        return strict_json.dumps(file, ensure_ascii=False).encode("utf-8")
 
 
 def parse(data: bytes, name: str) -> ByteLevelBPE:
@@ -134,6 +173,7 @@ def parse(data: bytes, name: str) -> ByteLevelBPE:
         vocab = dict(model["vocab"])
         merges = [_pair(merge) for merge in model.get("merges", [])]
         added = {token["content"]: token["id"] for token in _added(tree)}
+        levels = levels_of(tree, name)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"wanted a Hugging Face tokenizer.json in {name}, found something else "
@@ -141,16 +181,19 @@ def parse(data: bytes, name: str) -> ByteLevelBPE:
         ) from error
     pattern, prefix = _pre_tokenizer(tree.get("pre_tokenizer"), name)
     _check_model(model, vocab, added, name)
-    return ByteLevelBPE(
+    bpe = ByteLevelBPE(
         json=tree,
         vocab=vocab,
         merges=merges,
         added=added,
+        levels=levels,
         pattern=pattern,
         normalizer=_normalizer(tree.get("normalizer")),
         add_prefix_space=prefix,
         ignore_merges=bool(model.get("ignore_merges", False)),
     )
+    _check_texts(bpe, name)
+    return bpe
 
 
 def pre_tokenizer_json(pattern: str) -> Json:
@@ -201,6 +244,21 @@ def _check_model(
     for word in vocab.keys() - added.keys():
         if not BYTE_OF_CHARACTER.keys() >= set(word):
             raise _refuse(name, f"the entry {word!r}, which does not spell bytes")
+
+
+def _check_texts(bpe: ByteLevelBPE, name: str) -> None:
+    """Refuses a token that is text where its id stands for other bytes as well."""
+    if not bpe.text_tokens:
+        return
+    reachable = bpe.reachable | (bpe.vocab.keys() if bpe.ignore_merges else set())
+    for content, token in bpe.text_tokens.items():
+        spells = content in reachable and BYTE_OF_CHARACTER.keys() >= set(content)
+        if spells and word_bytes(content) != token.pattern.encode():
+            raise UsageError(
+                f"wanted one text for each id in {name}, found id {token.id} for the "
+                f"added token {content!r} and for the bytes {word_bytes(content)!r}. "
+                "Remove the token"
+            )
 
 
 def _normalizer(tree: Json | None) -> str | None:

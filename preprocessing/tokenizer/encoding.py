@@ -4,6 +4,9 @@
     texts -> NUL removed -> NFC where the file asks for it -> gigatoken -> ids
                                   contested documents -> tokenizers ---^
 
+Added tokens that are text (`special: false`) are cut out in between, and what is left
+is encoded piece by piece, as `tokenizers` does.
+
 A huge text is cut where that changes no id, and encoded piece by piece: `tokenizers`
 holds 130 bytes for each byte of a text, and gigatoken 3 (6 in non-Latin scripts).
 
@@ -17,6 +20,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 # One process per core is Quern's way; read by `tokenizers` at each call. A thread pool
 # in every worker would oversubscribe the cores, and hangs in a forked child.
@@ -32,8 +36,8 @@ from tokenizers import normalizers
 from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.long_texts import LONG_BYTES, has_long, in_pieces
-from preprocessing.foundation.string_buffers import views
-from preprocessing.tokenizer import contested, contested_ranges
+from preprocessing.foundation.string_buffers import array_of, views
+from preprocessing.tokenizer import added_tokens, contested, contested_ranges
 from preprocessing.tokenizer.byte_level import ByteLevelBPE
 from preprocessing.tokenizer.gigatoken_engine import GigatokenEngine
 
@@ -126,14 +130,17 @@ class Encoder:
           UsageError: `tokenizers` does not accept the file.
         """
         plain = bpe.plain_json()
-        self._reference = _reference(plain, name)
+        self._reference = _reference(bpe, name)
         self._long_bytes = long_bytes
         self._compose = normalizers.NFC().normalize_str
         self._nfc = _nfc_set() if bpe.normalizer == "NFC" else None
         self._contested = contested.CodePointSet(())
         self._fast: GigatokenEngine | None = None
         self.fallback_reason = _unproven(bpe)
-        self._divides = self.fallback_reason is None  # where a text can be cut is known
+        # Where a text can be cut is known.
+        known = self.fallback_reason is None
+        self._divides = known and added_tokens.divides(bpe.levels)
+        self._matchers = _matchers(bpe) if known else (None, None)
         if self.fallback_reason is None:
             self._contested = contested_set(str(bpe.pattern))
             self.fallback_reason = self._load_fast(plain, list(bpe.added))
@@ -186,11 +193,35 @@ class Encoder:
         texts = _without_nul(texts)
         if self._fast is None:
             return self._encode_slowly(texts.to_pylist())
+        if any(self._matchers):
+            return self._encode_around_tokens(texts, self._fast)
         if self._nfc is not None:
             texts = self._normalised(texts, self._nfc)
         data, offsets = views(texts)
         ids, lengths = self._fast.encode(data, offsets)
         apart = self._contested.holders(data, offsets)
+        if not len(apart):
+            return ids, lengths
+        again = self._encode_slowly(texts.take(apart).to_pylist())
+        return _replaced(ids, lengths, apart, *again)
+
+    def _encode_around_tokens(
+        self, texts: pa.Array, fast: GigatokenEngine
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes texts in which added tokens stand for parts of them."""
+        data, edges = views(texts)
+        tokens, counts = np.full(len(texts), -1), np.ones(len(texts), np.int64)
+        for normalized, matcher in enumerate(self._matchers):
+            if normalized and self._nfc is not None:
+                parts = self._normalised(array_of(data, edges), self._nfc)
+                data, edges = views(parts)
+            if matcher is not None:
+                edges, tokens, more = matcher.cut(data, edges, tokens)
+                counts = _sums(more, counts)
+        ids, lengths = _with_tokens(*fast.encode(data, edges), tokens)
+        lengths = _sums(lengths, counts)
+        apart = np.repeat(np.arange(len(texts)), counts)
+        apart = np.unique(apart[self._contested.holders(data, edges)])
         if not len(apart):
             return ids, lengths
         again = self._encode_slowly(texts.take(apart).to_pylist())
@@ -206,6 +237,7 @@ class Encoder:
         except (RuntimeError, ValueError) as error:
             return f"gigatoken refuses it ({str(error).splitlines()[0]})"
         probes = [*_PROBES, "".join(strings), *(f"a {text} b" for text in strings)]
+        probes += [f"é{text} {text}\t{text}'s" for text in strings]
         fast = self.encode(pa.array(probes, pa.large_string()))
         slow = self._encode_slowly(probes)
         if not all(np.array_equal(*pair) for pair in zip(fast, slow, strict=True)):
@@ -229,14 +261,61 @@ class Encoder:
         return pa.array(values, pa.large_string())
 
 
-def _reference(plain: bytes, name: str) -> tokenizers.Tokenizer:
+def _reference(bpe: ByteLevelBPE, name: str) -> tokenizers.Tokenizer:
     try:
-        return tokenizers.Tokenizer.from_str(plain.decode("utf-8"))
+        loaded = tokenizers.Tokenizer.from_str(bpe.reference_json().decode("utf-8"))
     except Exception as error:  # it raises nothing narrower
         raise UsageError(
             f"wanted a tokenizer in {name} that `tokenizers` can load, found an error: "
             f"{error}. Make one with quern-tokenizer"
         ) from error
+    loaded.encode_special_tokens = True
+    for content, token in bpe.text_tokens.items():
+        id = loaded.token_to_id(content)
+        if id != token.id:
+            raise UsageError(
+                f"wanted the added token {content!r} of {name} at the id that "
+                f"`tokenizers` gives it, {id}, found {token.id}. Correct the file's id"
+            )
+    return loaded
+
+
+def _matchers(bpe: ByteLevelBPE) -> tuple[Any, Any]:
+    """Returns what finds the added tokens of each level; None where there are none."""
+    if not any(bpe.levels):
+        return None, None
+    # Imported here: numba costs half a second, and few files have such tokens.
+    from preprocessing.tokenizer.added_matches import Matcher
+
+    plain, normalized = (Matcher(level) if level else None for level in bpe.levels)
+    return plain, normalized
+
+
+def _sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns the sums of so many values each, one after the other; none make 0."""
+    sums = np.append(0, np.cumsum(values))[np.append(0, np.cumsum(counts))]
+    return np.diff(sums)
+
+
+def _with_tokens(
+    ids: np.ndarray, lengths: np.ndarray, tokens: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Puts one id in place of those of each segment that is a token.
+
+    Args:
+      ids: of all segments, one after the other.
+      lengths: ids of each, int64 [segments], 1 or more for a token.
+      tokens: the id of each, -1 for one that is none.
+    """
+    given = tokens >= 0
+    if not given.any():
+        return ids, lengths
+    kept = np.repeat(~given, lengths)
+    places = (np.cumsum(lengths) - lengths)[given]
+    kept[places] = True
+    ids, lengths = ids[kept], np.where(given, 1, lengths)
+    ids[(np.cumsum(lengths) - lengths)[given]] = tokens[given]
+    return ids, lengths
 
 
 def _unproven(bpe: ByteLevelBPE) -> str | None:

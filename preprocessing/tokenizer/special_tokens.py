@@ -3,7 +3,8 @@
 
 Quern's own tokenizers name them `<|bos|>`, `<|eos|>` and `<|pad|>`; for other files
 the user names them. EOS is required, BOS optional. PAD defaults to id 0: row
-boundaries come from stored lengths, so any id may stand for padding.
+boundaries come from stored lengths, so any id may stand for padding. All others come
+from Quern alone, so an added token that is text (`special: false`) is none of them.
 """
 
 from collections.abc import Sequence
@@ -55,8 +56,10 @@ def find_special_ids(
       pad_token: likewise; id 0 where there is none.
 
     Raises:
-      UsageError: a named token is not in the file, or there is no EOS.
+      UsageError: a named token is not in the file or is text, or there is no EOS.
     """
+    for token, own in ((bos_token, BOS_TOKEN), (eos_token, EOS_TOKEN)):
+        _refuse_text(bpe, name, [own if token is None else token])
     eos_id = _look_up(bpe, name, "--eos_token", eos_token, EOS_TOKEN)
     if eos_id is None:
         has = ", ".join(sorted(bpe.added)) or "none"
@@ -90,6 +93,18 @@ def _look_up(
     return ids[wanted]
 
 
+def _refuse_text(bpe: ByteLevelBPE, name: str, tokens: Sequence[str]) -> None:
+    """Refuses tokens that a text can hold, for marks are found by their ids."""
+    text = bpe.text_tokens
+    for token in tokens:
+        if token in text:
+            raise UsageError(
+                f"wanted {token} in {name} to be special, for a text must not hold "
+                'what marks it, found "special": false. Set it to true in a copy of '
+                "the file, or name another token"
+            )
+
+
 def find_sentinel_ids(bpe: ByteLevelBPE, name: str, sentinel_token: str) -> np.ndarray:
     """Returns the ids of the sentinels 0, 1, … as far as a file has them, int64.
 
@@ -99,10 +114,11 @@ def find_sentinel_ids(bpe: ByteLevelBPE, name: str, sentinel_token: str) -> np.n
         sentinel_token: their name, {} standing for the number.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or one is text.
     """
     ids: list[int] = []
     while (token := sentinel_token.format(len(ids))) in bpe.added:
+        _refuse_text(bpe, name, [token])
         ids.append(bpe.added[token])
     if not ids:
         raise UsageError(
@@ -122,7 +138,7 @@ def find_fim_ids(bpe: ByteLevelBPE, name: str, tokens: Sequence[str]) -> np.ndar
         tokens: their names.
 
     Raises:
-        UsageError: one is missing.
+        UsageError: one is missing, or is text.
     """
     missing = [token for token in tokens if token not in bpe.added]
     if missing:
@@ -131,4 +147,5 @@ def find_fim_ids(bpe: ByteLevelBPE, name: str, tokens: Sequence[str]) -> np.ndar
             "Train it with quern-tokenizer --objective fill_in_middle, or pass "
             "--fim_tokens PREFIX MIDDLE SUFFIX"
         )
+    _refuse_text(bpe, name, tokens)
     return np.array([bpe.added[token] for token in tokens], np.int64)

@@ -2,7 +2,8 @@
 """The tokenizer: a byte-level BPE in Hugging Face's `tokenizer.json` form.
 
 Any text has ids and any ids have a text. Special-token strings inside text are plain
-text: special ids only ever come from Quern itself, around a document.
+text: special ids only ever come from Quern itself, around a document. Added tokens that
+are not special are text, and have their ids as in `tokenizers`.
 """
 
 import hashlib
@@ -136,13 +137,19 @@ class Tokenizer:
         return self.encoder.encode(_as_arrow(texts), frame)
 
     def token_bytes(self) -> list[bytes]:
-        """Returns the bytes of each id [vocab_size]; b"" for special and unused ids."""
+        """Returns the bytes of each id [vocab_size]; b"" for special and unused ids.
+
+        Added tokens that are text stand for their own string, without white space that
+        they strip.
+        """
         if self._token_bytes is None:
             table = [b""] * self.vocab_size
-            hidden = self.bpe.added.keys() - self.bpe.reachable
+            hidden = self.bpe.hidden
             for word, id in self.bpe.vocab.items():
                 if word not in hidden:
                     table[id] = byte_level.word_bytes(word)
+            for token in self.bpe.text_tokens.values():
+                table[token.id] = token.pattern.encode()
             self._token_bytes = table
         return self._token_bytes
 

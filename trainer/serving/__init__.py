@@ -3,6 +3,8 @@
 Takes a model or a release, and prompts; gives texts and scores. It knows nothing of
 training.
 
+    added_tokens_graph.py  Cuts texts at their added tokens inside a TensorFlow graph,
+                           as the corpus does
     answering.py           Answers a list of prompts with a release, in batches of
                            one fixed size
     character_classes.py   Word cutting for TensorFlow: a tokenizer's pattern

@@ -47,41 +47,41 @@ def word_pattern(pattern: str) -> WordPattern | None:
     if pattern == GPT2_PATTERN:
         return _gpt2()
     rest = {
-        CL100K_PATTERN: rf"|{_class(_numbers())}{{1,3}}|@[\r\n]*|%*[\r\n]|%+",
-        LLAMA3_PATTERN: rf"|{_class(_numbers())}{{1,3}}|@[\r\n]*|%*[\r\n]+|%+",
-        QWEN2_PATTERN: rf"|{_class(_numbers())}|@[\r\n]*|%*[\r\n]+|%+",
-        O200K_PATTERN: rf"|{_class(_numbers())}{{1,3}}|@[\r\n/]*|%*[\r\n]+|%+",
+        CL100K_PATTERN: rf"|{class_of(_numbers())}{{1,3}}|@[\r\n]*|%*[\r\n]|%+",
+        LLAMA3_PATTERN: rf"|{class_of(_numbers())}{{1,3}}|@[\r\n]*|%*[\r\n]+|%+",
+        QWEN2_PATTERN: rf"|{class_of(_numbers())}|@[\r\n]*|%*[\r\n]+|%+",
+        O200K_PATTERN: rf"|{class_of(_numbers())}{{1,3}}|@[\r\n/]*|%*[\r\n]+|%+",
     }.get(pattern)
     if rest is None:
         return None
-    rest = rest.replace("@", f" ?{_others()}+").replace("%", _class(_spaces()))
+    rest = rest.replace("@", f" ?{_others()}+").replace("%", class_of(_spaces()))
     words = _cased_words() if pattern == O200K_PATTERN else _plain_words()
-    inner = _class(_spaces() - {10, 13})
+    inner = class_of(_spaces() - {10, 13})
     return WordPattern(run=_run(inner), word=words + rest)
 
 
 def _gpt2() -> WordPattern:
     word = (
-        rf"'(?:[sdmt]|ll|ve|re)| ?{_class(_letters())}+| ?{_class(_numbers())}+"
-        rf"| ?{_others()}+|{_class(_spaces())}+"
+        rf"'(?:[sdmt]|ll|ve|re)| ?{class_of(_letters())}+| ?{class_of(_numbers())}+"
+        rf"| ?{_others()}+|{class_of(_spaces())}+"
     )
-    return WordPattern(run=_run(_class(_spaces())), word=word)
+    return WordPattern(run=_run(class_of(_spaces())), word=word)
 
 
 def _run(space: str) -> str:
     """`space` lacks line ends where the pattern has cut behind those of a run."""
-    return f"({space})({space}{_class(_EVERYTHING - _spaces())})"
+    return f"({space})({space}{class_of(_EVERYTHING - _spaces())})"
 
 
 def _plain_words() -> str:
-    prefix = _class(_EVERYTHING - _letters() - _numbers() - {10, 13})
-    return f"{_contraction()}|{prefix}?{_class(_letters())}+"
+    prefix = class_of(_EVERYTHING - _letters() - _numbers() - {10, 13})
+    return f"{_contraction()}|{prefix}?{class_of(_letters())}+"
 
 
 def _cased_words() -> str:
-    prefix = _class(_EVERYTHING - _letters() - _numbers() - {10, 13}) + "?"
-    upper = _class(_matching(r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"))
-    lower = _class(_matching(r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"))
+    prefix = class_of(_EVERYTHING - _letters() - _numbers() - {10, 13}) + "?"
+    upper = class_of(_matching(r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"))
+    lower = class_of(_matching(r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"))
     ending = f"(?:{_contraction()})?"
     return f"{prefix}{upper}*{lower}+{ending}|{prefix}{upper}+{lower}*{ending}"
 
@@ -90,7 +90,7 @@ def _contraction() -> str:
     """The English contractions in either case, with what folds to their letters."""
 
     def spelled(letters: str) -> str:
-        return "".join(_class(_matching(f"(?i:{letter})")) for letter in letters)
+        return "".join(class_of(_matching(f"(?i:{letter})")) for letter in letters)
 
     return "'(?:" + "|".join(map(spelled, ("s", "t", "re", "ve", "m", "ll", "d"))) + ")"
 
@@ -108,7 +108,7 @@ def _spaces() -> frozenset[int]:
 
 
 def _others() -> str:
-    return _class(_EVERYTHING - _letters() - _numbers() - _spaces())
+    return class_of(_EVERYTHING - _letters() - _numbers() - _spaces())
 
 
 @functools.cache
@@ -123,6 +123,7 @@ def _all_characters() -> str:
     return "".join(map(chr, sorted(_EVERYTHING)))
 
 
-def _class(points: frozenset[int]) -> str:
+def class_of(points: frozenset[int]) -> str:
+    """Returns the RE2 class of these code points."""
     ranges = [rf"\x{{{first:X}}}-\x{{{last:X}}}" for first, last in to_ranges(points)]
     return "[" + "".join(ranges) + "]"

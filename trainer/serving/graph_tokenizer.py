@@ -2,6 +2,7 @@
 """The tokenizer inside a TensorFlow graph: text to ids and back, as in the corpus.
 
     prompt -> valid UTF-8 -> no NUL -> words -> bytes as characters -> SentencePiece BPE
+                                 added tokens -> their ids ---------------^
 
 Only core operations and `SentencepieceOp`/`SentencepieceTokenizeOp`, which a stock
 TensorFlow Serving links. `tf_text.regex_split` would end a text at its first NUL.
@@ -13,6 +14,7 @@ import tensorflow_text as tf_text
 
 from preprocessing.foundation.commands import UsageError
 from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.serving.added_tokens_graph import AddedTokensGraph, Parts, TooManyTokens
 from trainer.serving.character_classes import MARK, WordPattern, word_pattern
 from trainer.serving.sentencepiece_proto import (
     InexactMerges,
@@ -43,6 +45,7 @@ class GraphTokenizer(tf.Module):
         self._engine = tf_text.SentencepieceTokenizer(
             model=model_proto(pieces), out_type=tf.int32
         )
+        self._levels = _levels(tokenizer)
         # Piece 0 is SentencePiece's unknown one, which no text yields.
         self._id_of_piece = np.array([0, *(piece.id for piece in pieces)], np.int32)
         # Not a plain list, which tf.Module would wrap, entry by entry, to track it.
@@ -59,6 +62,23 @@ class GraphTokenizer(tf.Module):
         """
         text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
         text = tf.strings.regex_replace(text, r"\x00", "")
+        if not self._levels:
+            return self._encode_plain(text)
+        size = tf.size(text, tf.int64)
+        parts = Parts(text, tf.fill([size], -1), tf.range(size + 1))
+        for level in self._levels:
+            parts = level.cut(parts)
+        is_token = parts.tokens >= 0
+        plain = self._encode_plain(tf.where(is_token, "", parts.texts))
+        tokens = tf.RaggedTensor.from_row_lengths(
+            tf.boolean_mask(parts.tokens, is_token), tf.cast(is_token, tf.int64)
+        )
+        ids = tf.concat([plain, tokens], axis=1)
+        splits = tf.gather(ids.row_splits, parts.splits)
+        return tf.RaggedTensor.from_row_splits(ids.values, splits)
+
+    def _encode_plain(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """Encodes texts that hold no added token: int32 ids [batch, (tokens)]."""
         words = self._words(text)
         # Each byte becomes the character of the same number.
         characters = tf.strings.unicode_transcode(words.values, "ISO-8859-1", "UTF-8")
@@ -97,6 +117,13 @@ def _pattern(tokenizer: Tokenizer) -> WordPattern | None:
     if pattern is None:
         raise _refusal(f"its pre-tokenizer's pattern {bpe.pattern!r}")
     return pattern
+
+
+def _levels(tokenizer: Tokenizer) -> list[AddedTokensGraph]:
+    try:
+        return [AddedTokensGraph(level) for level in tokenizer.bpe.levels if level]
+    except TooManyTokens as error:
+        raise _refusal(str(error)) from error
 
 
 def _refusal(found: str) -> UsageError:

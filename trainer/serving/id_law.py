@@ -2,13 +2,13 @@
 """The law of ids, on texts chosen to break it: graph = corpus = `tokenizers`.
 
 The texts hold what engines disagree on: runs of every kind of space, contractions,
-decomposed accents, code points newer than Unicode 15, special-token strings, NUL, and
-random mixtures of these.
+decomposed accents, code points newer than Unicode 15, added tokens of either kind, NUL,
+and random mixtures of these.
 """
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tokenizers
 
@@ -72,8 +72,10 @@ def difference(
     Returns:
         How many texts were compared, and the first difference in words, or None.
     """
-    reference = tokenizers.Tokenizer.from_str(tokenizer.bpe.plain_json().decode())
-    texts = [*_SENTENCES, *_PIECES, *tokenizer.bpe.added, *_fuzzed(_FUZZED)]
+    reference = tokenizers.Tokenizer.from_str(tokenizer.bpe.reference_json().decode())
+    reference.encode_special_tokens = True
+    added = [*tokenizer.bpe.added]
+    texts = [*_SENTENCES, *_PIECES, *added, *_fuzzed(_FUZZED, added)]
     for start in range(0, len(texts), _BATCH):
         batch = texts[start : start + _BATCH]
         ids, lengths = tokenizer.encode_batch(batch)
@@ -91,17 +93,18 @@ def difference(
     return len(texts), None
 
 
-def _fuzzed(count: int) -> list[str]:
-    """Returns random texts; the same ones every time."""
+def _fuzzed(count: int, added: list[str]) -> list[str]:
+    """Returns random texts, the same ones every time; half hold added tokens."""
     chooser = random.Random(0)
+    pools = (_PIECES, (*_PIECES, *chooser.choices(added or [""], k=len(_PIECES) // 2)))
     return [
-        "".join(_piece(chooser) for _ in range(chooser.randint(1, 24)))
-        for _ in range(count)
+        "".join(_piece(chooser, pools[i % 2]) for _ in range(chooser.randint(1, 24)))
+        for i in range(count)
     ]
 
 
-def _piece(chooser: random.Random) -> str:
+def _piece(chooser: random.Random, pool: Sequence[str]) -> str:
     if chooser.random() < 0.7:
-        return chooser.choice(_PIECES)
+        return chooser.choice(pool)
     code = chooser.randrange(1, 0x110000)
     return "?" if 0xD800 <= code < 0xE000 else chr(code)

@@ -85,11 +85,13 @@ def scored_pieces(bpe: ByteLevelBPE) -> list[ScoredPiece]:
     """
     ranks = {pair: rank for rank, pair in enumerate(bpe.merges)}
     made = {left + right for left, right in bpe.merges}
-    pieces = []
+    pieces, hidden = [], bpe.hidden
     for word, id in bpe.vocab.items():
         rank = _last_rank(word, ranks) if word in made else None
+        if word in hidden:
+            continue
         if rank is None and len(word) > 1:
-            if bpe.ignore_merges and word not in bpe.added:
+            if bpe.ignore_merges:
                 raise InexactMerges(
                     f"ignore_merges with {word!r}, which no merge makes"
                 )
