@@ -129,22 +129,28 @@ def _normalizer(tree: dict[str, Any] | None, name: str) -> Any:
 
 
 def _needed(level: list[AddedToken]) -> Level:
-    patterns = [token.pattern for token in level if not token.special]
+    """Leaves out special tokens that share no character with a text's, and "".
+
+    A text holds a token of its own and a special one such that they overlap only where
+    a begin of one is an end of the other, or one lies within the other.
+    """
+    patterns = [token.pattern for token in level if token.pattern and not token.special]
+    begins = {text[:size] for text in patterns for size in range(1, len(text) + 1)}
+    ends = {text[-size:] for text in patterns for size in range(1, len(text) + 1)}
+    whole = set(patterns)
+
+    def overlaps(text: str) -> bool:
+        sizes = range(1, len(text) + 1)
+        return (
+            any(text[-size:] in begins or text[:size] in ends for size in sizes)
+            or any(text[i : i + size] in whole for size in sizes for i in sizes)
+            or any(text in pattern for pattern in patterns)
+        )
+
     return tuple(
         token
         for token in level
-        if token.pattern
-        and (not token.special or any(_overlap(token.pattern, p) for p in patterns))
-    )
-
-
-def _overlap(left: str, right: str) -> bool:
-    """Tells whether a text can hold both strings such that they share a character."""
-    if left in right or right in left:
-        return True
-    return any(
-        left.endswith(right[:size]) or right.endswith(left[:size])
-        for size in range(1, min(len(left), len(right)))
+        if token.pattern and (not token.special or overlaps(token.pattern))
     )
 
 

@@ -28,6 +28,7 @@ from preprocessing.packing.packing import best_fit, concat
 from preprocessing.tokenizer import tokenizer
 from preprocessing.tokenizer.special_tokens import OBJECTIVE_TOKENS
 from tests.datasets import texts as some_texts
+from tests.family_tokenizers import plain, with_added
 
 CONFIGS = [
     ObjectiveConfig(name, layout) for name in LAYOUTS for layout in LAYOUTS[name]
@@ -35,9 +36,11 @@ CONFIGS = [
 EACH_CONFIG = pytest.mark.parametrize(
     "config", CONFIGS, ids=lambda config: f"{config.name}-{config.layout}"
 )
-# Words, accents, characters of four ids and of many, special strings, id 0's own text.
+# Words, accents, characters of four ids and of many, special strings, id 0's own text,
+# added tokens and parts of them.
 WORDS = st.sampled_from(
     ["river ", "für", "🙂", "Ä", " ", "\n", "x" * 40, "<|fim_middle|>", "<|bos|>", "!"]
+    + ["    ", " " * 11, "\t\t", "<tool>", "für 🙂"]
 )
 TEXTS = st.lists(WORDS, max_size=60).map("".join) | st.text(max_size=30)
 
@@ -55,12 +58,20 @@ def restored(data):
     return tokenizer.Tokenizer(data, "own", ids)
 
 
-def examples_of(config, texts, targets, length, seed=0):
+@functools.cache
+def tokenizer_with_runs():
+    """Returns one with runs of spaces and a name as added tokens that are text."""
+    data = own_tokenizer().json_bytes
+    runs = [" " * count for count in range(8, 1, -1)]
+    return restored(with_added(data, plain(*runs, "\t\t", "<tool>", "für 🙂")))
+
+
+def examples_of(config, texts, targets, length, seed=0, encoder=own_tokenizer):
     arrays = [pa.array(side, pa.large_string()) for side in (texts, targets)]
     keys = keys_of_offsets("a.txt", range(len(texts)))
     return make_examples(
         config,
-        own_tokenizer(),
+        encoder(),
         arrays[0],
         arrays[1] if config.name == "pairs" else None,
         keys,
@@ -84,12 +95,13 @@ def each(examples):
     sides=st.lists(st.tuples(TEXTS, TEXTS), max_size=8),
     length=st.sampled_from([16, 17, 32, 63, 64, 200]),
     seed=st.integers(0, 3),
+    encoder=st.sampled_from([own_tokenizer, tokenizer_with_runs]),
 )
-def test_the_texts_come_back_from_the_examples(config, sides, length, seed):
+def test_the_texts_come_back_from_the_examples(config, sides, length, seed, encoder):
     texts, targets = [side[0] for side in sides], [side[1] for side in sides]
-    examples = examples_of(config, texts, targets, length, seed)
-    special = special_ids(config, own_tokenizer())
-    table = own_tokenizer().token_bytes()
+    examples = examples_of(config, texts, targets, length, seed, encoder)
+    special = special_ids(config, encoder())
+    table = encoder().token_bytes()
     found = [b""] * len(texts)
     for document, ids, prefix in each(examples):
         plain = original_ids(config, special, ids, prefix)
