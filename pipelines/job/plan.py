@@ -40,13 +40,18 @@ WORK_NAME = "_work"
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Which tokenizer: the hash of its file and the ids put around documents."""
+    """Which tokenizer: the hash of its file and the ids put around documents.
+
+    `text_tokens` tells that it has added tokens that are text. Quern did not honour
+    them at first, so it stands in the manifest where they are.
+    """
 
     sha256: str
     vocab_size: int
     bos_id: int | None
     eos_id: int
     pad_id: int
+    text_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,8 @@ class PrepareConfig:
         """Returns the manifest's `config`; sizes stand beside the other fields."""
         fields = dataclasses.asdict(self)
         sizes = fields.pop("sizes")
+        if not self.tokenizer.text_tokens:
+            del fields["tokenizer"]["text_tokens"]
         return {**fields, **sizes}
 
     @property

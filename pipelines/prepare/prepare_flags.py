@@ -338,6 +338,7 @@ def config(
             bos_id=tokenizer.bos_id,
             eos_id=tokenizer.eos_id,
             pad_id=tokenizer.pad_id,
+            text_tokens=bool(tokenizer.bpe.text_tokens),
         ),
         reader=dataclasses.replace(
             reader_config(flags), target_field=_target_field(flags)

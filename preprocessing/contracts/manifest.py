@@ -147,6 +147,15 @@ class Manifest:
     input: InputTotals | None = None
 
     @property
+    def honours_text_tokens(self) -> bool:
+        """Whether its ids are those of the tokenizer's added tokens that are text.
+
+        It is not told of a tokenizer without such tokens.
+        """
+        tokenizer = self.config.get("tokenizer")
+        return isinstance(tokenizer, Mapping) and bool(tokenizer.get("text_tokens"))
+
+    @property
     def schema_version(self) -> int:
         """The version of its form: 3; of earlier Querns 2 for a mixture, else 1."""
         if self.input is not None:

@@ -274,8 +274,8 @@ def _reference(bpe: ByteLevelBPE, name: str) -> tokenizers.Tokenizer:
         id = loaded.token_to_id(content)
         if id != token.id:
             raise UsageError(
-                f"wanted the added token {content!r} of {name} at the id that "
-                f"`tokenizers` gives it, {id}, found {token.id}. Correct the file's id"
+                f"wanted id {id}, which `tokenizers` gives it, for the added token "
+                f"{content!r} in {name}, found {token.id}. Correct the file's id"
             )
     return loaded
 

@@ -62,7 +62,7 @@ def find_special_ids(
         _refuse_text(bpe, name, [own if token is None else token])
     eos_id = _look_up(bpe, name, "--eos_token", eos_token, EOS_TOKEN)
     if eos_id is None:
-        has = ", ".join(sorted(bpe.added)) or "none"
+        has = ", ".join(_special(bpe)) or "none"
         raise UsageError(
             f"wanted an end-of-document token in {name}, found neither {EOS_TOKEN} nor "
             f"--eos_token (special tokens there: {has}). Pass --eos_token NAME and "
@@ -87,10 +87,14 @@ def _look_up(
     if wanted not in ids:
         raise UsageError(
             f"wanted {flag} {wanted} in {name}, found no such token."
-            f"{suggest(wanted, bpe.added)} Its special tokens are "
-            f"{', '.join(sorted(bpe.added)) or 'none'}"
+            f"{suggest(wanted, _special(bpe))} Its special tokens are "
+            f"{', '.join(_special(bpe)) or 'none'}"
         )
     return ids[wanted]
+
+
+def _special(bpe: ByteLevelBPE) -> list[str]:
+    return sorted(bpe.added.keys() - bpe.text_tokens.keys())
 
 
 def _refuse_text(bpe: ByteLevelBPE, name: str, tokens: Sequence[str]) -> None:

@@ -239,6 +239,11 @@ def _notes(
             "quern-export will refuse this run: no graph can reproduce this of "
             f"its tokenizer: {bpe.beyond_graphs}"
         )
+    if bpe.text_tokens and not planned.data.manifest.honours_text_tokens:
+        notes.append(
+            "quern-export will refuse this run: its dataset is of an older Quern, "
+            "which encoded its tokenizer's added tokens as other text. Prepare it again"
+        )
     return notes
 
 

@@ -121,7 +121,12 @@ def _lineage(opened: Run, decoding: Decoding, answers: dict[str, object]) -> Lin
 
 
 def open_tokenizer(opened: Run) -> Tokenizer:
-    """Opens a run's tokenizer with the special ids of its dataset."""
+    """Opens a run's tokenizer with the special ids of its dataset.
+
+    Raises:
+        UsageError: it is not the dataset's, or the dataset was made by a Quern that
+            encoded its added tokens as other text.
+    """
     manifest = opened.manifest
     tokenizer = Tokenizer.restore(
         opened.tokenizer_path,
@@ -133,5 +138,11 @@ def open_tokenizer(opened: Run) -> Tokenizer:
         raise UsageError(
             f"wanted the tokenizer the dataset was made with, found another in "
             f"{opened.tokenizer_path}. Copy the dataset's tokenizer.json back"
+        )
+    if tokenizer.bpe.text_tokens and not manifest.honours_text_tokens:
+        raise UsageError(
+            "wanted a run on ids that a release can reproduce, found a dataset of an "
+            "older Quern, which encoded its tokenizer's added tokens as other text. "
+            "Prepare it again, and train on that"
         )
     return tokenizer

@@ -40,8 +40,7 @@ EACH_CONFIG = pytest.mark.parametrize(
 # added tokens and parts of them.
 WORDS = st.sampled_from(
     ["river ", "für", "🙂", "Ä", " ", "\n", "x" * 40, "<|fim_middle|>", "<|bos|>", "!"]
-    + ["    ", " " * 11, "\t\t", "<tool>", "für 🙂"]
-)
+) | st.sampled_from(["    ", " " * 11, "\t\t", "<tool>", "für 🙂"])
 TEXTS = st.lists(WORDS, max_size=60).map("".join) | st.text(max_size=30)
 
 

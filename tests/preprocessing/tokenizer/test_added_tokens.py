@@ -118,6 +118,8 @@ def test_ids_decode_to_the_text(data: st.DataObject, name: str) -> None:
         text = unicodedata.normalize("NFC", text)
     ids, _ = tokenizer.encode_documents([text])
     assert tokenizer.decode(ids) == text
+    if name != "llama3":  # `tokenizers` takes the characters of "Ġtool" for bytes
+        assert loaded(family(name)).decode(ids.tolist()) == text
     table = tokenizer.token_bytes()
     assert sum(len(table[id]) for id in ids) == len(text.encode())
 
@@ -232,11 +234,18 @@ def refused(tokens: tuple[AddedToken, ...], match: str, **ids: int) -> None:
 
 
 def test_tokens_that_cannot_be_honoured_are_refused() -> None:
-    refused(plain("zq"), r"token 'zq' .* gives it, 3000, found 3005", zq=3005)
+    refused(plain("zq"), "wanted id 3000, .* 'zq' in .* found 3005", zq=3005)
     refused(plain("é"), r"found id \d+ for the added token 'é' and for the bytes")
     blank = AddedToken("  ", lstrip=True)
     taking = AddedToken("zq", rstrip=True)
     refused((taking, blank), "'zq' with rstrip, which takes '  ' with lstrip")
+
+
+def test_a_missing_mark_is_looked_for_among_the_special_tokens_alone() -> None:
+    bpe = byte_level.parse(family("neox"), "f")
+    with pytest.raises(UsageError) as refusal:
+        find_special_ids(bpe, "f", None, "<|eot|>", None)
+    assert str(refusal.value).endswith("are <|bos|>, <|eos|>, <|pad|>")
 
 
 def test_marks_are_no_tokens_of_text() -> None:
