@@ -175,10 +175,8 @@ class _Records:
 
     def _trouble(self, at: int, detail: str, to_end: bool = False) -> Trouble:
         data = self._bytes
-        skipped = data.at - at
-        unread = data.stored_at(data.at) - data.stored_at(at)
-        detail = f"{detail}; {skipped} bytes skipped"
-        return Trouble(at, "malformed_warc", detail, unread, to_end)
+        detail = f"{detail}; {data.at - at} bytes skipped"
+        return Trouble(at, "malformed_warc", detail, data.skipped_from(at), to_end)
 
     def _broken_off(self, at: int, size: int) -> Trouble:
         """Says that a record is longer than what follows it."""
@@ -189,7 +187,7 @@ class _Records:
         if data.gap:
             return self._gap(at)
         detail = f"a record of {size} bytes ends after {data.at - start}"
-        unread = data.stored_at(data.at) - data.stored_at(at)
+        unread = data.skipped_from(at)
         return Trouble(at, "truncated_input", detail, unread, to_end=True)
 
     def _gap(self, at: int) -> Trouble:

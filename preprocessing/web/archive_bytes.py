@@ -44,6 +44,7 @@ class ArchiveBytes:
         self._openings: list[tuple[int, int]] = [(0, 0)]
         self._borders: list[int] = []
         self._reached = (0, 0)
+        self._told = 0  # stored bytes up to which losses have been counted
 
     def _read(self, start: int) -> Iterator[Piece | Gap]:
         if self._members:
@@ -115,13 +116,27 @@ class ArchiveBytes:
             return False
         return gap.start == self._openings[-1][1]
 
+    def skipped_from(self, offset: int) -> int:
+        """Returns how many stored bytes lie from `offset` to `at`.
+
+        Bytes that an earlier call counted are not counted again: what a damaged member
+        seems to hold may be the next ones.
+        """
+        return self._counted(self.stored_at(offset), self.stored_at(self.at))
+
     def missing_from(self, offset: int) -> int:
-        """Returns how many stored bytes are missing from `offset` to the gap's end."""
+        """Returns how many lie from `offset` to the end of the gap, likewise."""
         if self.gap is None:
             return 0
-        behind = self._reached[1]  # and padding perhaps, up to where the gap starts
-        start = max(behind, self.gap.start)
-        return behind - self.stored_at(offset) + self.gap.end - start
+        behind = min(self._reached[1], self.gap.end)
+        read = self._counted(self.stored_at(offset), behind)
+        # Padding perhaps, up to where the gap starts, was passed over rightly.
+        return read + self._counted(max(behind, self.gap.start), self.gap.end)
+
+    def _counted(self, start: int, end: int) -> int:
+        start = max(start, self._told)
+        self._told = max(self._told, end)
+        return max(0, end - start)
 
     def pass_gap(self) -> None:
         """Goes on behind a gap; the window is empty then."""

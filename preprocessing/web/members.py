@@ -77,7 +77,7 @@ class CompressedMembers:
         self._file, self._compression, self._opening = file, compression, opening
         self._magic = _MAGIC[compression]
         self._data, self._at, self._step = b"", 0, _STEPS[compression]
-        self._dictionary: zstandard.ZstdCompressionDict | None = None
+        self._zstd = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
 
     def pieces(self, start: int = 0) -> Iterator[Piece | Gap]:
         """Yields what the members from the stored byte `start` on hold."""
@@ -145,16 +145,17 @@ class CompressedMembers:
             if content.startswith(self._magic):
                 reader = zstandard.ZstdDecompressor().stream_reader(content)
                 content = reader.read(_MOST_DICTIONARY)
-            self._dictionary = zstandard.ZstdCompressionDict(content)
+            self._zstd = zstandard.ZstdDecompressor(
+                dict_data=zstandard.ZstdCompressionDict(content),
+                max_window_size=_ZSTD_WINDOW,
+            )
         except zstandard.ZstdError:
             return
 
     def _stream(self) -> Any:
         if self._compression == "gzip":
             return zlib.decompressobj(_GZIP_WINDOW)
-        return zstandard.ZstdDecompressor(
-            dict_data=self._dictionary, max_window_size=_ZSTD_WINDOW
-        ).decompressobj(write_size=1 << 14)
+        return self._zstd.decompressobj(write_size=1 << 14)
 
     def _member(self, start: int) -> Iterator[Piece]:
         """Yields one member, up to its damage; what is told of it is then raised."""

@@ -187,6 +187,38 @@ def test_a_damaged_member_costs_its_own_record_alone(packing, number, place, bit
         )
 
 
+@settings(deadline=None, max_examples=150)
+@given(
+    st.sampled_from(sorted(PACKED)),
+    st.lists(
+        st.tuples(
+            st.floats(0, 1, exclude_max=True),
+            st.integers(0, 300),
+            st.one_of(st.binary(max_size=9), st.floats(0, 1, exclude_max=True)),
+        ),
+        max_size=5,
+    ),
+    st.sampled_from([300, 1 << 20]),
+)
+def test_whatever_becomes_of_a_file_its_bytes_are_counted_once(packing, edits, most):
+    """Edits: where, how many bytes go, and which come, or from where in the file."""
+    stored = PACKED[packing](RECORDS)
+    for place, gone, comes in edits:
+        at = int(place * len(stored))
+        if isinstance(comes, float):
+            comes = stored[int(comes * len(stored)) :][:gone]
+        stored = stored[:at] + comes + stored[at + gone :]
+    read_stored(stored, KIND[packing], most)
+
+
+def test_a_damaged_dictionary_costs_the_file_and_says_so():
+    stored = bytearray(PACKED["dictionary"](RECORDS))
+    stored[12:200] = bytes(188)
+    found, troubles = read_stored(bytes(stored), "zstd")
+    assert not found
+    assert troubles[-1].to_end and troubles[-1].unread > len(stored) // 2
+
+
 def test_names_of_fields_have_no_case_and_lines_no_carriage_return():
     head, body = RECORDS[1].split(b"\r\n\r\n", 1)
     for header in (head.lower().replace(b"warc/1.0", b"WARC/1.0"), head.upper()):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -136,6 +137,46 @@ def test_bytes_that_are_no_archive_are_a_reject(tmp_path):
     assert read_bytes(tmp_path, stored[: last + 20])[1] == [(last, "malformed_warc")]
     assert read_bytes(tmp_path, stored[:-9])[1] == [(last, "truncated_input")]
     assert read_bytes(tmp_path, b"") == ([], [])
+
+
+def test_names_of_fields_and_types_have_no_case(tmp_path):
+    page = response(PAGE.encode(), 2)
+    head, http, body = page.split(b"\r\n\r\n", 2)
+    version, names = head.split(b"\r\n", 1)
+    lower = version + b"\r\n" + names.lower().replace(b"response", b"Response")
+    shouted = http.replace(b"Content-Type", b"CONTENT-TYPE").replace(b"html", b"HTML")
+    shouted = shouted.replace(b"text", b"Text").replace(b"charset", b"Charset")
+    stored = b"\r\n\r\n".join([lower, shouted, body])
+    documents, rejects = read_bytes(tmp_path, stored)
+    assert rejects == []
+    assert [text for _, _, text in documents] == [TEXT]
+
+
+def test_a_record_without_a_type_is_a_reject(tmp_path):
+    stored = RECORDS[2].replace(b"WARC-Type", b"WARC-Kind") + RECORDS[4]
+    documents, rejects = read_bytes(tmp_path, stored)
+    assert rejects == [(0, "malformed_warc")] and len(documents) == 1
+
+
+def test_an_archive_with_its_dictionary_in_front_is_read(tmp_path):
+    records = [response(PAGE.replace("second", f"{n}.").encode(), n) for n in range(30)]
+    trained = zstandard.train_dictionary(1024, records)
+    squeeze = zstandard.ZstdCompressor(dict_data=trained).compress
+    stored = trained.as_bytes()
+    frame = b"\x5d\x2a\x4d\x18" + len(stored).to_bytes(4, "little") + stored
+    stored = frame + b"".join(map(squeeze, records))
+    documents, rejects = read_bytes(tmp_path, stored, "a.warc.zst")
+    assert rejects == [] and len(documents) == 30
+    assert "A 29. one." in documents[-1][2]
+
+
+def test_a_page_in_the_place_of_a_name_is_not_repeated_in_the_reject(tmp_path):
+    path = tmp_path / "a.warc"
+    path.write_bytes(response(b"x", 1, "text/" + "x" * 1_600_000) + RECORDS[2])
+    extents = plan_extents(storage.expand([str(path)]), ReaderConfig(), 1 << 30)
+    (batch,) = read_extent(extents[0], ReaderConfig())
+    assert len(batch.keys) == 1
+    assert [len(reject.detail) < 400 for reject in batch.rejects] == [True]
 
 
 _READ_HUGE = """
