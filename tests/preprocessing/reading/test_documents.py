@@ -13,9 +13,10 @@ from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.decompression import compression_of
 from preprocessing.foundation.fingerprints import keys_of_ids, keys_of_offsets
 from preprocessing.foundation.storage import InputFile
-from preprocessing.reading.documents import keys_of
+from preprocessing.reading.documents import Trouble, keys_of, rejects_of
 from preprocessing.reading.extents import (
     TO_THE_END,
+    Extent,
     ReaderConfig,
     format_of,
     plan_extents,
@@ -126,3 +127,11 @@ def test_keys_are_by_id_where_there_is_one_and_by_offset_elsewhere():
 def test_readers_that_cannot_be_are_refused(flags, message):
     with pytest.raises(UsageError, match=message):
         ReaderConfig(**flags)
+
+
+def test_a_rejects_detail_is_for_people_however_long_what_was_found_is():
+    extent = Extent(0, "/a", "a", 0, TO_THE_END, 9, "warc", "none")
+    troubles = [Trouble(0, "not_text", "short"), Trouble(1, "not_text", "x" * 10**6)]
+    short, long = rejects_of(extent, troubles)
+    assert short.detail == "short"
+    assert long.detail == "x" * 300 + "... (1,000,000 characters)"
