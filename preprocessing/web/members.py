@@ -6,7 +6,6 @@ between is told as a gap. A Zstandard file may open with the dictionary of its f
 (https://iipc.github.io/warc-specifications/specifications/warc-zstd/).
 """
 
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,7 +84,10 @@ class CompressedMembers:
         while self._behind_padding():
             start, detail, reason = self._at, "", "damaged_input"
             try:
-                if self._data.startswith(self._magic):
+                if self._compression == "zstd" and self._skippable():
+                    self._skip()
+                    continue
+                if self._has(len(self._magic)) and self._data.startswith(self._magic):
                     yield from self._member(start)
                     continue
                 detail = f"no member starts at byte {start}"
@@ -119,18 +121,24 @@ class CompressedMembers:
         self._data, self._at = self._data[size:], self._at + size
 
     def _behind_padding(self) -> bool:
-        """Passes over zeros and skippable frames; returns whether anything follows."""
+        """Passes over zeros, legal between members; returns whether more follows."""
         while self._has(1):
-            if self._compression == "gzip" and self._data[0] == 0:
-                self._drop(len(self._data) - len(self._data.lstrip(b"\0")))
-            elif self._compression == "zstd" and self._skippable():
-                size = int.from_bytes(self._data[4:8], "little") + 8
-                if self._at == 0 and self._data.startswith(_DICTIONARY):
-                    self._read_dictionary(size)
-                self._seek(self._at + size)
-            else:
+            if self._compression != "gzip" or self._data[0]:
                 return True
+            self._drop(len(self._data) - len(self._data.lstrip(b"\0")))
         return False
+
+    def _skip(self) -> None:
+        """Passes over a skippable frame; the file's first may be its dictionary."""
+        size = int.from_bytes(self._data[4:8], "little") + 8
+        if self._at == 0 and self._data.startswith(_DICTIONARY):
+            self._read_dictionary(size)
+        while size and self._has(1):
+            step = min(size, len(self._data))
+            self._drop(step)
+            size -= step
+        if size:
+            raise EOFError
 
     def _skippable(self) -> bool:
         return self._has(8) and (
@@ -200,8 +208,7 @@ class CompressedMembers:
             if self._opens(self._data[:_PROBE]):
                 return True
             self._drop(1)
-        self._at = self._file.seek(0, os.SEEK_END)
-        self._data = b""
+        self._drop(len(self._data))
         return False
 
     def _opens(self, data: bytes) -> bool:

@@ -217,6 +217,9 @@ def test_a_damaged_dictionary_costs_the_file_and_says_so():
     found, troubles = read_stored(bytes(stored), "zstd")
     assert not found
     assert troubles[-1].to_end and troubles[-1].unread > len(stored) // 2
+    found, troubles = read_stored(bytes(stored[:99]), "zstd")
+    assert [trouble.reason for trouble in troubles] == ["truncated_input"]
+    assert troubles[-1].to_end and troubles[-1].unread == 99
 
 
 def test_names_of_fields_have_no_case_and_lines_no_carriage_return():
