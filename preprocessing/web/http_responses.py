@@ -18,7 +18,7 @@ import zstandard
 _STATUS = re.compile(rb"(?i:HTTP)/\d(?:\.\d)?[ \t]+(\d{3})(?!\d)")
 _HEADER_ENDS = re.compile(rb"\r?\n\r?\n")
 _FOLDED = re.compile(r"\r?\n[ \t]+")
-_CHARSET = re.compile(r";\s*charset\s*=\s*(\"[^\"]*\"|'[^']*'|[^;,\s]+)", re.I)
+_CHARSET = re.compile(r"[;,\s]charset\s*=\s*(\"[^\"]*\"|'[^']*'|[^;,\s]+)", re.I)
 # A chunk's size, which some pad with spaces, and its extensions (RFC 9112, 7.1).
 _CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
 _LINE_END = re.compile(rb"\r?\n")
@@ -51,7 +51,7 @@ class HttpResponse:
     @property
     def media_type(self) -> str:
         """The media type, in lower case and without parameters."""
-        return re.split("[;,]", self.fields.get("content-type", ""))[0].strip().lower()
+        return re.split(r"[;,\s]", self.fields.get("content-type", ""))[0].lower()
 
     @property
     def charset(self) -> str | None:

@@ -120,3 +120,7 @@ def test_names_and_media_types_have_no_case_and_labels_may_be_quoted():
     assert (found.status, found.media_type) == (200, "text/html")
     assert found.charset == '"Shift_JIS"' and found.body(9) == b"<p>"
     assert response_of(b"no HTTP\r\n\r\nat all").status is None
+    sloppy = response_of(
+        b"HTTP/1.1 200\r\nContent-Type: text/html charset=big5\r\n\r\n"
+    )
+    assert (sloppy.media_type, sloppy.charset) == ("text/html", "big5")
