@@ -204,13 +204,14 @@ def rejected(
             reason=name,
             relative=documents.relative,
             offset=int(documents.offsets[at]),
-            detail=f"{failure.check} {failure.value}, wanted {failure.threshold}",
+            detail=failure.words,
             document=documents.keys[at].tobytes().hex(),
             size=int(sizes[at]),
             check=failure.check,
             value=failure.value,
             threshold=failure.threshold,
             excerpt=excerpt,
+            id=documents.id_of(at),
         )
         rejects.write([line])
     return kept
@@ -230,6 +231,7 @@ def _without_empty(
             offset=int(documents.offsets[at]),
             detail=detail,
             document=documents.keys[at].tobytes().hex(),
+            id=documents.id_of(int(at)),
         )
         for at in np.flatnonzero(empty)
     )

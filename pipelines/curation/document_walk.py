@@ -37,7 +37,7 @@ from preprocessing.objectives.objectives import make_examples
 from preprocessing.reading.documents import Documents
 from preprocessing.reading.extents import Extent
 from preprocessing.reading.readers import read_extent
-from preprocessing.rules.verdicts import Failure
+from preprocessing.rules.verdicts import Failure, said
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def _examples(work: TaskWork, documents: Documents) -> tuple[Arrays, np.ndarray]
             config.seed,
         )
     failures = [
-        Failure(at, "ids", found, most) for at, found, most in examples.too_long
+        Failure(at, "ids", found, most, said("ids", found, "or less", most))
+        for at, found, most in examples.too_long
     ]
     kept = rejected("too_long", documents, failures, work.rejects)
     sizes = documents.sizes + documents.target_sizes

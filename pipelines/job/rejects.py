@@ -2,7 +2,7 @@
 """Rejected documents on disk: one line each, with where they are and why.
 
 {"reason": "gopher_quality@1", "path": "a/b.jsonl", "offset": 1234, "document": "9f…",
- "check": "min_words", "value": 12, "threshold": 50, "detail": "…"}
+ "id": "its own", "check": "min_words", "value": 12, "threshold": 50, "detail": "…"}
 """
 
 from collections import Counter
@@ -16,6 +16,7 @@ from preprocessing.reading.documents import Reject
 
 # How many of each reason and check a step keeps for the report and error messages.
 EXAMPLES = 3
+MOST_ID = 256  # characters of an id that a line keeps: some ids are whole addresses
 DIRECTORY = "rejects"
 DUPLICATE = "duplicate"
 REPEATED = "repeated_id"
@@ -65,6 +66,8 @@ class RejectCounts:
         }
         if reject.document:
             line["document"] = reject.document
+        if reject.id is not None:
+            line["id"] = reject.id[:MOST_ID]
         if reject.check:
             line["check"] = reject.check
             line["value"] = reject.value

@@ -20,7 +20,7 @@ from preprocessing.duplicates.ngram_lookup import Lookup, find_all, runs_of_all
 from preprocessing.duplicates.shingles import scratch
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.string_buffers import views
-from preprocessing.rules.verdicts import Failure, Judged
+from preprocessing.rules.verdicts import Failure, Judged, said
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,13 @@ def judge(
     names = index.names[index.files_of(firsts).argmax(axis=0)]
     most = thresholds.most_matches
     failures = [
-        Failure(place, "most_matches", f"{counts[place]} ({name})", most)
+        Failure(
+            place,
+            "most_matches",
+            f"{counts[place]} ({name})",
+            most,
+            said(f"runs of words of {name}", int(counts[place]), "or less", most),
+        )
         for place, name in zip(places.tolist(), names.tolist(), strict=True)
     ]
     taken = rejected[found.documents]

@@ -70,7 +70,8 @@ def _texts(path: str) -> Iterator[str]:
         if kind == "parquet":
             yield from _rows(pq.ParquetFile(stored).iter_batches())
         elif kind == "arrow":
-            yield from _rows(record_batches(stored, path))
+            _, batches = record_batches(stored, path)
+            yield from _rows(batch for batch, _ in batches)
         elif kind in ("csv", "tsv"):
             # Imported here: a compiler comes with it.
             from preprocessing.reading.delimited import read_fields

@@ -7,4 +7,6 @@ Takes texts; gives labels and probabilities. The rule that uses them is
                            into plain arrays
     language_kernel.py     Finds each document's likeliest language, in compiled
                            loops over its bytes
+    language_names.py      English names of the languages that lid.176 knows, as
+                           Unicode's CLDR has them
 """

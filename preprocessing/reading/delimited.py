@@ -162,15 +162,17 @@ class _Rows:
         def field(place: int) -> str:
             return self._dialect.unquoted(data[starts[place] : ends[place]]).decode()
 
+        name = None
         try:
-            texts = [field(place) for place in self._texts]
             name, url = (
                 place if place is None else field(place) for place in self._names
             )
+            texts = [field(place) for place in self._texts]
         except UnicodeDecodeError as error:
-            gathered.reject(number, "invalid_utf8", f"byte {error.start} of a field")
+            detail = f"byte {error.start} of a field"
+            gathered.reject(number, "invalid_utf8", detail, name=name)
             return
-        gathered.add(texts[0], name or None, number, url or None, *texts[1:])
+        gathered.add(texts[0], name, number, url or None, *texts[1:])
 
     def _header(self, data: bytes, start: int, ends: Sequence[int]) -> None:
         """Finds the columns' places by their names; of two of a name, the first."""

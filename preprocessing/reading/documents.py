@@ -9,7 +9,7 @@ has none, its offset. The offset is in bytes of the uncompressed file, and for t
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from preprocessing.reading.extents import Extent, ReaderConfig
 
 # A detail is for people; some are made of what a file holds, which may be a page.
 _MOST_DETAIL = 300
+_NO_IDS = ("", "NaN", "nan")  # as JSON, and as Python and NumPy spell it
 
 
 class Trouble(NamedTuple):
@@ -36,6 +37,7 @@ class Trouble(NamedTuple):
         unread: bytes of the stored file that were skipped for it; 0 where all were
             read, and just no document of a single record came of them.
         to_end: that nothing behind them was read: the file was not read to its end.
+        id: the document's own id, where it has one that could be read.
     """
 
     offset: int
@@ -43,6 +45,7 @@ class Trouble(NamedTuple):
     detail: str
     unread: int = 0
     to_end: bool = False
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Reject:
         excerpt: how its text begins, where an example is kept for the report.
         unread: bytes of the stored file that were skipped for it, as in `Trouble`.
         to_end: that the file was not read to its end.
+        id: the document's own id, where it has one.
     """
 
     reason: str
@@ -78,6 +82,7 @@ class Reject:
     excerpt: str = ""
     unread: int = 0
     to_end: bool = False
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class Documents:
         texts: valid UTF-8, no nulls, [n].
         keys: uint8 [n, 16].
         offsets: int64 [n].
+        ids: the documents' own ids, [n] with nulls; None where none has one.
         urls: the addresses documents are from, [n] with nulls; None where none has one.
         targets: the second texts of pairs, valid UTF-8, no nulls, [n]; None where the
             reader has no `target_field`.
@@ -102,6 +108,7 @@ class Documents:
     texts: pa.LargeStringArray
     keys: np.ndarray
     offsets: np.ndarray
+    ids: pa.LargeStringArray | None = None
     urls: pa.LargeStringArray | None = None
     targets: pa.LargeStringArray | None = None
     rejects: Sequence[Reject] = ()
@@ -119,6 +126,10 @@ class Documents:
         none = self.targets is None
         return np.zeros(len(self.keys), np.int64) if none else sizes_of(self.targets)
 
+    def id_of(self, at: int) -> str | None:
+        """Returns a document's own id, None where it has none."""
+        return None if self.ids is None else self.ids[at].as_py()
+
     def where(self, keep: np.ndarray) -> "Documents":
         """Returns the documents chosen by a mask, bool [n]."""
         if keep.all():
@@ -129,6 +140,7 @@ class Documents:
             texts=self.texts.filter(mask),
             keys=self.keys[keep],
             offsets=self.offsets[keep],
+            ids=self.ids if self.ids is None else self.ids.filter(mask),
             urls=self.urls if self.urls is None else self.urls.filter(mask),
             targets=self.targets if self.targets is None else self.targets.filter(mask),
         )
@@ -138,7 +150,7 @@ def documents_of(
     extent: Extent,
     texts: pa.LargeStringArray,
     offsets: np.ndarray,
-    ids: Sequence[str | None] | None = None,
+    ids: pa.LargeStringArray | None = None,
     urls: pa.LargeStringArray | None = None,
     targets: pa.LargeStringArray | None = None,
     troubles: Iterable[Trouble] = (),
@@ -149,20 +161,41 @@ def documents_of(
         extent: the extent.
         texts: as in `Documents`, and so the columns below.
         offsets: int64 [n].
-        ids: [n], None where a document has none; None where none has.
+        ids: [n]. One that is empty, white space or NaN, which is how tables spell that
+            there is none, is none: documents would count as one that is repeated.
         urls: [n].
         targets: [n].
         troubles: what was met instead of some.
     """
+    ids = _telling(ids)
     return Documents(
         relative=extent.relative,
         texts=texts,
-        keys=keys_of(extent.relative, ids, offsets),
+        keys=keys_of(
+            extent.relative, None if ids is None else ids.to_pylist(), offsets
+        ),
         offsets=offsets,
+        ids=ids,
         urls=urls,
         targets=targets,
         rejects=rejects_of(extent, troubles),
     )
+
+
+def _telling(ids: pa.LargeStringArray | None) -> pa.LargeStringArray | None:
+    """Returns ids with null for those that tell nothing; None where none does."""
+    if ids is None or ids.null_count == len(ids):
+        return None
+    values = ids.to_pylist()
+    kept = [value if tells_apart(value) else None for value in values]
+    if kept.count(None) == ids.null_count:
+        return ids
+    return _strings(kept)
+
+
+def tells_apart(name: str | None) -> TypeGuard[str]:
+    """Whether an id is one: not empty, white space or NaN."""
+    return name is not None and name not in _NO_IDS and not name.isspace()
 
 
 def no_documents(
@@ -183,8 +216,10 @@ def rejects_of(extent: Extent, troubles: Iterable[Trouble]) -> list[Reject]:
             extent.relative,
             trouble.offset,
             _capped(trouble.detail),
+            document=_key_of(extent.relative, trouble.id),
             unread=trouble.unread,
             to_end=trouble.to_end,
+            id=trouble.id if tells_apart(trouble.id) else None,
         )
         for trouble in troubles
     ]
@@ -194,6 +229,13 @@ def _capped(detail: str) -> str:
     if len(detail) <= _MOST_DETAIL:
         return detail
     return f"{detail[:_MOST_DETAIL]}... ({len(detail):,} characters)"
+
+
+def _key_of(relative: str, name: str | None) -> str:
+    """Returns the key of a document that has an id, in hex; else nothing."""
+    if not tells_apart(name):
+        return ""
+    return keys_of_ids(relative, [name])[0].tobytes().hex()
 
 
 def keys_of(
@@ -237,9 +279,10 @@ class Gathered:
         detail: str,
         unread: int = 0,
         to_end: bool = False,
+        name: str | None = None,
     ) -> None:
         """Adds a reject; what was skipped for it is told as in `Trouble`."""
-        self._troubles.append(Trouble(offset, reason, detail, unread, to_end))
+        self._troubles.append(Trouble(offset, reason, detail, unread, to_end, name))
 
     def drain(self) -> Documents:
         """Returns what was added since the last call."""
@@ -252,7 +295,7 @@ class Gathered:
             self._extent,
             pa.array(texts, pa.large_string()),
             np.array(offsets, np.int64),
-            ids if any(name is not None for name in ids) else None,
+            _strings(ids),
             _strings(urls),
             _strings(targets),
             troubles,

@@ -16,7 +16,6 @@ _ELEMENT = re.compile(rb"\{.*\}\s*,", re.DOTALL)
 _MEMBER = re.compile(rb'"(?:[^"\\]|\\.)*"\s*:')
 _LOOKED_AT = 256
 _ENOUGH = 4
-_MOST_NAMES = 20
 _MOST_OF_A_NAME = 60
 
 
@@ -48,23 +47,28 @@ def not_utf8(data: bytes | bytearray, place: str) -> str:
     return f"{name}, not UTF-8: convert it (iconv -f {name} -t UTF-8)"
 
 
+def shortened(text: str) -> str:
+    """Returns a text for a message, cut behind 60 characters."""
+    return text if len(text) <= _MOST_OF_A_NAME else f"{text[:_MOST_OF_A_NAME]}…"
+
+
 def listed(names: Sequence[str]) -> str:
-    """Returns names for a message: the first ones, none longer than 60 characters."""
-    shown = [
-        name if len(name) <= _MOST_OF_A_NAME else f"{name[:_MOST_OF_A_NAME]}…"
-        for name in names[:_MOST_NAMES]
-    ]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    """Returns names for a message, of some 100 characters however many they are."""
+    shown: list[str] = []
+    for name in names:
+        if len(", ".join(shown)) > _MOST_OF_A_NAME:
+            return f"{', '.join(shown)} and {len(names) - len(shown)} more"
+        shown.append(shortened(name))
+    return ", ".join(shown) or "none"
 
 
-def not_json_line(line: bytes, why: str) -> str:
+def not_json_line(line: bytes | bytearray, why: str) -> str:
     """Returns the detail of a line that is no JSON: what it is part of, or why."""
     name, text = encoding_of(line), line.strip()
     if name:
         return not_utf8(line, why)
     if text.startswith(b"[") or _ELEMENT.fullmatch(text) or text == b"]":
-        return f"{why}: {_ARRAY}"
+        return _ARRAY
     if text in (b"{", b"}", b"},") or _MEMBER.match(text):
-        return f"{why}: {_INDENTED}"
+        return _INDENTED
     return why

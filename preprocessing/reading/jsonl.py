@@ -26,12 +26,14 @@ from preprocessing.reading.documents import (
     rejects_of,
 )
 from preprocessing.reading.extents import Extent, ReaderConfig
+from preprocessing.reading.foreign_bytes import not_json_line, not_utf8
 from preprocessing.reading.line_blocks import DocumentSpans
 
 if TYPE_CHECKING:
     from preprocessing.reading.long_json import LongStrings
 
 _SPACE = b" \t\r\n"
+_MARK = b"\xef\xbb\xbf"
 # A line that is larger comes alone, and is looked into for long strings first.
 _HUGE_LINE = 8 << 20
 _OPEN, _CLOSE = ord("{"), ord("}")
@@ -158,8 +160,10 @@ class JsonLines:
             there = pc.is_valid(table.column(name))
             if table.column(name).null_count:
                 valid = there.to_numpy()
-                for line in lines[~valid].tolist():
-                    self._missing(line, name)
+                ids = table.column(reader.id_field).filter(pc.invert(there))
+                gone = lines[~valid].tolist()
+                for line, known in zip(gone, ids.to_pylist(), strict=True):
+                    self._missing(line, name, _spelled(known))
                 table, lines = table.filter(there), lines[valid]
         texts, names, urls = (
             _one_array(table.column(name))
@@ -176,45 +180,54 @@ class JsonLines:
     def _judge(self, line: int) -> None:
         """Reads one line, or says what is wrong with it."""
         start, end = int(self._starts[line]), int(self._ends[line])
+        if self._data[start : start + len(_MARK)] == _MARK:
+            start += len(_MARK)  # files were joined
+        data = self._data[start:end]
         try:
-            text = self._data[start:end].decode()
-            fields = json.loads(text, parse_int=_integer, parse_float=_Number)
+            fields = json.loads(data.decode(), parse_int=_integer, parse_float=_Number)
         except UnicodeDecodeError as error:
-            self._reject(line, "invalid_utf8", f"byte {error.start} of the line")
+            detail = not_utf8(data, f"byte {error.start} of the line")
+            self._reject(line, "invalid_utf8", detail)
         except (ValueError, RecursionError) as error:
             # Arrow reads deeper nesting, and `Inf`, in fields nobody asked for.
             table = None
-            if self._wrapped[line]:
+            if self._wrapped[line] or start > self._starts[line]:
                 table = self._table(self._buffer.slice(start, end - start))
             if table is not None and table.num_rows == 1:
                 self._keep(table, line)
             else:
-                self._reject(line, "malformed_json", str(error))
+                self._reject(line, "malformed_json", not_json_line(data, str(error)))
         else:
             self._judge_fields(line, fields)
 
     def _judge_fields(self, line: int, fields: Any) -> None:
         if not isinstance(fields, dict):
-            self._reject(line, "wrong_type", f"a {_name(fields)}, not an object")
+            what = f"a {_name(fields)}, not an object"
+            if isinstance(fields, list):
+                what = "a JSON array, not an object (jq -c '.[]' makes lines of it)"
+            self._reject(line, "wrong_type", what)
             return
+        name = fields.get(self._reader.id_field)
+        if isinstance(name, float) and name != name:
+            name = None  # a NaN, which is no number of JSON's
+        known = _spelled(name)
         texts: list[str] = []
         for field in self._texts:
             text = fields.get(field)
             if text is None:
-                self._missing(line, field)
+                self._missing(line, field, known)
                 return
             if not _is_text(text):
                 what = f"{field} is a {_name(text)}, not a string"
-                self._reject(line, "wrong_type", what)
+                self._reject(line, "wrong_type", what, known)
                 return
             texts.append(text)
-        name = fields.get(self._reader.id_field)
         url = fields.get(self._reader.url_field)
         if name is not None and not isinstance(name, str):
             what = f"{self._reader.id_field} is a {_name(name)}"
             self._reject(line, "wrong_type", f"{what}, not a string or a number")
         elif any(_has_lone_surrogate(value) for value in (*texts, name or "")):
-            self._reject(line, "invalid_utf8", "an escaped lone surrogate")
+            self._reject(line, "invalid_utf8", "an escaped lone surrogate", known)
         else:
             if not _is_text(url) or _has_lone_surrogate(url):
                 url = None
@@ -236,35 +249,52 @@ class JsonLines:
         if self._long is not None:
             columns = [_restored(column, self._long) for column in columns]
         texts, ids, urls, targets = columns
-        names = None if ids is None else ids.to_pylist()
         offsets = self._offsets[lines]
         self._parts.append(
-            documents_of(self._extent, texts, offsets, names, urls, targets)
+            documents_of(self._extent, texts, offsets, ids, urls, targets)
         )
 
-    def _missing(self, line: int, field: str) -> None:
-        self._reject(line, "missing_field", f"no {field}")
+    def _missing(self, line: int, field: str, name: str | None = None) -> None:
+        self._reject(line, "missing_field", f"no {field}", name)
 
-    def _reject(self, line: int, reason: str, detail: str) -> None:
-        self._troubles.append(Trouble(int(self._offsets[line]), reason, detail))
+    def _reject(
+        self, line: int, reason: str, detail: str, name: str | None = None
+    ) -> None:
+        if name is not None and self._long is not None:
+            long = self._long.behind(memoryview(name.encode()))
+            name = name if long is None else bytes(long).decode()
+        offset = int(self._offsets[line])
+        self._troubles.append(Trouble(offset, reason, detail, id=name))
 
 
 def _joined(parts: list[Documents]) -> Documents:
     """Returns consecutive parts as one."""
     if len(parts) == 1:
         return parts[0]
-    urls = [
-        pa.nulls(len(part.texts), pa.large_string()) if part.urls is None else part.urls
-        for part in parts
-    ]
     targets = [part.targets for part in parts if part.targets is not None]
     return replace(
         parts[0],
         texts=pa.concat_arrays([part.texts for part in parts]),
         keys=np.concatenate([part.keys for part in parts]),
+        ids=_filled([(part, part.ids) for part in parts]),
         offsets=np.concatenate([part.offsets for part in parts]),
-        urls=_addresses(pa.concat_arrays(urls)),
+        urls=_filled([(part, part.urls) for part in parts]),
         targets=pa.concat_arrays(targets) if targets else None,
+    )
+
+
+def _filled(
+    parts: list[tuple[Documents, pa.LargeStringArray | None]],
+) -> pa.LargeStringArray | None:
+    """Returns a column of all parts, null where a part has none; None if none has."""
+    if all(column is None for _, column in parts):
+        return None
+    string = pa.large_string()
+    return pa.concat_arrays(
+        [
+            pa.nulls(len(part.keys), string) if column is None else column
+            for part, column in parts
+        ]
     )
 
 
@@ -315,6 +345,13 @@ def _wrapped(
 def _name(value: Any) -> str:
     names = {_Number: "number", bool: "boolean", dict: "object", str: "string"}
     return names.get(type(value), type(value).__name__)
+
+
+def _spelled(name: Any) -> str | None:
+    """Returns an id for a message about its document, None where it is none."""
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        return None
+    return None if _has_lone_surrogate(str(name)) else str(name)
 
 
 def _has_lone_surrogate(text: str) -> bool:

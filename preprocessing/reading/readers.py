@@ -21,6 +21,7 @@ from preprocessing.reading.documents import (
     no_documents,
 )
 from preprocessing.reading.extents import TO_THE_END, Extent, ReaderConfig
+from preprocessing.reading.foreign_bytes import encoding_of, not_utf8
 from preprocessing.reading.jsonl import JsonLines, is_utf8
 from preprocessing.reading.line_blocks import DocumentSpans
 from preprocessing.reading.tables import read_arrow, read_parquet
@@ -149,16 +150,16 @@ def _texts(extent: Extent, spans: DocumentSpans) -> Documents:
     """Cuts the spans out of their block; those that are not UTF-8 are rejects."""
     troubles, keep = list(spans.troubles), np.arange(len(spans.starts))
     data = pa.py_buffer(spans.data)
-    if not is_utf8(data):
+    # UTF-16 without a mark is valid UTF-8 where it is of Latin letters, NULs and all.
+    foreign = encoding_of(spans.data)
+    if foreign or not is_utf8(data):
         good = np.ones(len(keep), bool)
         for place in keep.tolist():
             start, end = int(spans.starts[place]), int(spans.ends[place])
-            try:
-                spans.data[start:end].decode()
-            except UnicodeDecodeError as error:
+            at = spans.offset + start
+            detail = _fault(spans.data[start:end], at, foreign)
+            if detail:
                 good[place] = False
-                at = spans.offset + start
-                detail = f"byte {at + error.start} of the file"
                 troubles.append(Trouble(at, "invalid_utf8", detail))
         keep = keep[good]
     if len(keep) == 1 and 2 * (spans.ends - spans.starts)[keep[0]] > len(spans.data):
@@ -173,6 +174,18 @@ def _texts(extent: Extent, spans: DocumentSpans) -> Documents:
         texts = array_of(data, edges).take(pa.array(2 * keep))
     offsets = spans.offset + spans.starts[keep]
     return documents_of(extent, texts, offsets, troubles=troubles)
+
+
+def _fault(text: bytes | bytearray, at: int, foreign: str) -> str:
+    """Returns why a text that starts at `at` is not UTF-8, or nothing.
+
+    `foreign` is what its block begins as, which a short text does not tell.
+    """
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return not_utf8(text, f"byte {at + error.start} of the file")
+    return not_utf8(text, foreign) if foreign and b"\0" in text else ""
 
 
 def _read_jsonl(

@@ -28,6 +28,7 @@ from preprocessing.reading.documents import (
     no_documents,
 )
 from preprocessing.reading.extents import TO_THE_END, Extent, ReaderConfig
+from preprocessing.reading.foreign_bytes import listed, shortened
 
 # Also of a file whose writer used what this Arrow has not, such as LZO.
 _DAMAGE = (pa.ArrowException, OSError)
@@ -35,6 +36,8 @@ _ARROW_FILE_MAGIC = b"ARROW1"
 
 # Documents and rejects, and the number of the row behind them.
 _Read = tuple[Documents, int]
+# Reason and detail by a row's place in its batch.
+_Faults = dict[int, tuple[str, str]]
 
 
 def read_parquet(
@@ -92,20 +95,21 @@ def _read_behind(
     size = max(1, total // rows)
     one_by_one = size >= sizes.large_row_bytes
     table = pq.ParquetFile(file, metadata=metadata, pre_buffer=True)
-    present = set(table.schema_arrow.names)
+    columns = table.schema_arrow.names
     batches = table.iter_batches(
         batch_size=1 if one_by_one else min(65_536, sizes.batch_bytes // size),
         row_groups=mine,
-        columns=[name for name in _wanted(reader) if name in present],
+        columns=[name for name in _wanted(reader) if name in columns],
     )
     while skipped > 0:
         skipped -= next(batches).num_rows
     if one_by_one:
         batches = _gathered(batches, sizes.batch_bytes)
     for batch in batches:
-        held = [(_documents(batch, row, extent, reader), row + batch.num_rows)]
+        documents = _documents(batch, row, extent, reader, columns)
+        held = [(documents, row + batch.num_rows)]
         row = held[0][1]
-        del batch  # its texts go, however large, with what is made of them
+        del batch, documents  # its texts go, however large, with what is made of them
         yield held.pop()
 
 
@@ -150,35 +154,29 @@ def read_arrow(
     """Yields the rows of an Arrow file or stream, told apart by how it begins."""
     row = kept = 0
     try:
-        for whole, read in _placed_batches(file, extent.path, _wanted(reader)):
+        columns, batches = record_batches(file, extent.path, _wanted(reader))
+        for whole, read in batches:
             size = max(1, whole.get_total_buffer_size() // max(1, whole.num_rows))
             rows = max(1, min(65_536, sizes.batch_bytes // size))
             for first in range(0, whole.num_rows, rows):
                 batch = whole.slice(first, rows)
-                yield _documents(batch, row, extent, reader)
+                yield _documents(batch, row, extent, reader, columns)
                 row += batch.num_rows
             kept = read
     except _DAMAGE as error:
         yield _damage(error, row, kept, extent, reader)
 
 
-def record_batches(file: BinaryIO, path: str) -> Iterator[pa.RecordBatch]:
-    """Yields an Arrow file's record batches, with all columns.
+def record_batches(
+    file: BinaryIO, path: str, wanted: Sequence[str] | None = None
+) -> tuple[list[str], Iterator[tuple[pa.RecordBatch, int]]]:
+    """Returns an Arrow file's columns, and its batches with all or those wanted alone.
+
+    Beside each batch stand the stored bytes that count as read with it: those of a
+    stream up to there, of a file's batches each the same share.
 
     Raises:
-        pa.ArrowInvalid: the file is damaged.
-    """
-    for batch, _ in _placed_batches(file, path, None):
-        yield batch
-
-
-def _placed_batches(
-    file: BinaryIO, path: str, wanted: Sequence[str] | None
-) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Yields an Arrow file's record batches, with all columns or those wanted alone.
-
-    Beside each stand the stored bytes that count as read with it: those of a stream up
-    to there, of a file's batches each the same share.
+        pa.ArrowInvalid: the file is damaged; from the batches, too.
     """
     source = file if storage.is_cloud(path) else pa.memory_map(path)
     source.seek(0, os.SEEK_END)
@@ -194,15 +192,23 @@ def _placed_batches(
         fields = [0]  # no list at all would mean every column; one counts the rows
     batches = opened(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
     if not is_file:
-        for batch in batches:
-            yield batch, source.tell()
-        rest = size - source.tell()
-        if rest > 0:  # another stream, perhaps, that somebody appended
-            raise pa.ArrowInvalid(f"{rest} bytes behind the end of the stream")
-        return
+        return names, _streamed(batches, source, size)
     count = batches.num_record_batches
-    for place in range(count):
-        yield batches.get_batch(place), size * (place + 1) // count
+    return names, (
+        (batches.get_batch(place), size * (place + 1) // count)
+        for place in range(count)
+    )
+
+
+def _streamed(
+    batches: pa.ipc.RecordBatchStreamReader, source: BinaryIO, size: int
+) -> Iterator[tuple[pa.RecordBatch, int]]:
+    """Yields a stream's batches, and how far into its file each ends."""
+    for batch in batches:
+        yield batch, source.tell()
+    rest = size - source.tell()
+    if rest > 0:  # another stream, perhaps, that somebody appended
+        raise pa.ArrowInvalid(f"{rest} bytes behind the end of the stream")
 
 
 def _damage(
@@ -232,26 +238,37 @@ def _wanted(reader: ReaderConfig) -> list[str]:
 
 
 def _documents(
-    batch: pa.RecordBatch, row: int, extent: Extent, reader: ReaderConfig
+    batch: pa.RecordBatch,
+    row: int,
+    extent: Extent,
+    reader: ReaderConfig,
+    columns: Sequence[str],
 ) -> Documents:
-    """Turns a record batch whose first row is `row` into documents and rejects."""
+    """Turns a record batch whose first row is `row` into documents and rejects.
+
+    Args:
+        batch: rows with the columns that are wanted.
+        row: the first one's number.
+        extent: what is read.
+        reader: how.
+        columns: the names of all columns that the file has.
+    """
     offsets = np.arange(row, row + batch.num_rows)
-    reasons = np.full(batch.num_rows, None, object)
-    texts = _text_column(batch, reader.text_field, reasons, reader)
+    faults: _Faults = {}
+    texts = _text_column(batch, reader.text_field, faults, reader, columns)
     targets = None
     if reader.target_field:
-        targets = _text_column(batch, reader.target_field, reasons, reader)
-    names = _id_column(batch, reader.id_field)
-    if names is None and reader.id_field in batch.schema.names:
-        reasons[reasons == None] = "wrong_type"  # noqa: E711 (an array of objects)
-    keep = np.array([reason is None for reason in reasons], bool)
-    troubles = [
-        Trouble(int(at), reason, f"row {at}")
-        for at, reason in zip(offsets[~keep], reasons[~keep], strict=True)
-    ]
+        targets = _text_column(batch, reader.target_field, faults, reader, columns)
+    names = _ids(batch, reader.id_field, faults)
     urls = _string_column(batch, reader.url_field)
-    if not keep.all():  # as a rule all are kept, and a text may be huge
-        mask = pa.array(keep)
+    troubles = [
+        Trouble(row + at, *faults[at], id=None if names is None else names[at].as_py())
+        for at in sorted(faults)
+    ]
+    if faults:  # as a rule all are kept, and a text may be huge
+        keep = np.ones(batch.num_rows, bool)
+        keep[list(faults)] = False
+        mask, offsets = pa.array(keep), offsets[keep]
         texts, names, urls, targets = (
             column if column is None else column.filter(mask)
             for column in (texts, names, urls, targets)
@@ -259,8 +276,8 @@ def _documents(
     return documents_of(
         extent,
         texts,
-        offsets[keep],
-        None if names is None else names.to_pylist(),
+        offsets,
+        names,
         None if urls is None else _without_bad(urls),
         targets,
         troubles,
@@ -268,23 +285,59 @@ def _documents(
 
 
 def _text_column(
-    batch: pa.RecordBatch, name: str, reasons: np.ndarray, reader: ReaderConfig
+    batch: pa.RecordBatch,
+    name: str,
+    faults: _Faults,
+    reader: ReaderConfig,
+    columns: Sequence[str],
 ) -> pa.LargeStringArray:
-    """Returns a column of texts; `reasons` says which rows have none, and why."""
+    """Returns a column of texts; `faults` gets the rows that have none, and why."""
     texts = _string_column(batch, name)
     if texts is None:
-        reasons[:] = "wrong_type" if name in batch.schema.names else "missing_field"
+        fault = "missing_field", f"no column {name}, the file has {listed(columns)}"
+        if name in batch.schema.names:
+            fault = "wrong_type", f"{_called(batch, name)}, wanted one of strings"
+        faults.update(dict.fromkeys(range(batch.num_rows), fault))
         return pa.nulls(batch.num_rows, pa.large_string())
     sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
-    reasons[_not_utf8(texts)] = "invalid_utf8"
-    reasons[sizes > reader.max_document_bytes] = "too_large"
-    reasons[texts.is_null().to_numpy(zero_copy_only=False)] = "missing_field"
+    no_utf8 = "invalid_utf8", f"column {name} holds bytes that are not UTF-8"
+    faults.update(dict.fromkeys(_not_utf8(texts).tolist(), no_utf8))
+    most = reader.max_document_bytes
+    for at in np.flatnonzero(sizes > most).tolist():
+        faults[at] = "too_large", f"column {name}: {sizes[at]} bytes, limit {most}"
+    null = np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)).tolist()
+    faults.update(dict.fromkeys(null, ("missing_field", f"column {name} is null")))
     return texts
 
 
+def _ids(
+    batch: pa.RecordBatch, name: str, faults: _Faults
+) -> pa.LargeStringArray | None:
+    """Returns the ids; `faults` gets rows, all perhaps, whose id cannot be read."""
+    ids = _id_column(batch, name)
+    if ids is not None:
+        bad = "invalid_utf8", f"column {name}, the id's, holds bytes that are not UTF-8"
+        for at in _not_utf8(ids).tolist():
+            faults.setdefault(at, bad)
+        return _without_bad(ids)
+    if name in batch.schema.names:
+        what = f"{_called(batch, name)}, wanted ids (strings or numbers)"
+        for at in range(batch.num_rows):
+            faults.setdefault(at, ("wrong_type", f"{what}; --id_field names others"))
+    return None
+
+
+def _called(batch: pa.RecordBatch, name: str) -> str:
+    """Says what a column that cannot be used is."""
+    count = batch.schema.names.count(name)
+    if count > 1:
+        return f"{count} columns are called {name}"
+    return f"column {name} is of type {shortened(str(batch.schema.field(name).type))}"
+
+
 def _string_column(batch: pa.RecordBatch, name: str) -> pa.LargeStringArray | None:
-    """Returns a column of strings, or None where there is none of that name."""
-    if name not in batch.schema.names:
+    """Returns a column of strings, or None where not just one has that name."""
+    if batch.schema.names.count(name) != 1:
         return None
     column = batch.column(name)
     if pa.types.is_dictionary(column.type):
@@ -297,7 +350,7 @@ def _string_column(batch: pa.RecordBatch, name: str) -> pa.LargeStringArray | No
 def _id_column(batch: pa.RecordBatch, name: str) -> pa.LargeStringArray | None:
     """Returns a column of ids spelled out, or None where it cannot name anything."""
     column = _string_column(batch, name)
-    if column is not None or name not in batch.schema.names:
+    if column is not None or batch.schema.names.count(name) != 1:
         return column
     column = batch.column(name)
     kind = column.type

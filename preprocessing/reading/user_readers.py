@@ -12,6 +12,7 @@ ignored. A file named .gz or .zst arrives decompressed and cannot seek.
 """
 
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any, BinaryIO
 
 from preprocessing.foundation.commands import WorkError
@@ -60,16 +61,32 @@ def _found(extent: Extent, stream: BinaryIO) -> Iterator[Any]:
 def _add(gathered: Gathered, number: int, record: Any, reader: ReaderConfig) -> None:
     """Adds one record, or why it is none."""
     trouble = _trouble(record, reader)
+    name = _own_id(record, reader)
     if trouble:
-        gathered.reject(number, *trouble)
+        known = name if isinstance(name, str) and _is_unicode(name) else None
+        gathered.reject(number, *trouble, name=known)
         return
     gathered.add(
         record[reader.text_field],
-        record.get(reader.id_field),
+        name,
         number,
         record.get(reader.url_field),
         record[reader.target_field] if reader.target_field else None,
     )
+
+
+def _own_id(record: Any, reader: ReaderConfig) -> Any:
+    """Returns a record's id, None where it has none: a NaN, as of tables, is none."""
+    value = record.get(reader.id_field) if isinstance(record, Mapping) else None
+    return None if isinstance(value, Real) and value != value else value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _trouble(record: Any, reader: ReaderConfig) -> tuple[str, str] | None:
@@ -82,6 +99,8 @@ def _trouble(record: Any, reader: ReaderConfig) -> tuple[str, str] | None:
     wanted = (reader.text_field, reader.target_field, reader.id_field, reader.url_field)
     for field in filter(None, wanted):
         value = record.get(field)
+        if field == reader.id_field:
+            value = _own_id(record, reader)
         if value is None:
             continue
         if not isinstance(value, str):

@@ -33,6 +33,7 @@ from preprocessing.foundation.commands import UsageError
 from preprocessing.rules.verdicts import Failure
 
 _PATH_ENDS = "/?#"
+_SHOWN = 200  # characters of an address: some carry whole pages
 # scheme :// user @ (host) : port (path, query and fragment), as RFC 3986 splits them.
 _ADDRESS = re.compile(
     r"(?:(?:[a-zA-Z][a-zA-Z0-9+.-]*:)?//)?(?:[^/?#]*@)?"
@@ -156,9 +157,12 @@ def judge(urls: pa.LargeStringArray, lists: AddressLists) -> list[Failure]:
         if not url:
             continue
         if lists.block is not None and (entry := _match(url, lists.block)):
-            failures.append(Failure(place, "block", url, entry))
+            words = f"{url[:_SHOWN]} is under {entry} of the block list"
+            failures.append(Failure(place, "block", url, entry, words))
         elif lists.allow is not None and not _match(url, lists.allow):
-            failures.append(Failure(place, "allow", url, "an address on the list"))
+            words = f"{url[:_SHOWN]} is not on the allow list"
+            wanted = "an address on the list"
+            failures.append(Failure(place, "allow", url, wanted, words))
     return failures
 
 

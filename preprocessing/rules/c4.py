@@ -42,9 +42,14 @@ from preprocessing.rules.measures.phrases import (
     phrases,
 )
 from preprocessing.rules.measures.sentences import count_sentences
-from preprocessing.rules.verdicts import Failure, Judged
+from preprocessing.rules.verdicts import Failure, Judged, said
 
 _KEPT, _DROPPED, _LOREM_IPSUM, _CURLY_BRACKET, _LONG_PAGE = 0, 1, 2, 3, 4
+# The threshold that a verdict is of, and what is found.
+_FORBIDDEN = {
+    _LOREM_IPSUM: ("lorem_ipsum", "lorem ipsum"),
+    _CURLY_BRACKET: ("curly_bracket", "{"),
+}
 _LINE_FEED, _CURLY, _SQUARE = ord("\n"), ord("{"), ord("[")
 
 
@@ -165,14 +170,16 @@ def _failures(
         verdict, count = int(verdicts[place]), int(counts[place])
         if verdict == _LONG_PAGE:
             limit = thresholds.max_page_chars
-            failures.append(Failure(place, "max_page_chars", count, limit))
-        elif verdict == _LOREM_IPSUM:
-            failures.append(Failure(place, "lorem_ipsum", "lorem ipsum", "none"))
-        elif verdict == _CURLY_BRACKET:
-            failures.append(Failure(place, "curly_bracket", "{", "none"))
+            words = said("characters", count, "or less", limit)
+            failures.append(Failure(place, "max_page_chars", count, limit, words))
+        elif verdict in _FORBIDDEN:
+            check, found = _FORBIDDEN[verdict]
+            words = f"'{found}' is in the text, wanted none"
+            failures.append(Failure(place, check, found, "none", words))
         else:
             limit = thresholds.min_sentences
-            failures.append(Failure(place, "min_sentences", count, limit))
+            words = said("sentences", count, "or more", limit)
+            failures.append(Failure(place, "min_sentences", count, limit, words))
     return failures
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measurements of a batch against thresholds: the first check each document fails."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from preprocessing.rules.verdicts import Failure
+from preprocessing.rules.verdicts import Failure, said
 
 
 @dataclass(frozen=True)
@@ -18,24 +19,35 @@ class Check:
         threshold: what is wanted.
         values: what was measured, float64 [n].
         failed: which documents are rejected, bool [n].
+        what: what was measured, for people.
+        wanted: "or more", or "or less", of the threshold.
     """
 
     name: str
     threshold: float
     values: np.ndarray
     failed: np.ndarray
+    what: str
+    wanted: str = "or more"
 
 
-def most(thresholds: object, name: str, values: np.ndarray) -> Check:
+class Worded(Protocol):
+    """Thresholds of a rule, which say in words what they are of."""
+
+    WORDS: ClassVar[Mapping[str, str]]
+
+
+def most(thresholds: Worded, name: str, values: np.ndarray) -> Check:
     """Returns the check that values [n] are at most the field `name` of thresholds."""
     threshold = getattr(thresholds, name)
-    return Check(name, threshold, values, values > threshold)
+    what = thresholds.WORDS[name]
+    return Check(name, threshold, values, values > threshold, what, "or less")
 
 
-def least(thresholds: object, name: str, values: np.ndarray) -> Check:
+def least(thresholds: Worded, name: str, values: np.ndarray) -> Check:
     """Returns the check that values [n] are at least the field `name` of thresholds."""
     threshold = getattr(thresholds, name)
-    return Check(name, threshold, values, values < threshold)
+    return Check(name, threshold, values, values < threshold, thresholds.WORDS[name])
 
 
 def first_failures(checks: Sequence[Check]) -> list[Failure]:
@@ -46,7 +58,8 @@ def first_failures(checks: Sequence[Check]) -> list[Failure]:
     for place in np.flatnonzero(failed.any(0)).tolist():
         check = checks[first[place]]
         value = check.values[place].item()
-        failures.append(Failure(place, check.name, value, check.threshold))
+        words = said(check.what, value, check.wanted, check.threshold)
+        failures.append(Failure(place, check.name, value, check.threshold, words))
     return failures
 
 

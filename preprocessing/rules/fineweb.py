@@ -6,7 +6,9 @@ datatrove 0.10, whose share of repeated characters (0.01) is a tenth of the pape
 Lines are what stands between line feeds and is not blank.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +47,12 @@ class FineWebThresholds:
         end_marks: characters; none for those that end a sentence in any script.
     """
 
+    WORDS: ClassVar[Mapping[str, str]] = {
+        "min_ended_lines": "share of lines that end a sentence",
+        "max_short_lines": "share of short lines",
+        "max_duplicate_line_characters": "share of text in repeated lines",
+        "max_feeds": "line feeds for each word",
+    }
     min_ended_lines: float
     max_short_lines: float
     max_duplicate_line_characters: float
@@ -128,11 +136,11 @@ def failures(measured: FineWebMeasures, thresholds: FineWebThresholds) -> list[F
     ended = least(thresholds, "min_ended_lines", share(measured.ended_lines, filled))
     if thresholds.keep_unended:
         failed = ended.failed & (measured.ended_lines > 0)
-        ended = Check(ended.name, ended.threshold, ended.values, failed)
+        ended = replace(ended, failed=failed)
     repeated = share(measured.repeated_characters, measured.characters)
     return first_failures(
         [
-            Check("empty", 1, filled, filled < 1),
+            Check("empty", 1, filled, filled < 1, "lines that are not blank"),
             ended,
             most(thresholds, "max_short_lines", share(measured.short_lines, filled)),
             most(thresholds, "max_duplicate_line_characters", repeated),

@@ -6,7 +6,9 @@ words of punctuation alone do not count as words but do count in the shares of m
 and of letters, and stop words are written small.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +45,18 @@ class QualityThresholds:
         stop_words: frequent words, as they are written.
     """
 
+    WORDS: ClassVar[Mapping[str, str]] = {
+        "min_words": "words",
+        "max_words": "words",
+        "min_mean_word_length": "mean characters of a word",
+        "max_mean_word_length": "mean characters of a word",
+        "max_hashes": '"#" for each word',
+        "max_ellipses": "ellipses for each word",
+        "max_bullet_lines": "share of lines that begin with a bullet",
+        "max_ellipsis_lines": "share of lines that end in an ellipsis",
+        "min_letter_words": "share of words with a letter",
+        "min_stop_words": "different stop words",
+    }
     min_words: int
     max_words: int
     min_mean_word_length: float

@@ -6,7 +6,9 @@ first of several equal spans is not a duplicate, shares of characters are of all
 text's characters, and a repeated n-gram is read past, so that none is counted twice.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +47,21 @@ class RepetitionThresholds:
         max_repeated_10_grams: ten words.
     """
 
+    WORDS: ClassVar[Mapping[str, str]] = {
+        "max_duplicate_paragraphs": "share of repeated paragraphs",
+        "max_duplicate_paragraph_characters": "share of text in repeated paragraphs",
+        "max_duplicate_lines": "share of repeated lines",
+        "max_duplicate_line_characters": "share of text in repeated lines",
+        "max_top_2_gram": "share of text in the most frequent two words",
+        "max_top_3_gram": "share of text in the most frequent three words",
+        "max_top_4_gram": "share of text in the most frequent four words",
+        "max_repeated_5_grams": "share of text in repeated runs of five words",
+        "max_repeated_6_grams": "share of text in repeated runs of six words",
+        "max_repeated_7_grams": "share of text in repeated runs of seven words",
+        "max_repeated_8_grams": "share of text in repeated runs of eight words",
+        "max_repeated_9_grams": "share of text in repeated runs of nine words",
+        "max_repeated_10_grams": "share of text in repeated runs of ten words",
+    }
     max_duplicate_paragraphs: float
     max_duplicate_paragraph_characters: float
     max_duplicate_lines: float
@@ -142,4 +159,5 @@ def failures(
     for n, repeated in zip(REPEATED_GRAMS, measured.repeated.T, strict=True):
         shares[f"max_repeated_{n}_grams"] = share(repeated, characters)
     checks = [most(thresholds, name, values) for name, values in shares.items()]
-    return first_failures([Check("empty", 1, characters, characters < 1), *checks])
+    empty = Check("empty", 1, characters, characters < 1, "characters")
+    return first_failures([empty, *checks])

@@ -23,8 +23,9 @@ from preprocessing.foundation.commands import UsageError, suggest
 from preprocessing.foundation.string_buffers import sizes_of
 from preprocessing.language import fasttext_model
 from preprocessing.language.language_kernel import NO_LABEL, Tables, likeliest, tables
+from preprocessing.language.language_names import language_name
 from preprocessing.rules.measures.views import view
-from preprocessing.rules.verdicts import Failure, Judged
+from preprocessing.rules.verdicts import Failure, Judged, said
 
 NO_LANGUAGE = "und"
 
@@ -93,14 +94,17 @@ def identify(texts: pa.LargeStringArray) -> Identified:
 
 def failures(found: Identified, thresholds: LanguageThresholds) -> list[Failure]:
     """Returns which documents are of none of the languages, or of none for certain."""
-    wanted = " ".join(thresholds.languages)
-    out = []
+    wanted, out = " ".join(thresholds.languages), []
+    names = " or ".join(map(language_name, thresholds.languages))
     for place, code in enumerate(found.codes):
         likely = float(found.probabilities[place])
         if wanted and code not in thresholds.languages:
-            out.append(Failure(place, "languages", code, wanted))
+            words = f"language {language_name(code)}, wanted {names}"
+            out.append(Failure(place, "languages", code, wanted, words))
         elif likely < thresholds.least:
-            out.append(Failure(place, "least", likely, thresholds.least))
+            what = f"probability of {language_name(code)}"
+            words = said(what, likely, "or more", thresholds.least)
+            out.append(Failure(place, "least", likely, thresholds.least, words))
     return out
 
 

@@ -210,9 +210,15 @@ def _judge_by(
         )
     check = config.name.rpartition(":")[2]
     wanted = ", ".join(f"{key}={value}" for key, value in config.thresholds.items())
+    settings = f" (settings: {wanted})" if wanted else ""
     failures = [
-        Failure(place, check, value, wanted)
+        Failure(place, check, value, wanted, f"{check} found {_short(value)}{settings}")
         for place, value in enumerate(values)
         if value is not None
     ]
     return Judged(texts, failures)
+
+
+def _short(value: float | str) -> str:
+    """Returns what a user's function found, for a line: a float to two digits."""
+    return f"{value:.2f}" if isinstance(value, float) else f"{value}"

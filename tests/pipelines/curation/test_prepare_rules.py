@@ -78,7 +78,7 @@ def test_what_a_rule_rejects_says_rule_value_and_threshold(
     )
     found = rejects(dataset)["gopher_quality@1 min_words"]
     assert (found["value"], found["threshold"]) == (2, 10)
-    assert found["detail"] == "min_words 2, wanted 10"
+    assert found["detail"] == "words 2, wanted 10 or more"
     counts = read_manifest(str(dataset)).counts
     assert counts.read == counts.kept + sum(counts.rejected.values())
 
