@@ -3,7 +3,8 @@
 
 A `response` gives the main text of its HTML page, a `conversion` its text as it is;
 other records hold no documents and are passed over. A document's id is its
-WARC-Record-ID, its offset the byte at which its record starts in the uncompressed file.
+WARC-Record-ID, where it has one, its offset the byte at which its record starts in the
+uncompressed file.
 """
 
 from collections.abc import Iterator
@@ -39,10 +40,10 @@ def read_archive(
 def _add(gathered: Gathered, record: ArchiveRecord, reader: ReaderConfig) -> None:
     """Adds one record's document, or why it gives none."""
     fields = record.fields
-    kind, name = fields.get("warc-type", ""), fields.get("warc-record-id", "")
-    if not kind or not name:
-        detail = "a record without a WARC-Type or a WARC-Record-ID"
-        gathered.reject(record.offset, "malformed_warc", detail)
+    kind, name = fields.get("warc-type", ""), fields.get("warc-record-id")
+    if not kind:
+        detail = "a record without a WARC-Type"
+        gathered.reject(record.offset, "malformed_warc", detail, name=name)
         return
     kind = kind.lower()
     if kind not in _HELD:
@@ -55,7 +56,7 @@ def _add(gathered: Gathered, record: ArchiveRecord, reader: ReaderConfig) -> Non
         else:
             text = _page(record.content, reader.max_document_bytes)
     except UnreadablePage as why:
-        gathered.reject(record.offset, why.reason, why.detail)
+        gathered.reject(record.offset, why.reason, why.detail, name=name)
         return
     url = fields.get("warc-target-uri", "").strip("<> ")
     gathered.add(text, name, record.offset, url or None)

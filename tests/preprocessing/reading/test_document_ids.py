@@ -114,3 +114,25 @@ def test_a_record_of_csv_with_broken_text_carries_its_own_id(tmp_path):
     path.write_bytes(b"text,id\n\xff,seven\n")
     ((reject,),) = [batch.rejects for batch in batches("csv", path) if batch.rejects]
     assert (reject.reason, reject.id) == ("invalid_utf8", "seven")
+
+
+WARC = """WARC/1.0\r
+WARC-Type: {kind}\r
+{named}Content-Length: 4\r
+\r
+text\r
+\r
+"""
+
+
+@pytest.mark.parametrize("named", ["", "WARC-Record-ID:  \r\n"])
+def test_a_record_of_an_archive_needs_no_id(named, tmp_path):
+    path, mine = tmp_path / "a.warc", "WARC-Record-ID: <urn:uuid:7>\r\n"
+    records = [("conversion", named), ("conversion", named), ("response", mine)]
+    path.write_bytes("".join(WARC.format(kind=k, named=n) for k, n in records).encode())
+    found = [
+        each for batch in batches("warc", path) for each in batch.texts.to_pylist()
+    ]
+    rejects = [each for batch in batches("warc", path) for each in batch.rejects]
+    assert found == ["text", "text"]
+    assert [each.id for each in rejects] == ["<urn:uuid:7>"]
