@@ -28,7 +28,12 @@ from pipelines.curation.curation import (
 from pipelines.curation.dropped_lines import DroppedLines
 from pipelines.curation.shingle_files import keep_shingles
 from pipelines.job.blobs import Arrays
-from pipelines.job.columns import document_columns, fingerprint_columns, rows_of
+from pipelines.job.columns import (
+    document_columns,
+    fingerprint_columns,
+    own_ids,
+    rows_of,
+)
 from pipelines.job.plan import Job
 from pipelines.job.task_work import TaskWork
 from preprocessing.foundation import storage
@@ -130,7 +135,9 @@ def _fingerprints(work: TaskWork, documents: Documents) -> Arrays:
                 task, batch = work.task.index, work.batches
                 rows |= keep_shingles(work.job, task, batch, whole)
     work.batches += 1
-    return rows_of(fingerprint_columns(config), rows)
+    count, ids = len(documents.keys), documents.ids
+    own = own_ids([None] * count if ids is None else ids.to_pylist())
+    return rows_of(fingerprint_columns(config), rows) | {"own_ids": own}
 
 
 def _examples(work: TaskWork, documents: Documents) -> tuple[Arrays, np.ndarray]:

@@ -10,4 +10,6 @@ Takes hashes, lines and shingles of kept documents; gives which of them are drop
                            (Raffel 2020, section 2.2)
     near_duplicates.py     Near duplicates: documents that meet in a band, joined to
                            clusters; one stays
+    own_ids.py             The own ids of documents that near duplicates are looked
+                           for among
 """

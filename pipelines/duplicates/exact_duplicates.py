@@ -17,6 +17,7 @@ import numpy as np
 
 from pipelines.curation.judging import RowVerdict, judge, words
 from pipelines.duplicates.bands import send_bands
+from pipelines.duplicates.own_ids import keep_ids
 from pipelines.job.blobs import Arrays, concatenated, from_bytes, to_bytes
 from pipelines.job.buckets import by_bucket, by_key
 from pipelines.job.columns import CANDIDATE, DROPPED, empty, rows_of
@@ -88,7 +89,8 @@ def _give_on(job: Job, at: str, kept: Arrays, judged: Deduplicated) -> None:
         return
     judged.candidates.append((0, _candidate(job, kept)))
     if "near" in job.config.deduplicate:
-        judged.survivors += send_bands(job, f"shuffle/bands-{at}", kept)
+        rows = keep_ids(job, at, kept)
+        judged.survivors += send_bands(job, f"shuffle/bands-{at}", rows)
 
 
 def _repeated(file: str, offset: int) -> str:
@@ -178,12 +180,14 @@ def _reject(
                 detail=detail(files[owner], at),
                 document=key.tobytes().hex(),
                 size=size,
+                id=name.decode() or None,
             )
-            for file, offset, key, size, owner, at in zip(
+            for file, offset, key, size, name, owner, at in zip(
                 dropped["files"][rows].tolist(),
                 dropped["offsets"][rows].tolist(),
                 dropped["keys"][rows],
                 dropped["sizes"][rows].tolist(),
+                dropped["own_ids"][rows].tolist(),
                 owners["files"][rows].tolist(),
                 owners["offsets"][rows].tolist(),
                 strict=True,

@@ -16,6 +16,7 @@ near duplicates never lie on both sides of it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from pipelines.duplicates.exact_duplicates import (
     force_validation,
     send_dropped,
 )
+from pipelines.duplicates.own_ids import find_ids
 from pipelines.job.blobs import Arrays, from_bytes, take
 from pipelines.job.buckets import by_bucket, by_key
 from pipelines.job.columns import END, SHINGLES, names
@@ -172,11 +174,14 @@ def _reject(job: Job, members: "Members", places: Arrays) -> Elements:
     """Writes all members but survivors as rejects; returns them for their shards."""
     own = members.survivors == np.arange(len(members.keys))
     lost, elements = np.flatnonzero(~own), Elements()
-    files = job.plan().files
+    files, ids = job.plan().files, find_ids(job, members.keys[lost])
     with RejectFile(job.output, f"{NEAR_DUPLICATE}-00000") as rejects:
         for number, start in enumerate(range(0, len(lost), REJECTS_AT_ONCE)):
             chunk = lost[start : start + REJECTS_AT_ONCE]
-            rejects.write(_line(files, members, places, at) for at in chunk.tolist())
+            rejects.write(
+                replace(_line(files, members, places, at), id=name)
+                for at, name in zip(chunk.tolist(), ids[start:], strict=False)
+            )
             rows = {"keys": members.keys[chunk], "offsets": places["offsets"][chunk]}
             name = f"shuffle/near-{number:05d}"
             elements += send_dropped(job, name, rows)

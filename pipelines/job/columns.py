@@ -3,8 +3,12 @@
 
 Each kind of row is one NumPy type, whose fields are the columns of `Arrays` in order
 and whose `itemsize` is what a row takes. Rows of documents have their ids besides,
-`lengths` of them each, one after another in a column of its own.
+`lengths` of them each, one after another in a column of its own. Fingerprints have the
+documents' own ids besides, for the rejects that name them: bytes of UTF-8, as wide as
+the longest of a blob.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -65,6 +69,22 @@ def fingerprint_columns(config: PrepareConfig) -> np.dtype:
         columns.append(("bands", "|u1", (config.near.bands * KEY_BYTES,)))
         columns += SHINGLES.descr if config.near.jaccard else []
     return np.dtype(columns)
+
+
+# Bytes of an id that rejects keep: some are whole addresses, and all rows are as wide.
+MOST_ID = 256
+
+
+def own_ids(ids: Iterable[str | None]) -> np.ndarray:
+    """Returns documents' own ids as a column, bytes [n]; empty where one has none."""
+    return np.array([cut_id(name or "").encode() for name in ids], np.bytes_)
+
+
+def cut_id(name: str) -> str:
+    """Returns an id as rejects keep it: 256 bytes at most."""
+    if len(name) * 4 <= MOST_ID:
+        return name  # as a rule
+    return name.encode()[:MOST_ID].decode(errors="ignore")
 
 
 def names(columns: np.dtype) -> tuple[str, ...]:

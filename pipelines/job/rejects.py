@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipelines.job.checksums import SummedFile, summed_file
+from pipelines.job.columns import cut_id
 from preprocessing.foundation import storage, strict_json
 from preprocessing.reading.documents import Reject
 
 # How many of each reason and check a step keeps for the report and error messages.
 EXAMPLES = 3
-MOST_ID = 256  # characters of an id that a line keeps: some ids are whole addresses
 DIRECTORY = "rejects"
 DUPLICATE = "duplicate"
 REPEATED = "repeated_id"
@@ -67,7 +67,7 @@ class RejectCounts:
         if reject.document:
             line["document"] = reject.document
         if reject.id is not None:
-            line["id"] = reject.id[:MOST_ID]
+            line["id"] = cut_id(reject.id)
         if reject.check:
             line["check"] = reject.check
             line["value"] = reject.value

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipelines.duplicates import line_duplicates, near_duplicates
+from pipelines.duplicates import line_duplicates, near_duplicates, own_ids
 from pipelines.job.plan import WORK_NAME, Job, Plan, write_plan
 from pipelines.job.rejects import DIRECTORY, DUPLICATE, NEAR_DUPLICATE, REPEATED
 from pipelines.job.steps import read_checked, write_checked
@@ -40,6 +40,7 @@ _WORK_DIRECTORIES = (
     mix_shards.KIND,
     "provenance",
     provenance.KIND,
+    own_ids.DIRECTORY,
 )
 
 

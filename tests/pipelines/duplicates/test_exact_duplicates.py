@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which documents lose, against the same rules spelled out one document at a time."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipelines.duplicates import exact_duplicates as duplicates
 from pipelines.job import plan
 from pipelines.job.blobs import from_bytes
 from pipelines.job.buckets import by_bucket
+from pipelines.job.columns import own_ids
 from pipelines.job.shuffle import receive
 from pipelines.prepare import workspace
 from preprocessing.duplicates.near_config import NearConfig
@@ -56,6 +58,7 @@ def fingerprints(rows: list[tuple[int, int]]) -> dict[str, np.ndarray]:
         "offsets": np.arange(len(rows), dtype=np.int64) * 10,
         "files": np.zeros(len(rows), np.int32),
         "sizes": np.array([content // 2 for _, content in rows], np.int64),
+        "own_ids": own_ids([f"doc {key}" if key else None for key, _ in rows]),
     }
 
 
@@ -147,3 +150,5 @@ def test_a_reject_says_where_the_survivor_lies(tmp_path: Path) -> None:
     texts = [file.read_text() for file in (tmp_path / "rejects").iterdir()]
     assert any("its id is already at offset 0" in text for text in texts)
     assert any("the same text as a at offset 0" in text for text in texts)
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
+    assert sorted(line["id"] for line in lines) == ["doc 1", "doc 2"]

@@ -19,6 +19,7 @@ from pipelines.duplicates import near_duplicates
 from pipelines.job import plan
 from pipelines.job.blobs import Arrays, from_bytes
 from pipelines.job.buckets import by_bucket
+from pipelines.job.columns import own_ids
 from pipelines.job.rejects import NEAR_DUPLICATE
 from pipelines.job.shuffle import blob_bytes, receive, send
 from pipelines.job.steps import read_record, read_records
@@ -50,6 +51,7 @@ def rows_of(documents: list[Document]) -> Arrays:
         "files": np.zeros(len(documents), np.int32),
         "sizes": np.array([size for size, *_ in documents], np.int64),
         "bands": hashes(digests).reshape(len(documents), -1),
+        "own_ids": own_ids([f"doc {n}" if n % 2 else None for n in numbers]),
     }
 
 
@@ -161,6 +163,7 @@ def test_a_reject_names_the_survivor_and_its_cluster(tmp_path: Path) -> None:
     assert [(line["offset"], line["document"]) for line in lines] == [
         (number * 10, spread(number).hex()) for number in (1, 2)
     ]
+    assert [line.get("id") for line in lines] == ["doc 1", None]
     for line in lines:
         assert line["detail"] == (
             f"nearly the text of a at offset 0; cluster {spread(0).hex()} "

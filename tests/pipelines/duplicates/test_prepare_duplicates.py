@@ -111,6 +111,7 @@ def test_a_near_duplicates_reject_leads_to_the_document_that_stayed(
         kept = json.loads(at(similar, path, int(rest.split()[1].rstrip(";"))))
         assert int(kept["id"][1:]) == int(lost["id"][1:]) + 1 in PLANTED
         assert detail.endswith("of 2 documents")
+        assert line["id"] == lost["id"]
 
 
 def at(corpus: Path, path: str, offset: int) -> bytes:
