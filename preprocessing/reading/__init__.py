@@ -27,6 +27,8 @@ format, with a key and an offset for each.
                            whatever its format
     streams.py             The uncompressed bytes of a file, for libraries that want
                            a file to read from
+    table_rows.py          Documents out of a record batch: its columns, checked row
+                           by row
     tables.py              Documents out of columnar files: Parquet, and Arrow's own
                            file and stream formats
     text_sample.py         A sample of documents of bounded size, the same whatever

@@ -12,13 +12,13 @@ is found within it, as in `tokenizers` with its `encode_special_tokens`.
 
 import functools
 import itertools
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import tokenizers
 
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError
 
 # White space as the `regex` crate of `tokenizers` has it for `\s`: the property
@@ -117,7 +117,7 @@ def _normalizer(tree: dict[str, Any] | None, name: str) -> Any:
     model = {"type": "BPE", "vocab": {}, "merges": []}
     file = {"version": "1.0", "normalizer": tree, "model": model}
     try:
-        loaded = tokenizers.Tokenizer.from_str(json.dumps(file))
+        loaded = tokenizers.Tokenizer.from_str(strict_json.dumps(file))
     except Exception as error:  # it raises nothing narrower
         raise UsageError(
             f"wanted a normaliser in {name} that `tokenizers` can load, found an "
@@ -204,7 +204,7 @@ def word_characters() -> frozenset[int]:
     flags = {"single_word": True, "lstrip": False, "rstrip": False}
     model = {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}
     file = {"version": "1.0", "added_tokens": [{**token, **flags}], "model": model}
-    asked = tokenizers.Tokenizer.from_str(json.dumps(file))
+    asked = tokenizers.Tokenizer.from_str(strict_json.dumps(file))
     points = [p for p in range(1, 0x110000) if not 0xD800 <= p < 0xE000 and p != 10]
     groups = [points[i : i + _GROUP] for i in range(0, len(points), _GROUP)]
     words = set[int]()
