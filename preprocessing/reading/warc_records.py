@@ -18,9 +18,11 @@ from preprocessing.web.archive_bytes import ArchiveBytes
 _OPENING = b"WARC/"
 _NEXT = re.compile(rb"\n\r?\n(?=WARC/\d\.\d)")
 _NEXT_BYTES = 16
+_LINE_ENDS = re.compile(rb"[\r\n]+")
 _HEADER_ENDS = re.compile(rb"\n\r?\n")
 # Headers hold a few hundred bytes, and an address of a few thousand at most.
 _MOST_HEADER_BYTES = 1 << 16
+_FIELD = re.compile(r"^([^:\n]+):(.*)$", re.M)
 _FOLDED = re.compile(r"\r?\n[ \t]+")
 # How often a file is gone through again from a record whose huge length was not true:
 # each time costs what that length spans.
@@ -67,13 +69,15 @@ class _Records:
     def next(self) -> ArchiveRecord | Trouble | None:
         """Returns the next record or trouble; None at the file's end."""
         data = self._bytes
-        while data.has(1) and data.window[0] in b"\r\n":
-            data.drop(len(data.window) - len(data.window.lstrip(b"\r\n")))
+        if not data.has(len(_OPENING)) or data.window[0] in b"\r\n":
+            while data.has(1) and (lines := _LINE_ENDS.match(data.window)):
+                data.drop(lines.end())
         data.keep_from()
         at = data.at
         if not data.has(1):
             return self._gap(at) if data.gap else None
-        if not data.has(len(_OPENING)) or not data.window.startswith(_OPENING):
+        data.has(len(_OPENING))
+        if not data.window.startswith(_OPENING):
             found = bytes(data.window[:40])
             return self._skipped(at, f"wanted WARC/1., found {found!r}", junk=True)
         header = self._header()
@@ -115,14 +119,15 @@ class _Records:
             return self._untrue(at, size, f"the next record comes after {border}")
         if len(data.window) < size:
             return self._broken_off(at, size)
-        content = bytes(data.window[:size])
         end = self._end_of(size)
         if end is None:
             return self._untrue(at, size, "no record ends there")
         if len(data.window) == end and data.damaged_here():
             data.drop(end)  # what says so, as a checksum, stands behind the record
             return self._gap(at)
-        data.drop(size)
+        with memoryview(data.window) as window:
+            content = bytes(window[:size])
+        data.drop(end)
         return ArchiveRecord(at, fields, size, content)
 
     def _huge(
@@ -148,18 +153,15 @@ class _Records:
 
     def _end_of(self, size: int) -> int | None:
         """Returns where line ends behind a content end; None where it is no end."""
-        data, end = self._bytes, size
-        while end < size + _NEXT_BYTES and data.has(end + 1):
-            if data.window[end] not in b"\r\n":
-                break
-            end += 1
+        data = self._bytes
+        data.has(size + _NEXT_BYTES)
+        found = _LINE_ENDS.match(data.window, size)
+        end = found.end() if found else size
         border = data.border()
-        if not data.has(end + 1) or (border is not None and border <= end):
+        if len(data.window) == end or (border is not None and border <= end):
             return end
-        lines = data.window.count(b"\n", size, end)
-        data.has(end + len(_OPENING))
         follows = data.window.startswith(_OPENING, end)
-        return end if follows or lines > 1 else None
+        return end if follows or data.window.count(b"\n", size, end) > 1 else None
 
     def _untrue(self, at: int, size: int, why: str) -> Trouble:
         return self._skipped(at, f"a Content-Length of {size}, but {why}")
@@ -204,8 +206,5 @@ def _fields(header: bytes) -> dict[str, str]:
     text = header.decode("utf-8", "replace")
     if "\n " in text or "\n\t" in text:
         text = _FOLDED.sub(" ", text)
-    found: dict[str, str] = {}
-    for line in text.split("\n")[1:]:
-        name, _, value = line.partition(":")
-        found.setdefault(name.strip().lower(), value.strip())
-    return found
+    found = reversed(_FIELD.findall(text))
+    return {name.strip().lower(): value.strip() for name, value in found}

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 import zstandard
 
-# Stored bytes that one call unpacks: zlib limits what comes of them, Zstandard's blocks
-# of 128 KB take 4 bytes at best, so that 512 bytes become 16 MB and no more.
-_STEPS = {"gzip": 1 << 15, "zstd": 512}
-_READ = 1 << 15
+_READ = 1 << 14
+# What one call unpacks. zlib limits what comes of it; Zstandard's blocks of 128 KB take
+# 4 bytes at best, so that 512 bytes become 16 MB and no more.
+_ZSTD_STEP = 512
 _OUTPUT = 1 << 20
 _GZIP_WINDOW = 31  # zlib's number for "expect a gzip header"
 _ZSTD_WINDOW = 1 << 31
@@ -75,7 +75,7 @@ class CompressedMembers:
     def __init__(self, file: BinaryIO, compression: str, opening: bytes) -> None:
         self._file, self._compression, self._opening = file, compression, opening
         self._magic = _MAGIC[compression]
-        self._data, self._at, self._step = b"", 0, _STEPS[compression]
+        self._data, self._at = b"", 0
         self._zstd = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
 
     def pieces(self, start: int = 0) -> Iterator[Piece | Gap]:
@@ -177,24 +177,30 @@ class CompressedMembers:
             yield Piece(opening, start, self._at, opens)
 
     def _parts(self, stream: Any) -> Iterator[bytes]:
+        parts_of = self._frames if self._compression == "zstd" else self._inflated
         while not stream.eof:
-            if not self._has(1):
+            if not self._data and not self._more():
                 raise EOFError
-            data = self._data[: self._step]
-            if self._compression == "zstd":
-                part = stream.decompress(data)
-                used = len(data) - len(stream.unused_data)
-            else:
-                before = stream.copy()  # 10 us a call
-                try:
-                    part = stream.decompress(data, _OUTPUT)
-                except zlib.error:
-                    yield from _up_to_damage(before, data)
-                    raise
-                used = len(data) - len(stream.unconsumed_tail) - len(stream.unused_data)
-            self._drop(used)
-            if part:
-                yield part
+            yield from parts_of(stream)
+
+    def _frames(self, stream: Any) -> Iterator[bytes]:
+        data = self._data[:_ZSTD_STEP]
+        part = stream.decompress(data)
+        self._drop(len(data) - len(stream.unused_data))
+        if part:
+            yield part
+
+    def _inflated(self, stream: Any) -> Iterator[bytes]:
+        before, data = stream.copy(), self._data  # a copy takes 1 us
+        try:
+            part = stream.decompress(data, _OUTPUT)
+        except zlib.error:
+            yield from _up_to_damage(before, data)
+            raise
+        self._data = stream.unused_data if stream.eof else stream.unconsumed_tail
+        self._at += len(data) - len(self._data)
+        if part:
+            yield part
 
     def _find(self) -> bool:
         """Goes to the next member that opens as it should; False where none does."""
@@ -215,8 +221,8 @@ class CompressedMembers:
         """Returns whether a member starts here, and as it should."""
         stream, opening = self._stream(), b""
         try:
-            for at in range(0, len(data), 512):
-                opening += stream.decompress(data[at : at + 512])
+            for at in range(0, len(data), _ZSTD_STEP):
+                opening += stream.decompress(data[at : at + _ZSTD_STEP])
                 if len(opening) >= len(self._opening) or stream.eof:
                     break
         except (zlib.error, zstandard.ZstdError):
