@@ -51,7 +51,7 @@ class GlobMatches:
     """What a glob names.
 
     Attributes:
-        files: each once, under the name that no link leads to, if that matches.
+        files: of several names of one file, that which no link leads to comes first.
         directories: paths that match and are directories with something in them.
         unlisted: directories that cannot be listed, and why.
         unreadable: paths that match and hold no bytes to read, and why.
@@ -85,12 +85,12 @@ def local_matches(pattern: str) -> GlobMatches:
             found.unreadable[path] = "a pipe or device"
         elif not _takes_all(parts) and _entries(path, found):
             found.directories.append(path)
-    found.files = _once(found.files, os.path.realpath(prefix or "."))
+    found.files = _direct_first(found.files, os.path.realpath(prefix or "."))
     return found
 
 
-def _once(files: Sequence[InputFile], base: str) -> list[InputFile]:
-    """Returns each file once; a name that no link leads to comes before others.
+def _direct_first(files: Sequence[InputFile], base: str) -> list[InputFile]:
+    """Returns the files sorted; a name that no link leads to comes before others.
 
     Args:
         files: what was found.
@@ -104,10 +104,7 @@ def _once(files: Sequence[InputFile], base: str) -> list[InputFile]:
         direct = os.path.join(base, file.relative)
         return os.path.realpath(file.path) != direct, file.relative
 
-    once: dict[str, InputFile] = {}
-    for file in sorted(files, key=order):
-        once.setdefault(file.identity, file)
-    return list(once.values())
+    return sorted(files, key=order)
 
 
 def cloud_matches(pattern: str) -> GlobMatches:

@@ -53,8 +53,8 @@ def expand(patterns: Sequence[str]) -> list[InputFile]:
     The fixed prefix of a glob is its directories before the first one that holds a
     wildcard and is none by that very name; of a path that exists, the directory it lies
     in. Of several names of one file, links among them, the first glob's is taken, and
-    of those the one that goes through no link. Directories that match are named on
-    stderr where no file in them is read.
+    of those the one that goes through no link. The others are told on stderr, and so
+    are directories that match where no file in them is read.
 
     Raises:
         UsageError: a glob matches no file, or what cannot be read, or two files share a
@@ -62,18 +62,23 @@ def expand(patterns: Sequence[str]) -> list[InputFile]:
     """
     found: dict[str, InputFile] = {}
     directories: dict[str, str] = {}
+    others: list[str] = []
     all_matches = [
         cloud_matches(pattern) if is_cloud(pattern) else local_matches(pattern)
         for pattern in patterns
     ]
     for matches in all_matches:
         for file in matches.files:
-            found.setdefault(file.identity, file)
-        others = [path for path in matches.directories if path not in patterns]
-        directories |= dict.fromkeys(others, "a directory")
+            kept = found.setdefault(file.identity, file)
+            if os.path.normpath(kept.path) != os.path.normpath(file.path):
+                others.append(f"{file.path}, which is {kept.path}")
+        unasked = [path for path in matches.directories if path not in patterns]
+        directories |= dict.fromkeys(unasked, "a directory")
         directories |= matches.unlisted
     files = sorted(found.values(), key=lambda file: file.relative)
     _name_directories(directories, files)
+    if others:
+        note(f"{len(others):,} more names of files are not read, such as {others[0]}")
     for pattern, matches in zip(patterns, all_matches, strict=True):
         _refuse_unreadable(pattern, matches)
     for one, other in itertools.pairwise(files):

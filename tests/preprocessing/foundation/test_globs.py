@@ -91,16 +91,20 @@ def test_many_links_among_directories_cost_no_more_than_the_directories(tmp_path
     assert relatives(tmp_path / "**" / "*") == [f"{n}/{n}.txt" for n in sorted(names)]
 
 
-def test_one_file_under_several_names_is_read_once(tmp_path):
+def test_one_file_under_several_names_is_read_once(tmp_path, capsys):
     write(tmp_path / "real.jsonl")
     (tmp_path / "a_link.jsonl").symlink_to("real.jsonl")
     os.link(tmp_path / "real.jsonl", tmp_path / "same.jsonl")
     assert relatives(tmp_path / "*.jsonl") == ["real.jsonl"]
+    said = f"2 more names of files are not read, such as {tmp_path}/same.jsonl, which"
+    assert f"{said} is {tmp_path}/real.jsonl" in capsys.readouterr().err
     assert relatives(tmp_path / "a_link.jsonl", tmp_path / "*") == ["a_link.jsonl"]
     (tmp_path / "base").symlink_to(tmp_path)
     assert relatives(tmp_path / "base" / "*.jsonl") == ["real.jsonl"]
     here = f"{tmp_path}/./real.jsonl"
+    capsys.readouterr()
     assert relatives(here, f"{tmp_path}//real.jsonl") == ["real.jsonl"]
+    assert not capsys.readouterr().err
     twice = {"web": [f"{tmp_path}/real.jsonl"], "books": [f"{tmp_path}/a_link.jsonl"]}
     with pytest.raises(UsageError, match="one source"):
         mixture_files(twice)
