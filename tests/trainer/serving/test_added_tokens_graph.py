@@ -64,7 +64,7 @@ def test_prompts_have_the_ids_of_tokenizers(name: str) -> None:
     piece = st.sampled_from(pieces_of(name))
     text = st.lists(piece, max_size=14).map("".join)
 
-    @settings(deadline=None, max_examples=10, derandomize=True)
+    @settings(deadline=None, max_examples=6, derandomize=True)
     @given(texts=st.lists(text, min_size=8, max_size=24))
     def law(texts: list[str]) -> None:
         assert_law(name, texts)
