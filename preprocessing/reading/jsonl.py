@@ -36,6 +36,7 @@ _SPACE = b" \t\r\n"
 _MARK = b"\xef\xbb\xbf"
 # A line that is larger comes alone, and is looked into for long strings first.
 _HUGE_LINE = 8 << 20
+_HOLE = bytes(16)  # more in a row than any encoding of text has
 _OPEN, _CLOSE = ord("{"), ord("}")
 
 
@@ -195,6 +196,8 @@ class JsonLines:
                 table = self._table(self._buffer.slice(start, end - start))
             if table is not None and table.num_rows == 1:
                 self._keep(table, line)
+            elif 2 * len(_HOLE) * data.count(_HOLE) > len(data):
+                self._hole(line, data.count(b"\0"))
             else:
                 self._reject(line, "malformed_json", not_json_line(data, str(error)))
         else:
@@ -256,6 +259,12 @@ class JsonLines:
 
     def _missing(self, line: int, field: str, name: str | None = None) -> None:
         self._reject(line, "missing_field", f"no {field}", name)
+
+    def _hole(self, line: int, size: int) -> None:
+        """Adds what a crash or a failed download left: records, not one line."""
+        offset, detail = int(self._offsets[line]), f"a hole of {size} NUL bytes"
+        unread = size if self._extent.compression == "none" else 0
+        self._troubles.append(Trouble(offset, "damaged_input", detail, unread))
 
     def _reject(
         self, line: int, reason: str, detail: str, name: str | None = None

@@ -8,6 +8,7 @@ mapped and costs no memory of its own.
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -34,12 +35,11 @@ _Read = tuple[Documents, int]
 def read_parquet(
     file: BinaryIO, extent: Extent, reader: ReaderConfig, sizes: ReadSizes
 ) -> Iterator[Documents]:
-    """Yields the rows of the extent's row groups; damage is a reject."""
-    row = first = rows = 0
+    """Yields the rows of the extent's row groups; a damaged one is a reject."""
+    row, metadata = 0, None
     try:
         metadata = pq.ParquetFile(file).metadata
-        row = first = _rows_of(metadata, range(extent.start))
-        rows = _rows_of(metadata, _mine(metadata, extent))
+        row = _rows_of(metadata, range(extent.start))
         behind = functools.partial(_read_behind, file, metadata, extent, reader, sizes)
         batches = behind(row)
         while held := [*itertools.islice(batches, 1)]:
@@ -52,8 +52,10 @@ def read_parquet(
                 row = held[0][1]
                 yield held.pop(0)[0]
     except _DAMAGE as error:
-        kept = extent.size * (row - first) // max(1, rows)
-        yield _damage(error, row, kept, extent, reader)
+        if metadata is None:
+            yield _damage(error, row, 0, extent, reader)
+        else:
+            yield from _by_group(file, metadata, extent, reader, sizes, row)
 
 
 def _ahead(batches: Iterator[_Read], left: int) -> list[_Read]:
@@ -102,6 +104,40 @@ def _read_behind(
         row = held[0][1]
         del batch, documents  # its texts go, however large, with what is made of them
         yield held.pop()
+
+
+def _by_group(
+    file: BinaryIO,
+    metadata: pq.FileMetaData,
+    extent: Extent,
+    reader: ReaderConfig,
+    sizes: ReadSizes,
+    row: int,
+) -> Iterator[Documents]:
+    """Yields the documents from a row on, each row group alone: one may be damaged.
+
+    Of the extent's stored bytes a row stands for an equal share.
+    """
+    mine = _mine(metadata, extent)
+    start = first = _rows_of(metadata, range(extent.start))
+    rows = max(1, _rows_of(metadata, mine))
+    for group in mine:
+        at, start = max(row, start), start + metadata.row_group(group).num_rows
+        if at >= start:
+            continue
+        alone = dataclasses.replace(extent, start=group, end=group + 1)
+        try:
+            for documents, behind in _read_behind(
+                file, metadata, alone, reader, sizes, at
+            ):
+                at = behind
+                yield documents
+        except _DAMAGE as error:
+            kept, end = (extent.size * (n - first) // rows for n in (at, start))
+            last = group == metadata.num_row_groups - 1
+            detail = f"rows {at} to {start - 1}: {_said(error)}"
+            lost = Trouble(at, "damaged_input", detail, max(1, end - kept), last)
+            yield no_documents(extent, reader, [lost])
 
 
 def _mine(metadata: pq.FileMetaData, extent: Extent) -> range:
@@ -214,13 +250,18 @@ def _damage(
         extent: the extent.
         reader: how it is read.
     """
-    outside = isinstance(error, OSError) and error.errno
-    if outside or isinstance(error, MemoryError):
-        raise error  # the disk, the network or the machine, not the file's contents
-    detail = " ".join(str(error).split())
+    detail = _said(error)
     unread = extent.size - min(kept, max(0, extent.size - 1))
     trouble = Trouble(row, "damaged_input", detail, unread, to_end=unread > 0)
     return no_documents(extent, reader, [trouble])
+
+
+def _said(error: Exception) -> str:
+    """Returns what a library says of a file, on one line; other errors are raised."""
+    outside = isinstance(error, OSError) and error.errno
+    if outside or isinstance(error, MemoryError):
+        raise error  # the disk, the network or the machine, not the file's contents
+    return " ".join(str(error).split())
 
 
 def _wanted(reader: ReaderConfig) -> list[str]:

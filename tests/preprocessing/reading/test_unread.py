@@ -191,6 +191,38 @@ def test_most_of_a_file_that_breaks_off_at_its_end_counts_as_read(ending, tmp_pa
     assert 0 < unread <= len(members) / 9
 
 
+def test_a_damaged_row_group_costs_itself_alone_and_its_share_of_the_bytes(tmp_path):
+    texts = [f"text {n} of some, {n * 7919} and {n * 104729}" for n in range(900)]
+    path = tmp_path / "whole.parquet"
+    options = {"row_group_size": 90, "compression": "snappy", "use_dictionary": False}
+    pq.write_table(pa.table({"text": texts}), path, **options)
+    content = bytearray(path.read_bytes())
+    group = pq.ParquetFile(path).metadata.row_group(4).column(0)
+    middle = group.data_page_offset + group.total_compressed_size // 2
+    content[middle - 300 : middle + 300] = b"\xff" * 600
+    for extent_bytes in (1 << 30, 5000):  # one extent, and several of row groups
+        path.write_bytes(content)
+        reader, found, rejects = ReaderConfig(), [], []
+        for extent in plan_extents(storage.expand([str(path)]), reader, extent_bytes):
+            for batch in read_extent(extent, reader):
+                found += batch.texts.to_pylist()
+                rejects += batch.rejects
+        assert found == texts[:360] + texts[450:]
+        (reject,) = rejects
+        assert reject.offset == 360 and reject.detail.startswith("rows 360 to 449: ")
+        assert abs(reject.unread - len(content) / 10) < len(content) / 50
+        assert not reject.to_end
+
+
+def test_a_hole_in_lines_of_json_is_weighed_by_its_bytes(tmp_path):
+    content = PLAIN["jsonl"] + bytes(5000) + b"\n" + PLAIN["jsonl"]
+    texts, rejects, _ = read(tmp_path, "jsonl", ".jsonl", content)
+    assert texts == 2 * TEXTS
+    assert [(reject.reason, reject.unread) for reject in rejects] == [
+        ("damaged_input", 5000)
+    ]
+
+
 def test_two_streams_of_arrow_in_one_file_are_not_one(tmp_path):
     content = 2 * FILES["stream"][2]
     texts, rejects, _ = read(tmp_path, "arrow", ".arrow", content)
