@@ -16,9 +16,9 @@ from cloudpathlib import S3Client
 from moto.server import ThreadedMotoServer
 
 from pipelines import batch_generate
+from preprocessing.claims.claims import CLAIM_NAME, Held, claimed
 from preprocessing.contracts.releases import copy_tree
 from preprocessing.foundation import storage
-from preprocessing.foundation.claims import CLAIM_NAME, Held, claimed
 from preprocessing.foundation.commands import UsageError, WorkError
 from tests.datasets import write_dataset
 from tests.releases import release_untrained
