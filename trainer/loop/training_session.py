@@ -131,6 +131,7 @@ class TrainingSession:
             RollBack: too many updates were skipped.
         """
         config, position = self._planned.config, self._start.position
+        self._watch.watchdog.stopping(False)  # It may be there again after a rollback.
         callbacks = LoopCallbacks(
             train=self.train,
             write_line=self.write_line,

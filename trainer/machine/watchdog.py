@@ -67,12 +67,12 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
             with contextlib.suppress(OSError):  # the launcher is gone, and so is it
                 os.utime(self._heartbeat)
 
-    def stopping(self) -> None:
-        """Notes that all processes heard of a request to stop; what is left is to save.
+    def stopping(self, so: bool = True) -> None:
+        """Notes that all processes heard of an end, or that they go on after all.
 
-        That takes as long as it takes, within the limit.
+        What is left then is to save, which takes as long as it takes, within the limit.
         """
-        self._stops = True
+        self._stops = so
 
     def _watch(self) -> None:
         look = min(_LOOK_SECONDS, self._limit or _LOOK_SECONDS, self._stop_seconds)

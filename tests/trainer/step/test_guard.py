@@ -51,6 +51,23 @@ def test_a_norm_beyond_six_sigma_of_128_steps_is_a_spike() -> None:
         assert judged(guard, [norm]) == [code]
 
 
+@pytest.mark.parametrize("count", [4, 8, 11])
+def test_six_sigma_are_those_of_the_window_as_a_sample(count: int) -> None:
+    norms = [float(number) for number in range(1, count + 1)]
+    seen = norms[-8:]
+    limit = np.mean(seen) + 6 * np.std(seen, ddof=1)
+    assert limit > 2 * np.mean(seen)
+    for norm, code in ((limit * 1.001, SPIKE), (limit * 0.999, 0)):
+        guard = GradientGuard(GuardConfig(window=8), "float32")
+        assert judged(guard, [*norms, norm]) == [0] * count + [code]
+
+
+def test_half_a_window_of_an_odd_size_is_rounded_up() -> None:
+    for count, code in ((2, 0), (3, SPIKE)):
+        guard = GradientGuard(GuardConfig(window=5), "float32")
+        assert judged(guard, [*[1.0] * count, 50.0])[-1] == code
+
+
 def test_nothing_is_a_spike_before_half_a_window_is_full() -> None:
     guard = GradientGuard(GuardConfig(), "float32")
     assert judged(guard, [*noise(63), 50.0]) == [0] * 64
@@ -70,6 +87,26 @@ def test_what_is_not_finite_is_skipped_and_not_remembered() -> None:
     assert codes == [0, NOT_FINITE, NOT_FINITE, 0]
     assert int(guard.seen) == 2
     assert guard.norms.numpy()[:3].tolist() == [1.0, 2.0, 0.0]
+
+
+def test_a_loss_that_is_not_finite_is_skipped_whatever_its_gradient() -> None:
+    guard = GradientGuard(GuardConfig(), "float32")
+    for loss in (float("inf"), float("nan")):
+        numbers = [tf.constant(loss), tf.constant(8.0), tf.constant(1.0)]
+        verdict = guard.judge(*numbers, guard.remembered())
+        assert int(verdict.code) == NOT_FINITE and not bool(verdict.accepted)
+
+
+def test_a_step_that_is_not_finite_blinds_the_next_to_no_spike() -> None:
+    guard = GradientGuard(GuardConfig(window=8), "float32")
+    norms = [*noise(8), float("nan"), 50.0]
+    assert judged(guard, norms) == [0] * 8 + [NOT_FINITE, SPIKE]
+
+
+def test_an_overflow_is_the_scale_s_until_that_is_one() -> None:
+    guard = GradientGuard(GuardConfig(), "float16")
+    guard.loss_scale.assign(2.0)
+    assert judged(guard, [float("inf")] * 2) == [OVERFLOW, NOT_FINITE]
 
 
 def test_sigmas_of_zero_accept_every_finite_norm() -> None:
@@ -111,6 +148,10 @@ def test_the_loss_scale_doubles_after_2000_good_steps() -> None:
     assert (float(scale), int(count)) == (8.0, 1999)
     scale, count = next_scale(scale, count, tf.constant(False))
     assert (float(scale), int(count)) == (16.0, 0)
+    scale, count = next_scale(scale, count + 7, tf.constant(True))
+    assert (float(scale), int(count)) == (8.0, 0)
+    largest, last = tf.constant(2.0**24), tf.constant(1999, tf.int64)
+    assert float(next_scale(largest, last, tf.constant(False))[0]) == 2.0**24
 
 
 @pytest.mark.parametrize("name", ["spike_sigmas", "skip_budget", "max_rollbacks"])

@@ -32,6 +32,7 @@ def setup(
     compute: str = "float32",
     xla: str = "none",
     lanes: int = 1,
+    seed: int = 5,
     **optimizer: float,
 ) -> tuple:
     """Returns (train loop, model, optimizer) on the default device."""
@@ -43,7 +44,7 @@ def setup(
         settings = OptimizerConfig(warmup_steps=2, **optimizer)
         state = make_train_state(model, settings, GuardConfig(), 10)
     layout = Layout(BATCH, micro, 1, lanes)
-    step = ReplicaStep(state, strategy, layout, LossConfig(), 5, Compilation(xla))
+    step = ReplicaStep(state, strategy, layout, LossConfig(), seed, Compilation(xla))
     return make_train_loop(step, strategy), model, state.optimizer
 
 
@@ -190,6 +191,31 @@ def test_float16_finds_a_loss_scale_and_trains(family: str) -> None:
     wanted = exact(features, 1)
     loss = wanted.loss_sum.numpy()[0] / wanted.weight_sum.numpy()[0]
     assert losses[0] == pytest.approx(loss, abs=5e-3)
+    # Whatever the loss was scaled by, the norm is that of its own gradient.
+    norm = metrics.gradient_norm.numpy()[codes == 0][0]
+    assert norm == pytest.approx(float(wanted.gradient_norm[0]), rel=2e-2)
+
+
+def test_dropout_falls_anew_in_every_step_and_by_the_seed() -> None:
+    features = {name: np.repeat(x, 2, axis=0) for name, x in block(1).items()}
+    losses = []
+    for seed in (5, 6):
+        loop, _, _ = setup(dropout=0.3, seed=seed, peak_learning_rate=1e-30)
+        losses += loop(features, 2).loss_sum.numpy().tolist()
+    assert len(set(losses)) == 4
+
+
+def test_one_target_is_as_much_as_two_of_the_same() -> None:
+    features, ends = block(1), []
+    for rows in (1, 2):
+        lengths = np.zeros_like(features["segment_lengths"])
+        lengths[0, :rows, 0] = 2  # one target each
+        tokens = np.repeat(features["tokens"][:, :1], BATCH, axis=1)
+        loop, model, _ = setup(name="sgd", peak_learning_rate=1.0, clip_norm=0.0)
+        loop({"tokens": tokens, "segment_lengths": lengths}, 1)
+        ends.append(weights(model))
+    for one, two in zip(*ends, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
 
 
 def test_a_batch_of_another_size_is_trained_on_by_the_same_loop() -> None:
