@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The answers to compare with were computed on a CPU.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
@@ -28,6 +27,7 @@ from preprocessing.contracts import releases
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import CommandParser, WorkError, run
+from preprocessing.foundation.terminal import quiet_libraries
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.release.c_api import Session, TensorFlowLibrary
 from trainer.release.op_lint import lint, read_graph
@@ -60,6 +60,7 @@ def check(release: str) -> None:
     Raises:
         WorkError: it differs from what it should be; the message names how.
     """
+    quiet_libraries()
     library = TensorFlowLibrary()
     saved_model = storage.read_bytes(storage.join(release, releases.SAVED_MODEL_NAME))
     graph = read_graph(saved_model)

@@ -31,6 +31,8 @@ Nothing in here knows what a document, a row or a model is.
                            infinite
     string_buffers.py      Arrow's strings as what they are in memory: bytes, and
                            where each string ends
+    terminal.py            Keeps what TensorFlow's C++ says of itself off the
+                           terminal, and nothing else
     user_code.py           Functions of a user's own package, named by import path:
                            `my_package.module:name`
     utf8_space.py          White space and line ends in UTF-8, for compiled loops

@@ -2,7 +2,8 @@
 """Keeps TensorFlow's own messages off the terminal; imports TensorFlow itself."""
 
 import logging
-import os
+
+from preprocessing.foundation.terminal import quiet_libraries
 
 
 def quiet_tensorflow(debug: bool) -> None:
@@ -13,8 +14,7 @@ def quiet_tensorflow(debug: bool) -> None:
     """
     if debug:
         return
-    # Read once by the C++ library when it is loaded: 3 leaves fatal messages only.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quiet_libraries()
     import tensorflow as tf
 
     tf.get_logger().setLevel(logging.ERROR)

@@ -6,7 +6,6 @@ becomes a finding of `quern-doctor`, not its end.
 """
 
 import multiprocessing
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
+from preprocessing.foundation.terminal import quiet_libraries
 from trainer.machine.cuda_libraries import CudaLibraries, find_cuda
 from trainer.serving.sentencepiece_proto import ScoredPiece, model_proto
 
@@ -51,7 +51,7 @@ def probe_tensorflow(try_cuda: bool) -> TensorflowProbe:
 
 
 def _probe(try_cuda: bool) -> TensorflowProbe:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    quiet_libraries()
     try:
         import tensorflow as tf
     except Exception as error:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A release in memory, for whoever uses one: text and settings in, text out."""
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +9,12 @@ from preprocessing.contracts import releases
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import storage
 from preprocessing.foundation.globs import literal_directory
+from preprocessing.foundation.terminal import quiet_libraries
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+quiet_libraries()
 
-import tensorflow as tf
-import tensorflow_text  # noqa: F401  # registers the tokenizer's ops
+import tensorflow as tf  # noqa: E402
+import tensorflow_text  # noqa: E402, F401  # registers the tokenizer's ops
 
 
 class LoadedRelease:
