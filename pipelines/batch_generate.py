@@ -39,6 +39,7 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.commands import (
     CommandParser,
     WorkError,
+    count_of,
     run,
     stopping_on_request,
 )
@@ -176,8 +177,9 @@ def _conclude(
 
 def _described(tally: Tally) -> str:
     return (
-        f"{tally.prompts:,} prompts, {tally.tokens:,} tokens, {tally.errors:,} errors, "
-        f"{tally.truncated:,} prompts shortened to fit"
+        f"{count_of(tally.prompts, 'prompt')}, {count_of(tally.tokens, 'token')}, "
+        f"{count_of(tally.errors, 'error')}, "
+        f"{count_of(tally.truncated, 'prompt')} shortened to fit"
     )
 
 

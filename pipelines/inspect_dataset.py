@@ -19,7 +19,7 @@ from preprocessing.contracts.manifest import Manifest, read_manifest
 from preprocessing.contracts.row_segments import RowSegment, row_segments
 from preprocessing.contracts.shards import Shards
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import CommandParser, UsageError, run
+from preprocessing.foundation.commands import CommandParser, UsageError, count_of, run
 from preprocessing.objectives.objectives import (
     ObjectiveConfig,
     original_ids,
@@ -130,7 +130,7 @@ def _shown(manifest: Manifest) -> str:
         f"{counts.overlap_tokens:,} overlaps = {counts.tokens_written:,} written + "
         f"{counts.dropped_tokens:,} dropped"
     )
-    lines.append(f"sources          {len(manifest.sources):,} files")
+    lines.append(f"sources          {count_of(len(manifest.sources), 'file')}")
     lines.append(f"{'split':<12}{'rows':>12}{'tokens':>16}{'text bytes':>16}  shards")
     lines += [
         f"{name:<12}{split.rows:>12,}{split.tokens:>16,}{split.text_bytes:>16,}  "
@@ -160,13 +160,13 @@ def _row(dataset: str, manifest: Manifest, split: str, number: int) -> str:
     for place, segment in enumerate(row_segments(features)):
         origin = origins[place]
         lines.append(
-            f"--- segment {place}: {len(segment.ids)} ids from id {origin['start']} of "
-            f"document {origin['document']} "
+            f"--- segment {place}: {count_of(len(segment.ids), 'id')} from id "
+            f"{origin['start']} of document {origin['document']} "
             f"({origin['path']} at offset {origin['offset']})"
         )
         lines += _shown_segment(manifest, tokenizer, segment)
         filled += len(segment.ids)
-    lines.append(f"--- {manifest.row_places - filled} ids of padding")
+    lines.append(f"--- {count_of(manifest.row_places - filled, 'id')} of padding")
     return "\n".join(lines)
 
 
@@ -190,7 +190,7 @@ def _shown_segment(
     lines = []
     if len(segment.inputs):
         lines.append(spelled(segment.inputs))
-        lines.append(f"--- {len(segment.targets)} ids of targets")
+        lines.append(f"--- {count_of(len(segment.targets), 'id')} of targets")
     lines.append(spelled(segment.targets))
     objective = ObjectiveConfig(**manifest.config["objective"])
     special = special_ids(objective, tokenizer)

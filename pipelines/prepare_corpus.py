@@ -55,7 +55,7 @@ from preprocessing.contracts.manifest import (
     write_manifest,
 )
 from preprocessing.foundation import storage, strict_json
-from preprocessing.foundation.commands import run, stopping_on_request
+from preprocessing.foundation.commands import count_of, run, stopping_on_request
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -261,10 +261,11 @@ def _summary(manifest: Manifest, results: Results, seconds: float) -> str:
         [
             f"documents: {counts.read:,} read, {counts.kept:,} kept; "
             f"rejected: {rejected or 'none'}",
-            f"tokens: {counts.tokens_encoded:,} in {rows:,} rows "
+            f"tokens: {counts.tokens_encoded:,} in {count_of(rows, 'row')} "
             f"({filled:.1%} of their places filled): "
             + ", ".join(
-                f"{name} {split.rows:,} rows" for name, split in splits.items()
+                f"{name} {count_of(split.rows, 'row')}"
+                for name, split in splits.items()
             ),
             f"input: {amount(results.input_bytes, 'B')} in {seconds:.1f} s, "
             f"{amount(results.input_bytes / seconds, 'B')}/s",
@@ -289,8 +290,8 @@ def _say_finished(job: Job, asked: Asked) -> None:
     files = 0 if storage.is_cloud(job.output) else check_sums(job.output)
     print(
         f"{job.output} is already the finished dataset of this input and "
-        f"configuration: {manifest.counts.kept:,} documents, nothing to do"
-        + (f" ({files} files are as they were written)" if files else "")
+        f"configuration: {count_of(manifest.counts.kept, 'document')}, nothing to do"
+        + (f" (its {count_of(files, 'file')} checked)" if files else "")
     )
 
 

@@ -29,6 +29,7 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.commands import (
     CommandParser,
     UsageError,
+    count_of,
     run,
     stopping_on_request,
 )
@@ -73,7 +74,8 @@ def _make(
     chosen = _choose(extents, values.sample_bytes, values.seed)
     sample = _read(chosen, reader, cleaning, values)
     texts = sample.texts()
-    print(f"train: on {len(texts):,} documents, {amount(sample.text_bytes, 'B')}")
+    size = amount(sample.text_bytes, "B")
+    print(f"train: on {count_of(len(texts), 'document')}, {size}")
     data = tokenizer.train(texts, values.vocab_size, _special_tokens(values))
     claim.check()
     storage.write_atomically(values.output, data, durable=True)

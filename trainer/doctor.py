@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from preprocessing.foundation import strict_json
-from preprocessing.foundation.commands import CommandParser, WorkError, run
+from preprocessing.foundation.commands import CommandParser, WorkError, count_of, run
 from trainer.machine.finding import Finding
 from trainer.machine.gpu_findings import judge_gpus
 from trainer.machine.nvml import gpus_on_the_bus, read_driver
@@ -85,7 +85,7 @@ def examine(
 
 def judge_cpu(flags: frozenset[str], cores: int) -> Finding:
     """Judges the CPU by its feature flags; an empty set means they cannot be read."""
-    found = f"{cores} cores, {platform.machine()}"
+    found = f"{count_of(cores, 'core')}, {platform.machine()}"
     if not flags:
         return Finding("ok", "cpu", f"{found}, features not listed by this system")
     if "avx" not in flags:

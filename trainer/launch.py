@@ -15,6 +15,7 @@ from preprocessing.foundation.commands import (
     Interrupted,
     UsageError,
     WorkError,
+    count_of,
     run,
 )
 from trainer.distribution.launch_group import Group, Shape
@@ -79,8 +80,9 @@ def _keep_up(
             restarts, delay = 0, _FIRST_DELAY
         if restarts >= flags.max_restarts or signals:
             raise WorkError(
-                f"wanted the group to go on, {failure.line} after {restarts} restarts. "
-                "Mend the cause; the same command resumes"
+                f"wanted the group to go on, {failure.line} after "
+                f"{count_of(restarts, 'restart')}. Mend the cause; the same command "
+                "resumes"
             )
         restarts += 1
         print(

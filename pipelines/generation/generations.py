@@ -20,7 +20,7 @@ from pipelines.generation.prompts import Prompt, decode_chunk, encode_chunk
 from preprocessing.claims.claims import CLAIM_NAME, check_claim
 from preprocessing.contracts.manifest import canonical_json
 from preprocessing.foundation import storage, strict_json
-from preprocessing.foundation.commands import UsageError, WorkError
+from preprocessing.foundation.commands import UsageError, WorkError, count_of
 
 SCHEMA_VERSION = 1
 JOB_NAME = "job.json"
@@ -229,8 +229,8 @@ class GenerationOutput:
         if self.unfinished() or total.prompts != job.num_prompts:
             raise WorkError(
                 f"wanted {job.num_prompts} answers in {self.num_shards} shards, found "
-                f"{total.prompts} with {len(self.unfinished())} shards missing. Run "
-                "the same command again"
+                f"{total.prompts} with {count_of(len(self.unfinished()), 'shard')} "
+                "missing. Run the same command again"
             )
         path = storage.join(self.directory, SUMMARY_NAME)
         storage.write_atomically(path, canonical_json(asdict(total)))

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from preprocessing.contracts.dataset_files import read_provenance
 from preprocessing.contracts.manifest import Manifest
+from preprocessing.foundation.commands import count_of
 from preprocessing.foundation.string_buffers import views
 
 _MOST_SOURCES = 10
@@ -68,7 +69,7 @@ def _sources(first: Manifest, second: Manifest) -> Iterator[str]:
         shown = (_shown(size.get(path)) for size in sizes)
         yield f"source {path}, bytes: {' | '.join(shown)}"
     if len(changed) > _MOST_SOURCES:
-        yield f"and {len(changed) - _MOST_SOURCES} more sources"
+        yield f"and {count_of(len(changed) - _MOST_SOURCES, 'more source')}"
 
 
 def _split(name: str, first: Manifest, second: Manifest) -> Iterator[str]:

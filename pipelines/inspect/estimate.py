@@ -20,6 +20,7 @@ from pipelines.job.task_work import TaskWork
 from pipelines.prepare import prepare_flags, workspace
 from pipelines.prepare.pack_shard import pack_blocks
 from pipelines.prepare.prepare_input import asked_for
+from preprocessing.foundation.commands import count_of
 
 SAMPLE_SHARE = 1 / 1000
 LEAST_BYTES = 4 << 20
@@ -117,7 +118,7 @@ def _table(job: Job, plan: Plan, sample: _Sample, workers: int) -> str:
         ("rows", f"{sample.rows * scale:,.0f}"),
         ("dataset on disk", amount(int(sample.rows * frame * scale), "B")),
         ("disk while it runs", amount(_peak_disk(sample, frame, scale), "B")),
-        (f"time, {workers} workers", f"{seconds / 60:.1f} minutes"),
+        (f"time, {count_of(workers, 'worker')}", f"{seconds / 60:.1f} minutes"),
     ]
     note = "before duplicates are dropped, which a sample cannot show"
     lost = [f"not all read: {path} ({why})" for path, why in sample.lost.items()]

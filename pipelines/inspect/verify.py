@@ -29,6 +29,7 @@ from preprocessing.contracts.manifest import (
     config_hash,
 )
 from preprocessing.contracts.shards import record_format
+from preprocessing.foundation.commands import count_of
 
 BLOCK_ROWS = 4096
 
@@ -70,7 +71,8 @@ def verify(dataset: str, manifest: Manifest) -> Iterator[str]:
             started = (_started(dataset, shard) for shard in line.shards)
             found.documents += mixture.without_start(started)
         _equal(f"tokens of {split}", found.tokens, line.tokens)
-        yield f"{split}: {found.rows:,} rows, {found.tokens:,} tokens"
+        tokens = count_of(found.tokens, "token")
+        yield f"{split}: {count_of(found.rows, 'row')}, {tokens}"
         total.documents += found.documents
         total.tokens += found.tokens
         total.overlaps += found.overlaps
@@ -80,7 +82,8 @@ def verify(dataset: str, manifest: Manifest) -> Iterator[str]:
     _equal("overlap_tokens", total.overlaps, counts.overlap_tokens)
     _check_rejects(dataset, manifest, sums)
     yield from _check_inputs(dataset, manifest, sums)
-    yield f"{counts.read:,} documents read = {counts.kept:,} kept + the rejects listed"
+    read = count_of(counts.read, "document")
+    yield f"{read} read = {counts.kept:,} kept + the rejects listed"
 
 
 def _check_identity(dataset: str, manifest: Manifest, sums: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 """What a dry run prints: what each stage keeps, and what it drops for which reason."""
 
 from pipelines.prepare.results import Results
+from preprocessing.foundation.commands import count_of
 
 _MOST_CHECKS = 20
 _MOST_FILES = 100
@@ -10,8 +11,9 @@ _MOST_FILES = 100
 def contamination_lines(results: Results) -> list[str]:
     """Returns a line for each evaluation file: what of it was found in the corpus."""
     return [
-        f"{task.name}: {task.documents:,} documents rejected, which share "
-        f"{task.ngrams:,} runs with {task.touched:,} of its {task.texts:,} texts; "
+        f"{task.name}: {count_of(task.documents, 'document')} rejected, which share "
+        f"{count_of(task.ngrams, 'run')} with {task.touched:,} of its "
+        f"{count_of(task.texts, 'text')}; "
         f"{task.short:,} are too short to be found"
         for task in results.contamination
     ]

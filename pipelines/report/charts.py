@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.report.page import percent, short
+from preprocessing.foundation.commands import count_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def counted(
     """
     shown, rest = list(counts[:most]), counts[most:]
     if rest:
-        shown.append((f"{len(rest):,} others", sum(count for _, count in rest)))
+        shown.append((count_of(len(rest), "other"), sum(count for _, count in rest)))
     total = sum(count for _, count in shown)
     largest = max((count for _, count in shown), default=0)
     return [

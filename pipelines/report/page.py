@@ -136,11 +136,6 @@ def power_of_two(power: int, unit: str = "") -> str:
     return f"{1 << rest} {prefix}{unit}".rstrip()
 
 
-def several(count: int, what: str) -> str:
-    """Returns "1 file", "2 files"."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def percent(part: float, whole: float) -> str:
     """Returns a share: 12.3%; of nothing it is 0%. Only all is 100%, only none 0%."""
     if not whole or not part:

@@ -13,12 +13,12 @@ from pipelines.report.page import (
     percent,
     power_of_two,
     section,
-    several,
     short,
     table,
 )
 from preprocessing.contracts.manifest import Manifest
 from preprocessing.foundation import storage
+from preprocessing.foundation.commands import count_of
 
 MOST_REASONS = 15
 _MOST_FILES = 100
@@ -76,12 +76,12 @@ def _head(manifest: Manifest, results: Results, timings: Mapping[str, Any]) -> s
         (
             "input",
             short(results.input_bytes, "B"),
-            several(len(manifest.sources), "file"),
+            count_of(len(manifest.sources), "file"),
         ),
         (
             "speed",
             short(results.input_bytes / seconds, "B/s"),
-            f"{seconds:,.1f} s, {several(timings['workers'], 'worker')}",
+            f"{seconds:,.1f} s, {count_of(timings['workers'], 'worker')}",
         ),
     ]
     return (
@@ -159,7 +159,7 @@ def _examples(lines: Sequence[Mapping[str, Any]]) -> str:
     if not lines:
         return ""
     made = "".join(_example(line) for line in lines)
-    summary = several(len(lines), "example")
+    summary = count_of(len(lines), "example")
     return f"<details><summary>{summary}</summary>{made}</details>"
 
 
@@ -204,8 +204,8 @@ def _histogram(title: str, counts: Sequence[int], unit: str) -> str:
         return f'<div><h3>{title}</h3><p class="note">No documents.</p></div>'
     peak = max(range(len(shown)), key=shown.__getitem__)
     label = (
-        f"{title}: {sum(shown):,} documents, most of them ({shown[peak]:,}) from "
-        f"{ticks[peak]} to twice that"
+        f"{title}: {count_of(sum(shown), 'document')}, most of them "
+        f"({shown[peak]:,}) from {ticks[peak]} to twice that"
     )
     rows = [[tick, count] for tick, count in zip(ticks, shown, strict=True)]
     numbers = table(["from", "documents"], rows)
@@ -225,10 +225,10 @@ def _files(results: Results) -> str:
     """Returns the files of which most was not read."""
     totals = results.inputs.totals
     note = (
-        f"{totals.read:,} of {totals.size:,} bytes of {several(totals.files, 'file')} "
-        f"were read, {totals.not_read:,} were not: {several(totals.not_to_end, 'file')}"
-        " did not come to the end. Bytes are those of the files as they are stored; "
-        "inputs.parquet lists every file."
+        f"{totals.read:,} of {totals.size:,} bytes of "
+        f"{count_of(totals.files, 'file')} were read, {totals.not_read:,} were not: "
+        f"{count_of(totals.not_to_end, 'file')} did not come to the end. "
+        "Bytes are those of the files as they are stored; inputs.parquet lists every file."
     )
     title = "What was not read"
     worst = results.inputs.worst(_MOST_FILES)
@@ -263,8 +263,9 @@ def _packing(manifest: Manifest) -> str:
             Bar(
                 name=name,
                 count=percent(split.tokens, places),
-                words=f"{split.tokens:,} tokens in {split.rows:,} rows, "
-                f"{several(len(split.shards), 'shard')}",
+                words=f"{count_of(split.tokens, 'token')} in "
+                f"{count_of(split.rows, 'row')}, "
+                f"{count_of(len(split.shards), 'shard')}",
                 parts=[(split.tokens / max(places, 1), "first")],
             )
         )
@@ -299,12 +300,13 @@ def _languages(results: Results) -> str:
     shown: list[tuple[str, Sequence[int]]] = ranked[:MOST_REASONS]
     if rest:
         sums = [sum(pair[place] for _, pair in rest) for place in (0, 1)]
-        shown.append((f"{len(rest)} others", sums))
+        shown.append((count_of(len(rest), "other"), sums))
     lines = [
         Bar(
             name=name,
             count=percent(documents, total),
-            words=f"{documents:,} documents · {percent(size, total_bytes)} of bytes",
+            words=f"{count_of(documents, 'document')} · "
+            f"{percent(size, total_bytes)} of bytes",
             parts=[(documents / max(total, 1), "first")],
             second=[(size / max(total_bytes, 1), "second")],
         )
@@ -359,7 +361,7 @@ def _speed(results: Results, timings: Mapping[str, Any]) -> str:
     ]
     note = (
         "Seconds of all workers in each part, and the input's bytes for each of them. "
-        f"{several(timings['workers'], 'worker')}; the largest used "
+        f"{count_of(timings['workers'], 'worker')}; the largest used "
         f"{short(results.peak_memory, 'B')} of memory."
     )
     return section("Speed", note, bars(lines))

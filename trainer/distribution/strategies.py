@@ -11,7 +11,7 @@ import os
 import tensorflow as tf
 
 from preprocessing.foundation import strict_json
-from preprocessing.foundation.commands import UsageError, WorkError
+from preprocessing.foundation.commands import UsageError, WorkError, count_of
 from trainer.distribution.agreement import Statement
 from trainer.distribution.device_options import DeviceOptions
 from trainer.distribution.devices import count_gpus, cut_devices, device_names
@@ -211,7 +211,9 @@ def _part_in_cluster(chosen: str, options: DeviceOptions) -> dict[str, str]:
     stated = {"--strategy": chosen, "cluster of TF_CONFIG": str(cluster.addresses)}
     if chosen == "multi_worker":
         # A worker without GPUs takes one CPU device, however many there are.
-        stated["devices"] = f"{gpus * options.logical_gpus} GPUs" if gpus else "a CPU"
+        stated["devices"] = (
+            count_of(gpus * options.logical_gpus, "GPU") if gpus else "a CPU"
+        )
         stated["--collectives"] = "nccl" if options.uses_nccl(gpus) else "ring"
     return stated
 

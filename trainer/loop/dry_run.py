@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `quern-train --dry_run` tells of a run before anything is allocated."""
 
-from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.commands import UsageError, count_of
 from trainer.loop.memory import Memory, MicroBatch, Sketch, estimate, sketch
 from trainer.loop.plan import Data
 from trainer.models.parameters import num_parameters
@@ -48,7 +48,8 @@ def show(
         f"tokens to train   {tokens:,} ({tokens / max(stored, 1):.2f} epochs)",
         f"FLOPs to train    {tokens * flops:.3g}",
         f"replicas          {layout.num_replicas}, each {layout.accumulation} x "
-        f"{layout.micro_batch_size} rows a step, in {layout.lanes} lanes",
+        f"{count_of(layout.micro_batch_size, 'row')} a step, in "
+        f"{count_of(layout.lanes, 'lane')}",
         f"memory a device   about {_gib(memory.total)}: {split}",
     ]
 

@@ -4,6 +4,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
+from preprocessing.foundation.commands import count_of
 from trainer.loop.memory import sketch
 from trainer.loop.plan import ConfigSource, configure
 from trainer.models.language_model import ModelConfig
@@ -58,7 +59,7 @@ def _preset(name: str, make: Callable[[], RunConfig], width: int) -> list[str]:
     sizes = (
         f"{config.model.family}, layers x width {values['model.num_layers']} x "
         f"{values['model.d_model']}, {num_parameters(model):,} parameters at "
-        f"{VOCAB_SIZE:,} ids; {config.data.global_batch_size} rows a step, "
+        f"{VOCAB_SIZE:,} ids; {count_of(config.data.global_batch_size, 'row')} a step, "
         f"{config.loop.total_steps:,} steps, {config.precision.compute}"
     )
     about = wrapped(first_sentence(make.__doc__ or ""), width)

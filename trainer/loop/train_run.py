@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from preprocessing.claims.claims import Claim, claimed
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import Interrupted, UsageError
+from preprocessing.foundation.commands import Interrupted, UsageError, count_of
 from trainer.data.rows_at_fault import describe
 from trainer.distribution.rendezvous import as_lost_peer
 from trainer.loop.make_session import make_session
@@ -232,7 +232,7 @@ def _roll_back(
     workers.total(0)
     omitted = sum(end - first for first, end in ranges)
     return (
-        f"{len(faults)} updates were skipped from step {faults[0].step:,} to "
+        f"{count_of(len(faults), 'skipped update')} from step {faults[0].step:,} to "
         f"{faults[-1].step:,}: going back to step {target:,} and leaving out "
-        f"{omitted:,} rows, named in {storage.join(run, 'omitted.jsonl')}"
+        f"{count_of(omitted, 'row')}, named in {storage.join(run, 'omitted.jsonl')}"
     )

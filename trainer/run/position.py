@@ -3,6 +3,8 @@
 
 from dataclasses import dataclass
 
+from preprocessing.foundation.commands import count_of
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -40,5 +42,5 @@ class RollBack(Exception):
     """
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__(f"{len(faults)} updates were skipped")
+        super().__init__(f"{count_of(len(faults), 'update')} skipped")
         self.faults = faults

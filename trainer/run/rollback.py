@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprocessing.foundation import storage, strict_json
-from preprocessing.foundation.commands import WorkError
+from preprocessing.foundation.commands import WorkError, count_of
 from trainer.run.position import Fault
 from trainer.step.guard import GuardConfig
 
@@ -79,7 +79,7 @@ def plan_rollback(
     if len(rollbacks) >= config.max_rollbacks:
         raise WorkError(
             f"wanted updates to be used, found {len(faults)} skipped from step {first} "
-            f"to {last} after {len(rollbacks)} rollbacks. Lower "
+            f"to {last} after {count_of(len(rollbacks), 'rollback')}. Lower "
             "optimizer.peak_learning_rate, or look at omitted.jsonl in the run"
         )
     before = [step for step in checkpoints if step < first]
