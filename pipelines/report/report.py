@@ -228,7 +228,8 @@ def _files(results: Results) -> str:
         f"{totals.read:,} of {totals.size:,} bytes of "
         f"{count_of(totals.files, 'file')} were read, {totals.not_read:,} were not: "
         f"{count_of(totals.not_to_end, 'file')} did not come to the end. "
-        "Bytes are those of the files as they are stored; inputs.parquet lists every file."
+        "Bytes are those of the files as they are stored; inputs.parquet lists every "
+        "file."
     )
     title = "What was not read"
     worst = results.inputs.worst(_MOST_FILES)

@@ -99,7 +99,7 @@ class _Rows:
         self._extent, self._reader = extent, reader
         self._dialect = dialect_of(extent, reader)
         self._head, self._width = b"", 0
-        self._missing = ""  # says which column of texts there is none of
+        self._fault: tuple[str, str] | None = None  # the header's: reason and detail
         self._texts: list[int] = []
         self._names: list[int | None] = []
 
@@ -143,8 +143,8 @@ class _Rows:
         if size > self._reader.max_document_bytes:
             self._reject(gathered, "too_large", f"a record of {size} bytes")
             return
-        if self._missing:
-            self._reject(gathered, "missing_field", self._missing)
+        if self._fault:
+            self._reject(gathered, *self._fault)
             return
         if len(ends) != self._width:
             detail = f"{len(ends)} fields, the header has {self._width}"
@@ -175,21 +175,32 @@ class _Rows:
         gathered.add(texts[0], name, number, url or None, *texts[1:])
 
     def _header(self, data: bytes, start: int, ends: Sequence[int]) -> None:
-        """Finds the columns' places by their names; of two of a name, the first."""
-        places: dict[str, int] = {}
+        """Finds the columns' places by their names."""
+        places: dict[str, list[int]] = {}
         self._head = data[start : ends[-1]]
         self._width = len(ends)
         for place, end in enumerate(ends):
             name = self._dialect.unquoted(data[start:end]).decode(
                 errors="backslashreplace"
             )
-            places.setdefault(name, place)
+            places.setdefault(name, []).append(place)
             start = end + 1
         reader = self._reader
         texts = [name for name in (reader.text_field, reader.target_field) if name]
-        self._texts = [places[name] for name in texts if name in places]
-        missing = [name for name in texts if name not in places]
-        if missing:
-            there = f"the header has {listed([*places])}"
-            self._missing = not_utf8(self._head, f"no column {missing[0]}, {there}")
-        self._names = [places.get(reader.id_field), places.get(reader.url_field)]
+        marks = [reader.id_field, reader.url_field]
+        self._texts = [places[name][0] for name in texts if name in places]
+        self._names = [places.get(name, [None])[0] for name in marks]
+        self._fault = self._judged(places, texts, marks)
+
+    def _judged(
+        self, places: dict[str, list[int]], texts: list[str], marks: list[str]
+    ) -> tuple[str, str] | None:
+        """Returns what is wrong with a header: a reject's reason and detail."""
+        for name in texts:
+            if name not in places:
+                there = f"no column {name}, the header has {listed([*places])}"
+                return "missing_field", not_utf8(self._head, there)
+        for name in (*texts, *marks):
+            if len(places.get(name, ())) > 1:
+                return "wrong_type", f"{len(places[name])} columns are called {name}"
+        return None

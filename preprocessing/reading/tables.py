@@ -252,7 +252,7 @@ def _damage(
     """
     detail = _said(error)
     unread = extent.size - min(kept, max(0, extent.size - 1))
-    trouble = Trouble(row, "damaged_input", detail, unread, to_end=unread > 0)
+    trouble = Trouble(row, "damaged_input", detail, unread, to_end=True)
     return no_documents(extent, reader, [trouble])
 
 

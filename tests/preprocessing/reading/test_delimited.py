@@ -231,3 +231,10 @@ def test_columns_that_are_not_there_are_missing_fields(tmp_path):
     assert read(path, ReaderConfig(target_field="x"))[1] == [(0, "missing_field")]
     path.write_bytes(b"")
     assert read(path, ReaderConfig()) == ([], [])
+
+
+@pytest.mark.parametrize("doubled", ["text", "id"])
+def test_a_doubled_column_is_no_column(doubled, tmp_path):
+    content = f"id,text,{doubled}\n1,some words,more\n"
+    documents, rejects = found_in(tmp_path / "a.csv", content, ReaderConfig())
+    assert documents == {} and rejects == {0: "wrong_type"}

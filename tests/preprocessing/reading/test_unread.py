@@ -292,3 +292,12 @@ def unzipped(file):
     with zipfile.ZipFile(file) as archive:
         for line in archive.read("a.jsonl").decode().splitlines():
             yield {"text": line}
+
+
+def test_an_empty_file_of_a_format_that_is_never_empty_was_not_read(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"")
+    (extent,) = plan_extents(storage.expand([str(tmp_path / "*")]), ReaderConfig())
+    rejects = [r for d in read_extent(extent, ReaderConfig()) for r in d.rejects]
+    assert [(reject.reason, reject.to_end) for reject in rejects] == [
+        ("damaged_input", True)
+    ]
