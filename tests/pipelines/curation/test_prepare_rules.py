@@ -77,7 +77,7 @@ def test_what_a_rule_rejects_says_rule_value_and_threshold(
         "gopher_quality@1:min_words=10",
     )
     found = rejects(dataset)["gopher_quality@1 min_words"]
-    assert (found["value"], found["threshold"]) == (2, 10)
+    assert (found["value"], found["threshold"], found["id"]) == (2, 10, "short")
     assert found["detail"] == "words 2, wanted 10 or more"
     counts = read_manifest(str(dataset)).counts
     assert counts.read == counts.kept + sum(counts.rejected.values())
