@@ -193,11 +193,11 @@ class _Poll:
                 share = self._total * shards // self._job.shards
                 return Progress(stage, share, self._total)
         done = self._finished(tokenize_task.KIND)
-        begun = self._finished(tokenize_task.PARTS)
+        begun = self._finished(tokenize_task.UNDER_WAY)
         if not (done or begun) and "lines" in self._job.config.deduplicate:
             return self._progress("lines", self._finished(line_duplicates.FOUND))
         parts = sum(
-            (intact_record(self._job, tokenize_task.PARTS, number) or {"done": 0})[
+            (intact_record(self._job, tokenize_task.UNDER_WAY, number) or {"done": 0})[
                 "done"
             ]
             for number in begun - done

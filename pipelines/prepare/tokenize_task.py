@@ -32,7 +32,7 @@ CHUNK_TEXT_BYTES = 64 << 20
 # Of short documents the columns weigh more than the text: 52 and 44 bytes each.
 CHUNK_DOCUMENTS = 1 << 18
 KIND = "tasks"
-PARTS = "parts"  # records of tasks under way: input bytes done so far
+UNDER_WAY = "under_way"  # records of tasks: input bytes done so far
 Elements = list[tuple[int, bytes]]
 
 
@@ -81,7 +81,7 @@ def tokenize_task(
             with work.clock.timed("scatter"):
                 _scatter(job, task, next(numbers), chunk, scattered)
             del chunk
-            write_record(job, PARTS, task.index, {"done": done_bytes})
+            write_record(job, UNDER_WAY, task.index, {"done": done_bytes})
     inline = job.transport == "groupbykey"
     record = {
         **work.record(),

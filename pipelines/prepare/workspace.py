@@ -26,7 +26,7 @@ from preprocessing.foundation.storage import InputFile
 _JOB_NAME = "job.json"
 _WORK_DIRECTORIES = (
     tokenize_task.KIND,
-    tokenize_task.PARTS,
+    tokenize_task.UNDER_WAY,
     "shuffle",
     line_duplicates.FOUND,
     line_duplicates.JUDGED,

@@ -21,7 +21,7 @@ class Bar:
         name: what is counted.
         count: how many; it is what stands out beside the name.
         words: what else is said there.
-        parts: (share of the whole width, class of the colour) from left to right.
+        stretches: (share of the whole width, class of the colour) from left to right.
         second: the same of a thin bar below, or nothing.
         below: HTML to add below the bars, or nothing.
     """
@@ -29,7 +29,7 @@ class Bar:
     name: str
     count: str
     words: str
-    parts: Sequence[tuple[float, str]]
+    stretches: Sequence[tuple[float, str]]
     second: Sequence[tuple[float, str]] = ()
     below: str = ""
 
@@ -59,7 +59,7 @@ def counted(
             count=short(count, unit) if unit else f"{count:,}",
             words=percent(count, total),
             # One document must still be seen beside a million.
-            parts=[(max(count / max(largest, 1), 0.004 if count else 0), "first")],
+            stretches=[(max(count / max(largest, 1), 0.004 if count else 0), "first")],
         )
         for name, count in shown
     ]
@@ -110,15 +110,15 @@ def _line(bar: Bar) -> str:
         f'<li><div class="what"><span class="name">{html.escape(bar.name)}</span>'
         f'<span class="count"><b>{html.escape(bar.count)}</b> '
         f"{html.escape(bar.words)}</span></div>"
-        f"{_drawing(bar.parts, 'bar', label)}{second}{bar.below}</li>"
+        f"{_drawing(bar.stretches, 'bar', label)}{second}{bar.below}</li>"
     )
 
 
-def _drawing(parts: Sequence[tuple[float, str]], kind: str, label: str) -> str:
+def _drawing(stretches: Sequence[tuple[float, str]], kind: str, label: str) -> str:
     named = f'role="img" aria-label="{label}"' if label else 'aria-hidden="true"'
     drawn = '<rect class="track" width="100" height="10"/>'
     left = 0.0
-    for share, colour in parts:
+    for share, colour in stretches:
         drawn += (
             f'<rect class="{colour}" x="{left:.3f}" width="{100 * share:.3f}" '
             'height="10"/>'

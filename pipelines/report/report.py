@@ -112,7 +112,9 @@ def _waterfall(results: Results) -> str:
                 count=f"{stage.documents:,}",
                 words=f"{minus}{percent(stage.documents, read.documents)} · "
                 f"{short(stage.text_bytes, 'B')}",
-                parts=_left_and_lost(stage.documents, lost, read.documents, "first"),
+                stretches=_left_and_lost(
+                    stage.documents, lost, read.documents, "first"
+                ),
                 second=_left_and_lost(
                     stage.text_bytes, lost_bytes, read.text_bytes, "second"
                 ),
@@ -147,7 +149,7 @@ def _reasons(results: Results) -> str:
             bar.name,
             bar.count,
             bar.words,
-            bar.parts,
+            bar.stretches,
             below=_examples(results.examples.get(bar.name, ())),
         )
         for bar in shown
@@ -267,7 +269,7 @@ def _packing(manifest: Manifest) -> str:
                 words=f"{count_of(split.tokens, 'token')} in "
                 f"{count_of(split.rows, 'row')}, "
                 f"{count_of(len(split.shards), 'shard')}",
-                parts=[(split.tokens / max(places, 1), "first")],
+                stretches=[(split.tokens / max(places, 1), "first")],
             )
         )
     return section("Packing", note, bars(lines))
@@ -308,7 +310,7 @@ def _languages(results: Results) -> str:
             count=percent(documents, total),
             words=f"{count_of(documents, 'document')} · "
             f"{percent(size, total_bytes)} of bytes",
-            parts=[(documents / max(total, 1), "first")],
+            stretches=[(documents / max(total, 1), "first")],
             second=[(size / max(total_bytes, 1), "second")],
         )
         for name, (documents, size) in shown
@@ -356,7 +358,7 @@ def _speed(results: Results, timings: Mapping[str, Any]) -> str:
             count=f"{seconds:,.1f} s",
             words=f"{short(results.input_bytes / max(seconds, 1e-9), 'B/s')} "
             f"per core · {percent(seconds, total)}",
-            parts=[(seconds / max(ranked[0][1], 1e-9), "first")],
+            stretches=[(seconds / max(ranked[0][1], 1e-9), "first")],
         )
         for part, seconds in ranked
     ]

@@ -27,12 +27,12 @@ _GZIP_HEADER = 10  # bytes, at least
 _GZIP_WINDOW = 31  # zlib's number for "expect a gzip header"
 # What `zstd --long=31` writes, and the most that its format allows a decoder on 64 bits
 # to take. Memory is used as text fills it, so a small file with such a window is small.
-_ZSTD_WINDOW = 1 << 31
+ZSTD_WINDOW = 1 << 31
 # A skippable frame that holds the dictionary of all others, plain or compressed, as in
 # https://iipc.github.io/warc-specifications/specifications/warc-zstd/
-_DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"
+DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"
 _ZSTD_FRAME = b"\x28\xb5\x2f\xfd"
-_MOST_DICTIONARY = 128 << 20
+MOST_DICTIONARY = 128 << 20
 _FRAME_HEADER = 18  # bytes, at most
 
 COMPRESSIONS = {
@@ -194,7 +194,7 @@ def _up_to_damage(stream: "zlib._Decompress", data: bytes, place: _Place) -> byt
 def _zstd(file: BinaryIO, step: int, place: _Place) -> Iterator[bytes]:
     dictionary, data = _dictionary(file)
     decompressor = zstandard.ZstdDecompressor(
-        dict_data=dictionary, max_window_size=_ZSTD_WINDOW
+        dict_data=dictionary, max_window_size=ZSTD_WINDOW
     )
     place.stored = file.tell() - len(data)
     stream, head = decompressor.decompressobj(write_size=_ZSTD_OUTPUT), b""
@@ -237,18 +237,27 @@ def _dictionary(
     file: BinaryIO,
 ) -> tuple[zstandard.ZstdCompressionDict | None, bytes]:
     """Returns the dictionary that a file opens with, and bytes read behind it."""
-    magic = file.read(len(_DICTIONARY_FRAME))
-    if magic != _DICTIONARY_FRAME:
+    magic = file.read(len(DICTIONARY_FRAME))
+    if magic != DICTIONARY_FRAME:
         return None, magic
     length = file.read(4)
     size = int.from_bytes(length, "little")
-    content = file.read(min(size, _MOST_DICTIONARY))
+    content = file.read(min(size, MOST_DICTIONARY))
     if len(length) < 4 or len(content) < size:
         raise _truncated("zstd")
     try:
-        if content.startswith(_ZSTD_FRAME):
-            plain = zstandard.ZstdDecompressor().decompressobj().decompress(content)
-            content = plain
-        return zstandard.ZstdCompressionDict(content), b""
+        return dictionary_of(content), b""
     except zstandard.ZstdError as error:
         raise DamagedInput("damaged_input", f"zstd: its dictionary: {error}") from None
+
+
+def dictionary_of(content: bytes) -> zstandard.ZstdCompressionDict:
+    """Returns the dictionary in a skippable frame, plain or compressed.
+
+    Raises:
+        zstandard.ZstdError: it is damaged.
+    """
+    if content.startswith(_ZSTD_FRAME):
+        reader = zstandard.ZstdDecompressor().stream_reader(content)
+        content = reader.read(MOST_DICTIONARY)
+    return zstandard.ZstdCompressionDict(content)

@@ -6,6 +6,7 @@ between is told as a gap. A Zstandard file may open with the dictionary of its f
 (https://iipc.github.io/warc-specifications/specifications/warc-zstd/).
 """
 
+import contextlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,16 +14,20 @@ from typing import Any, BinaryIO
 
 import zstandard
 
+from preprocessing.foundation.decompression import (
+    DICTIONARY_FRAME,
+    MOST_DICTIONARY,
+    ZSTD_WINDOW,
+    dictionary_of,
+)
+
 _READ = 1 << 14
 # What one call unpacks. zlib limits what comes of it; Zstandard's blocks of 128 KB take
 # 4 bytes at best, so that 512 bytes become 16 MB and no more.
 _ZSTD_STEP = 512
 _OUTPUT = 1 << 20
 _GZIP_WINDOW = 31  # zlib's number for "expect a gzip header"
-_ZSTD_WINDOW = 1 << 31
 _MAGIC = {"gzip": b"\x1f\x8b\x08", "zstd": b"\x28\xb5\x2f\xfd"}
-_DICTIONARY = b"\x5d\x2a\x4d\x18"
-_MOST_DICTIONARY = 128 << 20
 # Stored bytes that may be unpacked to see how a member opens: more than a block.
 _PROBE = 1 << 18
 
@@ -76,7 +81,7 @@ class CompressedMembers:
         self._file, self._compression, self._opening = file, compression, opening
         self._magic = _MAGIC[compression]
         self._data, self._at = b"", 0
-        self._zstd = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._zstd = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
 
     def pieces(self, start: int = 0) -> Iterator[Piece | Gap]:
         """Yields what the members from the stored byte `start` on hold."""
@@ -131,7 +136,7 @@ class CompressedMembers:
     def _skip(self) -> None:
         """Passes over a skippable frame; the file's first may be its dictionary."""
         size = int.from_bytes(self._data[4:8], "little") + 8
-        if self._at == 0 and self._data.startswith(_DICTIONARY):
+        if self._at == 0 and self._data.startswith(DICTIONARY_FRAME):
             self._read_dictionary(size)
         while size and self._has(1):
             step = min(size, len(self._data))
@@ -142,23 +147,17 @@ class CompressedMembers:
 
     def _skippable(self) -> bool:
         return self._has(8) and (
-            self._data[0] & 0xF0 == 0x50 and self._data[1:4] == _DICTIONARY[1:]
+            self._data[0] & 0xF0 == 0x50 and self._data[1:4] == DICTIONARY_FRAME[1:]
         )
 
     def _read_dictionary(self, size: int) -> None:
-        if size > _MOST_DICTIONARY or not self._has(size):
+        if size > MOST_DICTIONARY or not self._has(size):
             return  # its frames say that it is wanted
-        content = self._data[8:size]
-        try:
-            if content.startswith(self._magic):
-                reader = zstandard.ZstdDecompressor().stream_reader(content)
-                content = reader.read(_MOST_DICTIONARY)
+        with contextlib.suppress(zstandard.ZstdError):
             self._zstd = zstandard.ZstdDecompressor(
-                dict_data=zstandard.ZstdCompressionDict(content),
-                max_window_size=_ZSTD_WINDOW,
+                dict_data=dictionary_of(self._data[8:size]),
+                max_window_size=ZSTD_WINDOW,
             )
-        except zstandard.ZstdError:
-            return
 
     def _stream(self) -> Any:
         if self._compression == "gzip":
