@@ -243,14 +243,18 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(dataset, tmp_path, capsys)
 
 
 @pytest.mark.slow
-def test_a_run_that_is_not_finite_says_so_at_its_end(dataset, tmp_path, capfd):
-    wild = ("optimizer.peak_learning_rate=1e30", "optimizer.warmup_steps=0")
+def test_a_perplexity_beyond_float64_is_null_with_a_note(dataset, tmp_path, capsys):
+    wild = ("peak_learning_rate=1000", "weight_decay=900", "warmup_steps=0")
+    keys = ("name=sgd", "schedule=constant", "decay_embeddings=true", *wild)
     guard = ("guard.skip_budget=99", "guard.spike_sigmas=0")
-    train(dataset, tmp_path / "run", *wild, *guard)
-    last = capfd.readouterr().err.splitlines()[-1]
-    assert last.startswith("this run is not finite: no finite loss at step 4.")
-    train(dataset, tmp_path / "other")
-    assert "not finite" not in capfd.readouterr().err
+    run = tmp_path / "run"
+    train(dataset, run, *(f"optimizer.{key}" for key in keys), *guard)
+    evaluate.main(["--run", str(run), "--data", str(dataset)])
+    text = capsys.readouterr().out.splitlines()[-1]
+    result = json.loads(text)
+    assert result["loss"] > 710
+    assert result["perplexity"] is None
+    assert result["not_finite"] == {"perplexity": "Infinity"}
 
 
 @pytest.mark.slow
