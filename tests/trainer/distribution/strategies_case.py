@@ -18,9 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.compute.compilation import Compilation
+from trainer.distribution.agreement import SERVER
 from trainer.distribution.coordinator import make_coordinated_loop
 from trainer.distribution.device_options import DeviceOptions
-from trainer.distribution.rendezvous import read_cluster
+from trainer.distribution.rendezvous import meet_coordinator, read_cluster
 from trainer.distribution.servers import serve, serves
 from trainer.distribution.strategies import make_strategy
 from trainer.distribution.workers import Workers, workers_of
@@ -73,7 +74,8 @@ def main() -> None:
     tf.config.experimental.enable_tensor_float_32_execution(False)
     cluster = read_cluster()
     if cluster is not None and serves(cluster):
-        serve(cluster, 60.0, StopRequest(None))
+        meet_coordinator(cluster, 60.0, {SERVER: "true"})
+        serve(cluster, StopRequest(None))
         os._exit(0)
     # So small that two servers share the matrices of this tiny model.
     strategy = make_strategy(strategy_name, read_devices(devices), min_shard_bytes=1024)
