@@ -13,7 +13,6 @@ import queue
 import re
 import signal
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.beam.internals import (
     STOCK_WORKER,
+    is_beams,
     tells_of_a_death,
     tells_of_a_lost_worker,
     without_step_name,
@@ -104,29 +104,27 @@ def _listening(endings: "queue.SimpleQueue[Ending]") -> Iterator[None]:
         if tells_of_a_death(failure.exc_value):
             endings.put(_WorkerDied())
 
-    bystanders = set(threading.enumerate())
     threading.excepthook = hear
     try:
         with logging_off(logging.CRITICAL):
             yield
     except BaseException:
-        left = weakref.WeakSet(set(threading.enumerate()) - bystanders)
-        threading.excepthook = partial(_hear_others, left, hook)
+        threading.excepthook = partial(_hear_others, hook)
         raise
     threading.excepthook = hook
 
 
 def _hear_others(
-    left: "weakref.WeakSet[threading.Thread]",
     hook: Callable[[threading.ExceptHookArgs], object],
     failure: threading.ExceptHookArgs,
 ) -> None:
-    """Passes a thread's failure on, unless a job that did not end well has left it.
+    """Passes a thread's failure on, unless the thread is Beam's.
 
-    Such threads fail after the job, when their workers are killed, and would print a
-    traceback in the middle of the error line or behind it.
+    A job that did not end well leaves such threads, and may start more. They fail when
+    its workers are killed, and would print a traceback in the middle of the error line
+    or behind it.
     """
-    if failure.thread not in left:
+    if not is_beams(failure.exc_traceback):
         hook(failure)
 
 

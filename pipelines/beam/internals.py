@@ -8,6 +8,8 @@ asked for here and nowhere else; a Beam that has changed one fails a test by nam
 
 import argparse
 import re
+from traceback import walk_tb
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pipelines.beam.quiet import quiet_import
@@ -23,6 +25,7 @@ STOCK_WORKER = b"sdk_worker_main"
 _WORKER_ENDED = "Worker subprocess exited"
 # What the driver is told of a worker that is gone before it answered.
 _WORKER_GONE = "Channel closed"
+_BEAM = ("apache_beam", "grpc")
 # What Beam adds to the text of an exception in a step.
 _STEP_NAME = re.compile(r"\s*\[while running.*")
 
@@ -83,6 +86,12 @@ def serve_as_worker(argv: list[str]) -> None:
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(argv)
+
+
+def is_beams(failed: TracebackType | None) -> bool:
+    """Tells whether a thread that failed ran Beam's code, or that of its channels."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(failed))
+    return any(name.split(".")[0] in _BEAM for name in modules)
 
 
 def tells_of_a_death(failure: BaseException | None) -> bool:

@@ -198,7 +198,7 @@ def test_a_job_without_a_single_answer_fails(models, tmp_path):
 
 def test_answers_below_the_prompts_are_no_prompts(generate, tmp_path, capsys):
     (tmp_path / "a.jsonl").write_text('{"id": 1, "prompt": "the river"}')
-    for said in ("1 prompts", "already complete: 1 prompts"):
+    for said in ("1 prompt,", "already complete: 1 prompt,"):
         generate(tmp_path / "out", "--input", f"{tmp_path}/**/*.jsonl")
         assert capsys.readouterr().out.startswith(said)
     assert [answer["id"] for answer in answers(tmp_path / "out")] == [1]

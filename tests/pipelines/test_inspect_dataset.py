@@ -122,7 +122,8 @@ def test_every_reject_is_found_by_its_place_and_its_key_and_says_why(
         names = [place, *([reject["document"]] if "document" in reject else [])]
         for name in names:
             assert told in found(capsys, "find", curated, name)
-    assert "max_hashes 0.5, wanted 0.1" in found(capsys, "find", curated, "symbols")[0]
+    said = '"#" for each word 0.50, wanted 0.1 or less'
+    assert said in found(capsys, "find", curated, "symbols")[0]
 
 
 def test_a_document_that_was_never_read_is_not_found(dataset: Path) -> None:
@@ -190,7 +191,7 @@ def test_an_estimate_from_a_part_is_within_a_few_percent_of_the_real_run(
     told = {line[:22].strip(): line[22:] for line in table[:-1]}
     assert list(told) == [
         *("input", "sample", "documents", "kept by the rules", "tokens", "rows"),
-        *("dataset on disk", "disk while it runs", "time, 1 workers"),
+        *("dataset on disk", "disk while it runs", "time, 1 worker"),
     ]
     manifest = read_manifest(str(tmp_path / "out"))
     size = (tmp_path / "in" / "a.jsonl").stat().st_size
