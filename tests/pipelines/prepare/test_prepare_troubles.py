@@ -232,11 +232,11 @@ def test_a_disk_that_fills_up_in_every_stage_is_gone_on_from_each_time(
     def full_after(most: int) -> Any:
         files = iter(range(most))
 
-        def atomic_file(path: str, **flags: Any) -> Any:
+        def atomic_file(path: str, *more: Any) -> Any:
             if next(files, None) is None:
                 stages.add(Path(path).parent.name)
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return works(path, **flags)
+            return works(path, *more)
 
         return atomic_file
 
