@@ -113,6 +113,6 @@ def _append(path: str, lines: Iterable[Mapping[str, Any]]) -> None:
 def _lines(path: str) -> list[dict[str, Any]]:
     try:
         text = storage.read_bytes(path).decode()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what it is is judged later
         return []
     return [strict_json.loads(line) for line in text.splitlines()]
