@@ -170,8 +170,8 @@ def _conclude(
     print(f"{_described(total)}, {rate:,.0f} tokens/s, in {output.directory}")
     if total.errors == total.prompts:
         raise WorkError(
-            f"wanted at least one answer, found {total.errors} errors. Read them in "
-            f"{storage.join(output.directory, output.shard_name(0))}"
+            f"wanted at least one answer, found {count_of(total.errors, 'error')}. "
+            f"Read why in {storage.join(output.directory, output.shard_name(0))}"
         )
 
 

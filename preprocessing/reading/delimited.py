@@ -17,6 +17,7 @@ whether a line end in its middle ends a record follows from all quotes before it
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+from preprocessing.foundation.commands import count_of
 from preprocessing.foundation.decompression import DamagedInput
 from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.reading.delimited_records import (
@@ -147,7 +148,7 @@ class _Rows:
             self._reject(gathered, *self._fault)
             return
         if len(ends) != self._width:
-            detail = f"{len(ends)} fields, the header has {self._width}"
+            detail = f"{count_of(len(ends), 'field')}, the header has {self._width}"
             if self._width == _NO_HEADER:
                 detail = "the header before it cannot be read"
             self._reject(gathered, "malformed_csv", detail)

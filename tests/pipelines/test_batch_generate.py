@@ -191,7 +191,7 @@ def test_a_job_without_a_single_answer_fails(models, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"id": 1}\n')
     words = ["--model", str(models), "--input", str(tmp_path / "in.jsonl")]
     output = tmp_path / "out"
-    with pytest.raises(WorkError, match="at least one answer, found 1 errors"):
+    with pytest.raises(WorkError, match="at least one answer, found 1 error"):
         batch_generate.main([*words, "--output", str(output), "--workers", "1"])
     assert answers(output) == [{"id": 1, "error": "no field prompt at in.jsonl line 1"}]
 
