@@ -97,11 +97,13 @@ def _rows(
 ) -> Encoded:
     documents = without_lines(work, documents, dropped)
     documents = decontaminated(work, documents)
-    fingerprints = _fingerprints(work, documents)
+    count, ids = len(documents.keys), documents.ids
+    own = own_ids([None] * count if ids is None else ids.to_pylist())
+    fingerprints = _fingerprints(work, documents) | {"own_ids": own}
     examples: Arrays = {}
     if not work.job.judge_only:
         documents = without_personal_data(work, documents)
-        examples, kept = _examples(work, documents)
+        examples, kept = _examples(work, documents, own)
         if not kept.all():
             fingerprints = {name: rows[kept] for name, rows in fingerprints.items()}
         work.totals["tokens"] += len(examples["ids"])
@@ -135,13 +137,16 @@ def _fingerprints(work: TaskWork, documents: Documents) -> Arrays:
                 task, batch = work.task.index, work.batches
                 rows |= keep_shingles(work.job, task, batch, whole)
     work.batches += 1
-    count, ids = len(documents.keys), documents.ids
-    own = own_ids([None] * count if ids is None else ids.to_pylist())
-    return rows_of(fingerprint_columns(config), rows) | {"own_ids": own}
+    return rows_of(fingerprint_columns(config), rows)
 
 
-def _examples(work: TaskWork, documents: Documents) -> tuple[Arrays, np.ndarray]:
-    """Returns documents' examples, and which of the documents fit, bool [n]."""
+def _examples(
+    work: TaskWork, documents: Documents, own: np.ndarray
+) -> tuple[Arrays, np.ndarray]:
+    """Returns documents' examples, and which of the documents fit, bool [n].
+
+    `own` are the documents' own ids, bytes [n].
+    """
     job, config = work.job, work.job.config
     with work.clock.timed("encode"):
         examples = make_examples(
@@ -170,6 +175,8 @@ def _examples(work: TaskWork, documents: Documents) -> tuple[Arrays, np.ndarray]
         "prefix": examples.prefix,
     }
     rows = rows_of(document_columns(config), rows)
+    if config.mixture is not None:  # which may draw no row of a document
+        rows["own_ids"] = own[examples.document]
     return rows | {"ids": _stored(examples.ids, config.layout.token_dtype)}, kept
 
 

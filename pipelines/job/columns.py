@@ -3,9 +3,9 @@
 
 Each kind of row is one NumPy type, whose fields are the columns of `Arrays` in order
 and whose `itemsize` is what a row takes. Rows of documents have their ids besides,
-`lengths` of them each, one after another in a column of its own. Fingerprints have the
-documents' own ids besides, for the rejects that name them: bytes of UTF-8, as wide as
-the longest of a blob.
+`lengths` of them each, one after another in a column of its own. Fingerprints, and a
+mixture's documents, have the documents' own ids besides, for the rejects that name
+them: bytes of UTF-8, as wide as the longest of a blob.
 """
 
 from collections.abc import Iterable

@@ -226,4 +226,5 @@ def _rejects(
             f"the mixture is full of rows of {relative.split('/', 1)[0]}",
             document=table["keys"][segment].tobytes().hex(),
             size=size,
+            id=table["own_ids"][segment].decode() or None,
         )

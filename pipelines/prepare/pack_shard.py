@@ -276,6 +276,7 @@ def _keep_provenance(job: Job, path: str, documents: Arrays, table: Arrays) -> N
         columns["length"] = table["length"]
         columns["overlap"] = table["start"] > 0
         columns["text_bytes"] = _text_bytes(documents, table)
+        columns["own_ids"] = documents["own_ids"][document]
     write_blob(path, columns)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.duplicates.exact_duplicates import validates
 from pipelines.job.blobs import Arrays, from_bytes, take
-from pipelines.job.columns import document_columns, empty
+from pipelines.job.columns import document_columns, empty, own_ids
 from pipelines.job.plan import Job
 from pipelines.job.shuffle import count_parts, gather
 from preprocessing.foundation.fingerprints import order_hash, split_hash
@@ -134,4 +134,6 @@ def _names(rows: Arrays) -> np.ndarray:
 
 def _no_documents(job: Job) -> Arrays:
     none = empty(document_columns(job.config))
+    if job.config.mixture is not None:
+        none["own_ids"] = own_ids([])
     return none | {"ids": np.zeros(0, job.config.layout.token_dtype)}

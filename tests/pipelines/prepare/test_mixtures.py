@@ -186,6 +186,17 @@ def test_documents_without_a_drawn_row_are_rejects_and_the_rest_is_kept(
     assert manifest.counts.read == len(kept) + len(lines) == sum(DOCUMENTS.values())
 
 
+def test_a_document_that_is_not_drawn_is_named_by_its_own_id(
+    mixed: Path, sources: Path
+) -> None:
+    undrawn = [line for line in reject_lines(mixed) if line["reason"] == "not_drawn"]
+    assert undrawn
+    for line in undrawn:
+        content = (sources / str(line["path"])).read_bytes()
+        at = int(str(line["offset"]))
+        assert line["id"] == json.loads(content[at:].split(b"\n")[0])["id"]
+
+
 def test_ids_are_written_once_again_or_dropped(mixed: Path) -> None:
     """Counted from the rows: every id is of one piece, which is written or is not."""
     manifest = read_manifest(str(mixed))
