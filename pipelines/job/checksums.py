@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import WorkError
+from preprocessing.foundation.commands import WorkError, note
 
 SUMS_NAME = "SHA256SUMS"
 FileSum = Mapping[str, Any]
@@ -145,3 +145,8 @@ def read_sums(dataset: str) -> dict[str, str]:
             "dataset again, or prepare it again"
         )
     return {match[2]: match[1] for match in found if match}
+
+
+def note_made_again(error: WorkError) -> None:
+    """Says what is damaged, and that it is mended, without the error's advice."""
+    note(f"{str(error).rpartition('. ')[0]}. It is made again")

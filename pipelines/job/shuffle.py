@@ -23,8 +23,9 @@ import google_crc32c
 import numpy as np
 
 from pipelines.job.blobs import Arrays, drained, from_bytes, take
+from pipelines.job.checksums import note_made_again
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import WorkError, note
+from preprocessing.foundation.commands import WorkError
 
 Transport = Literal["files", "groupbykey"]
 Within = Callable[[Arrays], np.ndarray]  # rows -> bool [n]: which belong to a part
@@ -73,7 +74,7 @@ def are_whole(work: str, values: Iterable[bytes]) -> bool:
         for value in values:
             _fetch(work, value)
     except WorkError as error:
-        note(f"{str(error).rpartition('. ')[0]}. It is made again")
+        note_made_again(error)
         return False
     return True
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.job.checksums import check_file
+from pipelines.job.checksums import check_file, note_made_again
 from pipelines.job.plan import Job
 from preprocessing.foundation import storage, strict_json
-from preprocessing.foundation.commands import WorkError, note
+from preprocessing.foundation.commands import WorkError
 
 Record = dict[str, Any]
 
@@ -49,11 +49,6 @@ def read_record(job: Job, kind: str, index: int) -> Record | None:
         return read_checked(record_path(job, kind, index))
     except FileNotFoundError:
         return None
-
-
-def note_made_again(error: WorkError) -> None:
-    """Says what is damaged, and that it is mended, without the error's advice."""
-    note(f"{str(error).rpartition('. ')[0]}. It is made again")
 
 
 def intact_record(job: Job, kind: str, index: int) -> Record | None:

@@ -20,7 +20,7 @@ from preprocessing.claims import claims
 from preprocessing.claims.claims import CLAIM_NAME, Claim
 from preprocessing.contracts.manifest import MANIFEST_NAME, read_manifest
 from preprocessing.foundation import storage, strict_json
-from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.commands import UsageError, first_of
 from preprocessing.foundation.storage import InputFile
 
 _JOB_NAME = "job.json"
@@ -199,10 +199,9 @@ def _refuse_other(job: Job, wanted: dict[str, Any], found: dict[str, Any]) -> No
             if times.get(path) != time
         ]
     if difference:
-        more = f" and {len(difference) - 3} more" if len(difference) > 3 else ""
         raise UsageError(
             f"wanted --output {job.output} to be this job's own, it was begun with "
-            f"another: {'; '.join(difference[:3])}{more}. Name another directory"
+            f"another: {first_of(difference, '; ')}. Name another directory"
         )
 
 

@@ -21,6 +21,9 @@ from typing import NoReturn
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
+_TOLD = 3  # of many names, in an error of one line
+
+
 class UsageError(Exception):
     """Something knowable before work starts is wrong: exit status 2."""
 
@@ -72,6 +75,17 @@ def suggest(word: str, known: Iterable[str]) -> str:
 def count_of(number: int, thing: str) -> str:
     """Returns '1 row' or '2,000 rows': a number with what it counts, in one or many."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def first_of(names: Sequence[str], joint: str = ", ") -> str:
+    """Returns the first three of some names or sentences, and how many more there are.
+
+    Args:
+        names: what is told, the most telling first.
+        joint: what stands between two.
+    """
+    more = len(names) - _TOLD
+    return joint.join(names[:_TOLD]) + (f" and {more:,} more" if more > 0 else "")
 
 
 class CommandParser(argparse.ArgumentParser):

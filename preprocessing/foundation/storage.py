@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
 
 from preprocessing.foundation.cloud_clients import cloud_path, read_cloud_range
-from preprocessing.foundation.commands import UsageError, WorkError, note
+from preprocessing.foundation.commands import UsageError, WorkError, first_of, note
 from preprocessing.foundation.globs import (
     METADATA_THREADS,
     GlobMatches,
@@ -93,13 +93,10 @@ def expand(patterns: Sequence[str]) -> list[InputFile]:
 
 def _refuse_unreadable(pattern: str, matches: GlobMatches) -> None:
     if matches.unreadable:
-        first = list(matches.unreadable.items())[:_MOST_NAMED]
-        more = len(matches.unreadable) - len(first)
+        named = [f"{path}, {why}" for path, why in matches.unreadable.items()]
         raise UsageError(
-            f"wanted files at {pattern}, found "
-            f"{', '.join(f'{path}, {why}' for path, why in first)}"
-            f"{f' and {more:,} more' * (more > 0)}. Put the files there, remove the "
-            "names, or narrow the glob"
+            f"wanted files at {pattern}, found {first_of(named)}. Put the files there, "
+            "remove the names, or narrow the glob"
         )
     if not matches.files:
         if is_dir(pattern):

@@ -167,13 +167,11 @@ def documents_of(
         targets: [n].
         troubles: what was met instead of some.
     """
-    ids = _telling(ids)
+    ids, names = _telling(ids)
     return Documents(
         relative=extent.relative,
         texts=texts,
-        keys=keys_of(
-            extent.relative, None if ids is None else ids.to_pylist(), offsets
-        ),
+        keys=keys_of(extent.relative, names, offsets),
         offsets=offsets,
         ids=ids,
         urls=urls,
@@ -182,15 +180,20 @@ def documents_of(
     )
 
 
-def _telling(ids: pa.LargeStringArray | None) -> pa.LargeStringArray | None:
-    """Returns ids with null for those that tell nothing; None where none does."""
+def _telling(
+    ids: pa.LargeStringArray | None,
+) -> tuple[pa.LargeStringArray | None, list[str | None] | None]:
+    """Returns ids with null for those that tell nothing, and the same as a list.
+
+    Both are None where no id tells anything.
+    """
     if ids is None or ids.null_count == len(ids):
-        return None
-    values = ids.to_pylist()
-    kept = [value if tells_apart(value) else None for value in values]
-    if kept.count(None) == ids.null_count:
-        return ids
-    return _strings(kept)
+        return None, None
+    names = [name if tells_apart(name) else None for name in ids.to_pylist()]
+    missing = names.count(None)
+    if missing == len(names):
+        return None, None
+    return (ids if missing == ids.null_count else _strings(names)), names
 
 
 def tells_apart(name: str | None) -> TypeGuard[str]:

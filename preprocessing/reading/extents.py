@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import UsageError, suggest
+from preprocessing.foundation.commands import UsageError, first_of, suggest
 from preprocessing.foundation.decompression import (
     compression_of,
     known_compression,
@@ -150,10 +150,9 @@ def _formats(files: Sequence[storage.InputFile], reader: ReaderConfig) -> list[s
 
 
 def _formless(paths: Sequence[str]) -> UsageError:
-    more = f" and {len(paths) - 3:,} more" if len(paths) > 3 else ""
     return UsageError(
         "wanted file names that tell the format, such as .jsonl or .txt, found "
-        f"{', '.join(paths[:3])}{more}. Say --format ({', '.join(FORMATS[1:])}; text "
+        f"{first_of(paths)}. Say --format ({', '.join(FORMATS[1:])}; text "
         "is one document a file), or narrow the glob"
     )
 

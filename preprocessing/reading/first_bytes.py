@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.commands import UsageError, first_of
+from preprocessing.foundation.globs import METADATA_THREADS
 
 # As https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md says (below 1024 bytes),
 # and https://git-annex.branchable.com/internals/pointer_file/.
@@ -21,8 +22,6 @@ _POINTERS = {
     b"/annex/objects/": "git-annex",
 }
 _MOST_POINTER = 1024
-_THREADS = 32
-_MOST_NAMED = 3
 _POINTER = "only a pointer of "
 # None of them can open a text: they hold what is no UTF-8, or control characters.
 _MAGIC = {
@@ -57,20 +56,19 @@ def check_first_bytes(
     """
     asked = [*files], [*compressions]
     if any(storage.is_cloud(file.path) for file in files):
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(METADATA_THREADS) as pool:
             found = [*pool.map(_kind, *asked)]
     else:
         found = [*map(_kind, *asked)]
     pairs = zip(files, found, strict=True)
-    faults = [(file.path, kind) for file, kind in pairs if kind is not None]
+    faults = {file.path: kind for file, kind in pairs if kind is not None}
     if not faults:
         return
-    named = ", ".join(f"{path} ({kind})" for path, kind in faults[:_MOST_NAMED])
-    more = f" and {len(faults) - _MOST_NAMED} more" if len(faults) > _MOST_NAMED else ""
+    named = first_of([f"{path} ({kind})" for path, kind in faults.items()])
     advice = "Name gzip .gz and zstd .zst, unpack anything else, or leave the files out"
-    if all(kind.startswith(_POINTER) for _, kind in faults):
+    if all(kind.startswith(_POINTER) for kind in faults.values()):
         advice = "Get the files (git lfs pull, git annex get) where they were cloned"
-    raise UsageError(f"wanted files as their names say, found {named}{more}. {advice}")
+    raise UsageError(f"wanted files as their names say, found {named}. {advice}")
 
 
 def _kind(file: storage.InputFile, compression: str | None) -> str | None:

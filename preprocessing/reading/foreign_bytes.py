@@ -39,6 +39,15 @@ def encoding_of(data: bytes | bytearray) -> str:
     return "UTF-16" if alternate else ""
 
 
+def is_unicode(text: str) -> bool:
+    """Tells whether a text can be UTF-8: half of a pair of surrogates cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def not_utf8(data: bytes | bytearray, place: str) -> str:
     """Returns the detail of bytes that are not UTF-8; `place` is the first bad one."""
     name = encoding_of(data)

@@ -26,7 +26,7 @@ from preprocessing.reading.documents import (
     rejects_of,
 )
 from preprocessing.reading.extents import Extent, ReaderConfig
-from preprocessing.reading.foreign_bytes import not_json_line, not_utf8
+from preprocessing.reading.foreign_bytes import is_unicode, not_json_line, not_utf8
 from preprocessing.reading.line_blocks import DocumentSpans
 
 if TYPE_CHECKING:
@@ -229,10 +229,10 @@ class JsonLines:
         if name is not None and not isinstance(name, str):
             what = f"{self._reader.id_field} is a {_name(name)}"
             self._reject(line, "wrong_type", f"{what}, not a string or a number")
-        elif any(_has_lone_surrogate(value) for value in (*texts, name or "")):
+        elif not all(is_unicode(value) for value in (*texts, name or "")):
             self._reject(line, "invalid_utf8", "an escaped lone surrogate", known)
         else:
-            if not _is_text(url) or _has_lone_surrogate(url):
+            if not _is_text(url) or not is_unicode(url):
                 url = None
             columns = [pa.array([value], pa.large_string()) for value in (*texts, url)]
             ids = None if name is None else pa.array([str(name)], pa.large_string())
@@ -360,12 +360,4 @@ def _spelled(name: Any) -> str | None:
     """Returns an id for a message about its document, None where it is none."""
     if isinstance(name, bool) or not isinstance(name, str | int):
         return None
-    return None if _has_lone_surrogate(str(name)) else str(name)
-
-
-def _has_lone_surrogate(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+    return str(name) if is_unicode(str(name)) else None

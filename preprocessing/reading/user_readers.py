@@ -20,6 +20,7 @@ from preprocessing.foundation.read_sizes import ReadSizes
 from preprocessing.foundation.user_code import load
 from preprocessing.reading.documents import Documents, Gathered
 from preprocessing.reading.extents import Extent, ReaderConfig
+from preprocessing.reading.foreign_bytes import is_unicode
 from preprocessing.reading.streams import damage_of, uncompressed
 
 
@@ -63,7 +64,7 @@ def _add(gathered: Gathered, number: int, record: Any, reader: ReaderConfig) -> 
     trouble = _trouble(record, reader)
     name = _own_id(record, reader)
     if trouble:
-        known = name if isinstance(name, str) and _is_unicode(name) else None
+        known = name if isinstance(name, str) and is_unicode(name) else None
         gathered.reject(number, *trouble, name=known)
         return
     gathered.add(
@@ -79,14 +80,6 @@ def _own_id(record: Any, reader: ReaderConfig) -> Any:
     """Returns a record's id, None where it has none: a NaN, as of tables, is none."""
     value = record.get(reader.id_field) if isinstance(record, Mapping) else None
     return None if isinstance(value, Real) and value != value else value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _trouble(record: Any, reader: ReaderConfig) -> tuple[str, str] | None:

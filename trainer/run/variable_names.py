@@ -7,11 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.commands import UsageError, first_of
 from trainer.compute.sharded_variables import is_sharded
 
 VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-_SHOWN = 3
 
 
 def named_variables(objects: Mapping[str, tf.Module]) -> dict[str, Any]:
@@ -81,16 +80,9 @@ def check_names(
             if stored[name] != wanted[name]
         ],
     }
-    found = [
-        f"{what} {_shortened(names)}" for what, names in complaints.items() if names
-    ]
+    found = [f"{what} {first_of(names)}" for what, names in complaints.items() if names]
     if found:
         raise UsageError(
             f"wanted the variables of this configuration in {checkpoint}, "
             f"{'; '.join(found)}. Use the Quern and the configuration that wrote it"
         )
-
-
-def _shortened(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
