@@ -38,6 +38,7 @@ FLOORS = {
     ),
     "trainer": (
         "compute",
+        "models.parts",
         "models",
         "serving",
         "machine",

@@ -156,7 +156,7 @@ def test_no_decision_hangs_on_the_spelling_of_a_weights_path():
             for x in ast.walk(node)
         )
     ]
-    assert not broken, "a weight says what it is for: trainer/models/weights.py"
+    assert not broken, "a weight says what it is for: trainer/models/parts/weights.py"
 
 
 def private_names(path):

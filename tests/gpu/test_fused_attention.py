@@ -77,7 +77,11 @@ def test_one_kernel_mixes_what_the_formula_mixes(
     import tensorflow as tf
 
     from trainer.compute.compilation import Compilation
-    from trainer.models.fused_attention import fits, fused_attention, pack_segments
+    from trainer.models.parts.fused_attention import (
+        fits,
+        fused_attention,
+        pack_segments,
+    )
 
     shape, dtype = CASES[name]
     most, ids = shape.segments + 1, segment_ids(shape)

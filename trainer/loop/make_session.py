@@ -33,9 +33,9 @@ from trainer.loop.training_session import (
     TrainingSession,
     Watch,
 )
-from trainer.models.fused_attention import gpu_has_fused_attention
 from trainer.models.language_model import RowShape
 from trainer.models.model import build_model
+from trainer.models.parts.fused_attention import gpu_has_fused_attention
 from trainer.run import checkpoints
 from trainer.run.checkpoint_writer import CheckpointWriter
 from trainer.run.metrics import MetricsFiles, Speed

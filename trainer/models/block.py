@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from trainer.models.attention import Attention, HeadSizes
-from trainer.models.layers import Initializer, SwiGLU, dropout
-from trainer.models.normalisation import RMSNorm
+from trainer.models.parts.attention import Attention, HeadSizes
+from trainer.models.parts.layers import Initializer, SwiGLU, dropout
+from trainer.models.parts.normalisation import RMSNorm
 
 # The residual stream: float32, and what is still to be added to it.
 Stream = tuple[tf.Tensor, tf.Tensor | None]

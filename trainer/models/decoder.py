@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError
 from trainer.compute.float32 import check_range
-from trainer.models.attention import HeadSizes, cache_mask, cache_places, segment_mask
 from trainer.models.block import (
     Block,
     BlockSizes,
@@ -26,15 +25,21 @@ from trainer.models.block import (
     site_seed,
     summed,
 )
-from trainer.models.chunked_attention import Segments
-from trainer.models.fused_attention import PackedSegments, fits, pack_segments
 from trainer.models.language_model import ModelConfig, PrecisionConfig, RowShape
-from trainer.models.layers import Initializer, Vocabulary, dimensions, dropout
-from trainer.models.normalisation import RMSNorm
 from trainer.models.parameters import product_flops
+from trainer.models.parts.attention import (
+    HeadSizes,
+    cache_mask,
+    cache_places,
+    segment_mask,
+)
+from trainer.models.parts.chunked_attention import Segments
+from trainer.models.parts.fused_attention import PackedSegments, fits, pack_segments
+from trainer.models.parts.layers import Initializer, Vocabulary, dimensions, dropout
+from trainer.models.parts.normalisation import RMSNorm
+from trainer.models.parts.rotary import rotation_table
+from trainer.models.parts.weights import Role
 from trainer.models.rematerialisation import rematerialised
-from trainer.models.rotary import rotation_table
-from trainer.models.weights import Role
 
 Cache = tuple[tf.Tensor, tf.Tensor]
 

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.compute.sharded_variables import shards_of
-from trainer.models.weights import Weight, declared
+from trainer.models.parts.weights import Weight, declared
 
 
 @dataclass(frozen=True)

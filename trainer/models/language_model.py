@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError, suggest
 from trainer.compute.float32 import check_below_one, check_range
-from trainer.models.layers import Initializer
+from trainer.models.parts.layers import Initializer
 
 # What stays is scaled by 1 / (1 - rate), in float16 too, whose largest is 65,504.
 _LARGEST_DROPOUT = 0.999

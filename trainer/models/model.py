@@ -12,7 +12,7 @@ from preprocessing.foundation import user_code
 from preprocessing.foundation.commands import UsageError, suggest
 from trainer.models.decoder import DecoderConfig
 from trainer.models.language_model import LanguageModel, ModelConfig, PrecisionConfig
-from trainer.models.layers import Initializer
+from trainer.models.parts.layers import Initializer
 from trainer.models.recurrent import RecurrentConfig
 
 __all__ = [

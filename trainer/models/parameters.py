@@ -7,7 +7,7 @@ from collections.abc import Container
 import tensorflow as tf
 
 from trainer.models.functional import WeightPlace, trained_places, weight_places
-from trainer.models.weights import Role
+from trainer.models.parts.weights import Role
 
 
 def num_parameters(model: tf.Module) -> int:

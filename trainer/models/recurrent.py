@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from trainer.models.language_model import ModelConfig, PrecisionConfig
-from trainer.models.layers import Initializer, Vocabulary, dimensions, dropout
 from trainer.models.parameters import product_flops
-from trainer.models.weights import Role, Weight
+from trainer.models.parts.layers import Initializer, Vocabulary, dimensions, dropout
+from trainer.models.parts.weights import Role, Weight
 
 # Bytes that a GRU layer keeps of each position, for each unit: 24 float32 vectors,
 # measured on a CPU as the growth of a process's memory with the batch.

@@ -19,7 +19,7 @@ import tensorflow as tf
 from preprocessing.foundation.commands import UsageError, suggest
 from trainer.compute.float32 import check_below_one, check_range, check_zero_or_range
 from trainer.compute.sharded_variables import shards_of, zeros_beside
-from trainer.models.weights import Role, Weight
+from trainer.models.parts.weights import Role, Weight
 from trainer.optimizers.schedules import SCHEDULES, decay_start, learning_rate
 from trainer.optimizers.update_rules.adafactor import factored_update, unfactored_update
 from trainer.optimizers.update_rules.adam import adam_update

@@ -16,7 +16,7 @@ from trainer.compute.lanes import side_by_side
 from trainer.data.batch import Batch, unpack_rows
 from trainer.models.functional import WeightPlace, called_with
 from trainer.models.language_model import LanguageModel
-from trainer.models.weights import Role
+from trainer.models.parts.weights import Role
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig, training_loss
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from trainer.models.decoder import Decoder, DecoderConfig
 from trainer.models.language_model import PrecisionConfig
-from trainer.models.layers import Initializer
+from trainer.models.parts.layers import Initializer
 
 FAMILY = "tests.trainer.models.poisoned_family:Config"
 

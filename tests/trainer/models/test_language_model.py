@@ -4,10 +4,10 @@
 import pytest
 
 from preprocessing.foundation.commands import UsageError
-from trainer.models.attention import HeadSizes
 from trainer.models.decoder import DecoderConfig
 from trainer.models.language_model import PrecisionConfig
 from trainer.models.model import with_family
+from trainer.models.parts.attention import HeadSizes
 from trainer.models.recurrent import RecurrentConfig
 
 

@@ -4,7 +4,7 @@
 import numpy as np
 import tensorflow as tf
 
-from trainer.models.layers import Initializer
+from trainer.models.parts.layers import Initializer
 from trainer.models.recurrent import GRU
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from trainer.models.language_model import ModelConfig, PrecisionConfig
-from trainer.models.layers import Initializer
 from trainer.models.parameters import product_flops
-from trainer.models.weights import Role, Weight
+from trainer.models.parts.layers import Initializer
+from trainer.models.parts.weights import Role, Weight
 
 
 @dataclass(frozen=True)

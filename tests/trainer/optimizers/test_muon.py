@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trainer.models.decoder import DecoderConfig
 from trainer.models.functional import weight_places
 from trainer.models.model import PrecisionConfig, build_model, with_family
-from trainer.models.weights import Role, Weight, declare
+from trainer.models.parts.weights import Role, Weight, declare
 from trainer.optimizers.update_rules.muon import orthogonalised
 
 SHAPES = [(8, 8), (64, 24), (24, 64), (128, 128), (3, 40, 16), (1, 7)]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from preprocessing.foundation.commands import UsageError
 from tests.trainer.optimizers.update_references import Settings, reference
 from trainer.compute.fusion import fusing
-from trainer.models.weights import Role, Weight
+from trainer.models.parts.weights import Role, Weight
 from trainer.optimizers.optimizer import (
     OPTIMIZERS,
     Optimizer,

@@ -17,9 +17,9 @@ from preprocessing.packing.packing import best_fit, pack
 from trainer.compute.compilation import Compilation
 from trainer.data.batch import unpack_rows
 from trainer.export import check_servable
-from trainer.models.attention import segment_mask
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
+from trainer.models.parts.attention import segment_mask
 from trainer.models.recurrent import RecurrentConfig
 from trainer.optimizers.optimizer import OptimizerConfig
 from trainer.run.config import RunConfig, resolved

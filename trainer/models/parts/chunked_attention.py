@@ -25,7 +25,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.compute.fusion import compiled_whole
-from trainer.models.layers import dimensions
+from trainer.models.parts.layers import dimensions
 
 # A hidden score, or added to one: exp underflows to 0, and no row can turn into NaN.
 HIDDEN = -1e9

@@ -21,8 +21,8 @@ import tensorflow as tf
 
 from preprocessing.foundation import strict_json
 from trainer.compute.fusion import compiled_whole
-from trainer.models.custom_call import custom_call
-from trainer.models.layers import dimensions
+from trainer.models.parts.custom_call import custom_call
+from trainer.models.parts.layers import dimensions
 
 _TYPES = {tf.bfloat16: "BF16", tf.float16: "F16"}
 # What packed rows and their gradient were run with; older chips and versions were not.

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from trainer.compute.compilation import Compilation
 from trainer.models import fused_attention
 from trainer.models.decoder import DecoderConfig
-from trainer.models.fused_attention import fits, pack_segments
 from trainer.models.language_model import RowShape
+from trainer.models.parts.fused_attention import fits, pack_segments
 
 ROWS = st.integers(1, 12).flatmap(
     lambda length: st.lists(

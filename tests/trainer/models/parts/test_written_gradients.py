@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from trainer.compute.fusion import fusing
-from trainer.models.attention import masked_softmax
-from trainer.models.layers import Initializer
-from trainer.models.normalisation import RMSNorm
-from trainer.models.rotary import Heads, rotated_heads, rotation_table
+from trainer.models.parts.attention import masked_softmax
+from trainer.models.parts.layers import Initializer
+from trainer.models.parts.normalisation import RMSNorm
+from trainer.models.parts.rotary import Heads, rotated_heads, rotation_table
 
 EPSILON = 1e-2
 B, T, A, K, H = 2, 5, 4, 2, 6

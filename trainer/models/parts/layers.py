@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from trainer.compute.fusion import compiled_whole, fused
-from trainer.models.weights import Role, Weight, declare
+from trainer.models.parts.weights import Role, Weight, declare
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.models.layers import Initializer, SwiGLU
+from trainer.models.parts.layers import Initializer, SwiGLU
 
 WIDTH, INNER = 6, 5
 

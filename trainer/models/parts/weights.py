@@ -93,6 +93,6 @@ def declared(variable: Any, path: str) -> Weight:
     if not isinstance(weight, Weight):
         raise ValueError(
             f"wanted to know what the weight {path} is for, found no role. Make it "
-            "with an Initializer (trainer/models/layers.py)"
+            "with an Initializer (trainer/models/parts/layers.py)"
         )
     return weight

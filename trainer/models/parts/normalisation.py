@@ -16,8 +16,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from trainer.compute.fusion import fused, sum_of
-from trainer.models.layers import Initializer
-from trainer.models.weights import Role, Weight
+from trainer.models.parts.layers import Initializer
+from trainer.models.parts.weights import Role, Weight
 
 Gradient = Callable[..., tuple[tf.Tensor, ...]]
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from trainer.compute.fusion import fused, softmax, sum_of
-from trainer.models.chunked_attention import HIDDEN, Segments, chunked_attention
-from trainer.models.fused_attention import PackedSegments, fused_attention
-from trainer.models.layers import Initializer, dimensions, residual_stddev
-from trainer.models.rotary import Heads, rotated_heads
-from trainer.models.weights import Role, Weight
+from trainer.models.parts.chunked_attention import HIDDEN, Segments, chunked_attention
+from trainer.models.parts.fused_attention import PackedSegments, fused_attention
+from trainer.models.parts.layers import Initializer, dimensions, residual_stddev
+from trainer.models.parts.rotary import Heads, rotated_heads
+from trainer.models.parts.weights import Role, Weight
 
 
 @dataclass(frozen=True)

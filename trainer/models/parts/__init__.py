@@ -1,0 +1,20 @@
+"""What models are made of: weights and their roles, norms, products, attention.
+
+Takes and gives tensors; a part knows neither the model it stands in nor how it is
+trained. Each writes its own gradient where TensorFlow's would keep or compute more.
+
+    attention.py           Causal grouped-query attention with rotary positions,
+                           over rows and over a cache
+    chunked_attention.py   Attention in chunks with its own gradient: memory linear
+                           in the length
+    custom_call.py         A custom call of XLA inside a compiled function
+    fused_attention.py     Attention as one kernel of cuDNN: nothing of a score ever
+                           reaches memory
+    layers.py              Small layers that both families share: weights, SwiGLU,
+                           vocabulary, dropout
+    normalisation.py       Root mean square normalisation, alone and behind a
+                           residual sum
+    rotary.py              Queries, keys and values out of one product, the first
+                           two turned by position
+    weights.py             What each weight is for, said where it is made
+"""
