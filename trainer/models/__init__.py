@@ -5,8 +5,10 @@ Takes ids and segments; gives hidden states and logits. A family is one file: co
 
     block.py               A layer of the decoder, and the residual stream that runs
                            through it
-    decoder.py             A Llama-style decoder (Touvron et al. 2023, arXiv
-                           2302.13971)
+    decoder.py             A decoder, assembled from parts as its configuration says
+    decoder_checks.py      Which parts of a decoder go together, and in what ranges
+                           its numbers lie
+    decoder_shape.py       The shape of a decoder: what its parts are
     functional.py          A module's weights as tensors: what a compiled function
                            takes instead of variables
     language_model.py      What every model family promises, and how a family is

@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A layer of the decoder, and the residual stream that runs through it.
 
+With A attention and F the feed-forward layer, each behind dropout and a scale:
+
+    before      x += A(norm(x))             x += F(norm(x))
+    after       x += norm(A(x))             x += norm(F(x))             (OLMo 2)
+    around      x += norm(A(norm(x)))       x += norm(F(norm(x)))       (Gemma 3)
+    parallel    x += A(norm(x)) + F(norm'(x))                           (GPT-NeoX)
+
 Shape suffixes: N = batch * length positions in one axis, D width of the stream.
 """
 
@@ -9,50 +16,85 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from trainer.models.parts.attention import Attention, HeadSizes
-from trainer.models.parts.layers import Initializer, SwiGLU, dropout
+from trainer.models.parts.attention import Attention, AttentionSizes
+from trainer.models.parts.feed_forward import FeedForward, FeedForwardSizes
+from trainer.models.parts.layer_norm import LayerNorm
+from trainer.models.parts.layers import Initializer, dropout
 from trainer.models.parts.normalisation import RMSNorm
 
 # The residual stream: float32, and what is still to be added to it.
 Stream = tuple[tf.Tensor, tf.Tensor | None]
+Norm = RMSNorm | LayerNorm
+
+
+@dataclass(frozen=True)
+class NormSizes:
+    """What the norms of a model are.
+
+    Attributes:
+        width: of the residual stream.
+        epsilon: added to the mean square, or the variance.
+        layer: whether they are layer norms, not of the root mean square.
+        bias: whether layer norms add one.
+        offset: added to the scales.
+    """
+
+    width: int
+    epsilon: float
+    layer: bool = False
+    bias: bool = False
+    offset: float = 0.0
+
+    def norm(self, initializer: Initializer) -> Norm:
+        """Makes one."""
+        if self.layer:
+            return LayerNorm(
+                self.width, self.epsilon, initializer, self.offset, self.bias
+            )
+        return RMSNorm(self.width, self.epsilon, initializer, self.offset)
 
 
 @dataclass(frozen=True)
 class BlockSizes:
-    """The sizes of a layer.
+    """What a layer is made of.
 
     Attributes:
-        width: of the residual stream.
-        heads: of attention.
-        inner: width of SwiGLU's halves.
-        depth: layers of the model, which initial weights follow from.
-        norm_epsilon: added to the mean square in RMSNorm.
-        dropout: rate on what attention and SwiGLU give.
+        norms: its norms.
+        placement: where they stand: "before", "after" or "around".
+        parallel: whether both halves read the same input.
+        attention: its attention.
+        ffn: its feed-forward layer.
+        dropout: rate on what both give.
+        scale: what both are multiplied by before they are added.
     """
 
-    width: int
-    heads: HeadSizes
-    inner: int
-    depth: int
-    norm_epsilon: float
+    norms: NormSizes
+    placement: str
+    parallel: bool
+    attention: AttentionSizes
+    ffn: FeedForwardSizes
     dropout: float
+    scale: float
 
 
 class Block(tf.Module):
-    """One pre-norm layer: attention, then SwiGLU, each added to its input."""
+    """One layer: attention, then a feed-forward layer, each added to its input."""
 
     def __init__(self, sizes: BlockSizes, initializer: Initializer) -> None:
         super().__init__()
-        width, epsilon = sizes.width, sizes.norm_epsilon
-        self.rate = sizes.dropout
-        self.attention_norm = RMSNorm(
-            width, epsilon, initializer.under("attention_norm")
-        )
-        self.attention = Attention(
-            width, sizes.heads, sizes.depth, initializer.under("attention")
-        )
-        self.mlp_norm = RMSNorm(width, epsilon, initializer.under("mlp_norm"))
-        self.mlp = SwiGLU(width, sizes.inner, sizes.depth, initializer.under("mlp"))
+        self.rate, self._scale = sizes.dropout, sizes.scale
+        self._parallel = sizes.parallel
+        self.attention_norm = self.mlp_norm = None
+        self.attention_post_norm = self.mlp_post_norm = None
+        norm = sizes.norms.norm
+        if sizes.placement != "after":
+            self.attention_norm = norm(initializer.under("attention_norm"))
+            self.mlp_norm = norm(initializer.under("mlp_norm"))
+        if sizes.placement != "before":
+            self.attention_post_norm = norm(initializer.under("attention_post_norm"))
+            self.mlp_post_norm = norm(initializer.under("mlp_post_norm"))
+        self.attention = Attention(sizes.attention, initializer.under("attention"))
+        self.mlp = FeedForward(sizes.ffn, initializer.under("mlp"))
 
     def __call__(
         self,
@@ -78,19 +120,37 @@ class Block(tf.Module):
             rows: the rows' numbers in the global batch, for dropout.
             site: number of the first of this layer's two dropout sites.
         """
-        x_ND, normed = normalised_stream(self.attention_norm, (x_ND, more_ND), dtype)
-        mixed = attend(normed)
-        mixed = dropout(mixed, self.rate, site_seed(seed, site), rows)
-        x_ND, normed = self.mlp_norm.of_sum(x_ND, mixed)
-        inner = self.mlp(normed)
-        return x_ND, dropout(inner, self.rate, site_seed(seed, site + 1), rows)
+
+        def given(y_ND: tf.Tensor, norm: Norm | None, number: int) -> tf.Tensor:
+            """Returns what a half adds to the stream."""
+            if norm is not None:
+                y_ND = norm(y_ND, dtype)
+            if self._scale != 1.0:
+                y_ND *= tf.cast(self._scale, dtype)
+            return dropout(y_ND, self.rate, site_seed(seed, number), rows)
+
+        x_ND, read = normalised_stream(self.attention_norm, (x_ND, more_ND), dtype)
+        mixed = given(attend(read), self.attention_post_norm, site)
+        if self._parallel:
+            inner = self.mlp(normalised_stream(self.mlp_norm, (x_ND, None), dtype)[1])
+            x_ND += tf.cast(mixed, tf.float32)
+        else:
+            x_ND, read = normalised_stream(self.mlp_norm, (x_ND, mixed), dtype)
+            inner = self.mlp(read)
+        return x_ND, given(inner, self.mlp_post_norm, site + 1)
 
 
 def normalised_stream(
-    norm: RMSNorm, stream: Stream, dtype: tf.DType
+    norm: Norm | None, stream: Stream, dtype: tf.DType
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the stream's sum, and its normalised form in `dtype`."""
+    """Returns the stream's sum, and its normalised form in `dtype`.
+
+    Without a norm the form is the sum itself.
+    """
     x_ND, more_ND = stream
+    if norm is None:
+        x_ND = x_ND if more_ND is None else x_ND + tf.cast(more_ND, tf.float32)
+        return x_ND, tf.cast(x_ND, dtype)
     if more_ND is None:
         return x_ND, norm(x_ND, dtype)
     return norm.of_sum(x_ND, more_ND)

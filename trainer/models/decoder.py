@@ -1,185 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Llama-style decoder (Touvron et al. 2023, arXiv 2302.13971).
+"""A decoder, assembled from parts as its configuration says (`decoder_shape.py`).
 
     x = embed(tokens)
-    for each block:  x += attention(norm(x));  x += swiglu(norm(x))
+    for each block:  x += attention(norm(x));  x += feed_forward(norm(x))
     hidden = norm(x)
 
-Equal, weight for weight, to Hugging Face's LlamaForCausalLM. The residual stream is
-float32 whatever the compute type.
+By default equal, weight for weight, to Hugging Face's LlamaForCausalLM. The residual
+stream is float32 whatever the compute type.
 """
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import tensorflow as tf
 
-from preprocessing.foundation.commands import UsageError
-from trainer.compute.float32 import check_range
 from trainer.models.block import (
     Block,
     BlockSizes,
+    NormSizes,
     Stream,
     normalised_stream,
     site_seed,
     summed,
 )
-from trainer.models.language_model import ModelConfig, PrecisionConfig, RowShape
+from trainer.models.decoder_checks import check_parts
+from trainer.models.decoder_shape import UNTURNED, WINDOW, DecoderShape
+from trainer.models.language_model import PrecisionConfig, RowShape
 from trainer.models.parameters import product_flops
 from trainer.models.parts.attention import (
-    HeadSizes,
+    AttentionSizes,
+    AttentionView,
     cache_mask,
     cache_places,
     segment_mask,
 )
 from trainer.models.parts.chunked_attention import Segments
-from trainer.models.parts.fused_attention import PackedSegments, fits, pack_segments
-from trainer.models.parts.layers import Initializer, Vocabulary, dimensions, dropout
-from trainer.models.parts.normalisation import RMSNorm
+from trainer.models.parts.feed_forward import FeedForwardSizes
+from trainer.models.parts.fused_attention import PackedSegments, pack_segments
+from trainer.models.parts.layers import (
+    Initializer,
+    Vocabulary,
+    add_positions,
+    dimensions,
+    dropout,
+)
 from trainer.models.parts.rotary import rotation_table
-from trainer.models.parts.weights import Role
+from trainer.models.parts.weights import Role, Weight
 from trainer.models.rematerialisation import rematerialised
 
 Cache = tuple[tf.Tensor, tf.Tensor]
 
-
-ATTENTIONS = ("auto", "full", "chunked")
-REMATERIALISATIONS = ("none", "full")
 _FLOAT32 = 4
-_LARGEST_THETA = 1e12
-# Below BERT's 1e-12 the gradient of a position of zeros overflows in a few layers.
-_LEAST_EPSILON = 1e-12
-
-# From here on "auto" goes in chunks. On 2 cores (float32, batch 1, 6 heads of 64)
-# attention and its gradient take as long at a length of 1,024, 40 ms of processor
-# time, in full as in chunks of 256 (512: 43), and half of that where the row holds
-# eight documents (512: 32); at 2,048, 154 ms against 132, and 37 with eight documents.
-# Six such layers keep 151 MB of scores in full at 1,024, four times that at 2,048.
-CHUNKED_FROM = 1024
 
 
 @dataclass(frozen=True)
-class DecoderConfig(ModelConfig):
-    """The shape of a decoder.
-
-    Attributes:
-        family: how configurations name it.
-        dropout: rate on the embedding and on each layer's output; 0 turns it off.
-        num_layers: blocks.
-        d_model: width of the residual stream.
-        num_heads: query heads.
-        num_kv_heads: key and value heads; None means num_heads.
-        head_dim: width of a head; None means d_model / num_heads.
-        ffn_dim: inner width of SwiGLU; None means 8/3 of d_model, rounded up to a
-            multiple of 64 (the parameter count of a 4 x d_model ReLU layer, Shazeer
-            2020, arXiv 2002.05202).
-        tie_embeddings: whether the output weights are the embedding table.
-        rope_theta: base of the rotary frequencies (Su et al. 2021, arXiv 2104.09864).
-        norm_epsilon: added to the mean square in RMSNorm.
-        attention: how it attends: "full" keeps every score of a row, "chunked" a chunk
-            of them (`chunked_attention.py`), "auto" none on a GPU with a kernel for it
-            (`fused_attention.py`), else it is chunked for rows of 1,024 or more. A
-            graph for rows of any length attends in full.
-        attention_chunk: longest chunk of queries and of keys.
-        remat: "full" computes each block again in the backward pass, a third more
-            work, and keeps only its input; "none" keeps everything.
-    """
-
-    family: str = "decoder"
-    num_layers: int = 4
-    d_model: int = 256
-    num_heads: int = 4
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    ffn_dim: int | None = None
-    tie_embeddings: bool = True
-    rope_theta: float = 10_000.0
-    norm_epsilon: float = 1e-5
-    attention: str = "auto"
-    attention_chunk: int = 256
-    remat: str = "none"
-    reads: ClassVar[frozenset[str]] = frozenset({"prefix_lengths"})
+class DecoderConfig(DecoderShape):
+    """A shape whose parts go together, and the decoder it describes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_one_of("attention", ATTENTIONS)
-        self.check_one_of("remat", REMATERIALISATIONS)
-        self.check_positive("num_layers", "d_model", "num_heads", "attention_chunk")
-        if self.head_dim is None and self.d_model % self.num_heads:
-            raise UsageError(
-                "wanted model.d_model to be a multiple of model.num_heads, found "
-                f"{self.d_model} and {self.num_heads}. Change one of them, or set "
-                "model.head_dim"
-            )
-        sizes = self.heads
-        if sizes.head_dim < 2 or sizes.head_dim % 2:
-            raise UsageError(
-                "wanted heads of an even width (rotary embedding turns pairs), found "
-                f"{sizes.head_dim}. Change model.head_dim, or model.d_model or "
-                "model.num_heads"
-            )
-        if sizes.kv_heads < 1 or sizes.heads % sizes.kv_heads:
-            raise UsageError(
-                "wanted model.num_heads to be a multiple of model.num_kv_heads, found "
-                f"{sizes.heads} and {sizes.kv_heads}. Change one of them"
-            )
-        if self.ffn_dim is not None:
-            self.check_positive("ffn_dim")
-        check_range("model.rope_theta", self.rope_theta, 1.0, _LARGEST_THETA)
-        check_range("model.norm_epsilon", self.norm_epsilon, _LEAST_EPSILON, 1.0)
+        check_parts(self)
 
     def build(
         self, vocab_size: int, precision: PrecisionConfig, initializer: Initializer
     ) -> "Decoder":
         """Builds the model; see `ModelConfig.build`."""
         return Decoder(self, vocab_size, precision, initializer)
-
-    @property
-    def heads(self) -> HeadSizes:
-        """The heads, where the configuration leaves them out too."""
-        heads, kv_heads = self.num_heads, self.num_kv_heads
-        return HeadSizes(
-            heads,
-            heads if kv_heads is None else kv_heads,
-            self.d_model // heads if self.head_dim is None else self.head_dim,
-        )
-
-    @property
-    def hidden_dim(self) -> int:
-        """Inner width of the SwiGLU layer."""
-        if self.ffn_dim is not None:
-            return self.ffn_dim
-        return -(-8 * self.d_model // (3 * 64)) * 64
-
-    def chunks(self, length: int | None) -> bool:
-        """Tells whether rows of `length`, None if unknown, are attended in chunks.
-
-        That is where no kernel attends (`attends`).
-        """
-        if length is None or self.attention == "full":
-            return False
-        return self.attention == "chunked" or length >= CHUNKED_FROM
-
-    def attends(self, compute: tf.DType, rows: RowShape) -> str:
-        """Returns how rows are attended where this is traced: fused, chunked or full.
-
-        Fused is one kernel of cuDNN (`fused_attention.py`).
-        """
-        may_fuse = self.attention == "auto" and not rows.prefixes
-        width = self.heads.head_dim
-        if may_fuse and fits(compute, width, rows.length, rows.max_segments):
-            return "fused"
-        return "chunked" if self.chunks(rows.length) else "full"
-
-    def remark(self, compute: tf.DType, rows: RowShape) -> str:
-        """Says how rows are attended; see `ModelConfig.remark`."""
-        said = {
-            "fused": "one kernel of cuDNN, memory linear in the length",
-            "chunked": f"chunks of {self.attention_chunk}, memory linear in the length",
-            "full": "all scores of a row at once",
-        }
-        return f"attention: {said[self.attends(compute, rows)]}"
 
 
 class Decoder(tf.Module):
@@ -201,21 +87,20 @@ class Decoder(tf.Module):
             config.tie_embeddings,
             initializer.under("vocabulary"),
         )
-        sizes = BlockSizes(
-            config.d_model,
-            config.heads,
-            config.hidden_dim,
-            config.num_layers,
-            config.norm_epsilon,
-            config.dropout,
-        )
+        self.positions = None
+        if config.position == "learned":
+            self.positions = initializer.normal(
+                "positions",
+                [config.max_positions or 0, config.d_model],
+                0.02,
+                Weight(Role.POSITION),
+            )
+        sizes = _block_sizes(config)
         self.layers = [
             Block(sizes, initializer.under(f"layers/{index}"))
             for index in range(config.num_layers)
         ]
-        self.norm = RMSNorm(
-            config.d_model, config.norm_epsilon, initializer.under("norm")
-        )
+        self.norm = sizes.norms.norm(initializer.under("norm"))
 
     def __call__(
         self,
@@ -229,16 +114,19 @@ class Decoder(tf.Module):
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes hidden states of packed rows: `[batch, length, d_model]`."""
-        mask = self._attention_mask(segment_ids, prefix, max_segments)
-        rotation = self._rotation(positions)
-        x_ND = self._embed(tokens)
+        views = self._views(positions)
+        for kind, view in views.items():
+            mask = self._attention_mask(kind, segment_ids, prefix, max_segments)
+            views[kind] = view._replace(mask=mask)
+        x_ND = self._embed(tokens, positions)
         x_ND = dropout(x_ND, self.config.dropout, site_seed(dropout_seed, 0), rows)
         stream: Stream = (x_ND, None)
-        for number, block in enumerate(self.layers, 1):
+        kinds = self.config.layer_kinds
+        for number, (block, kind) in enumerate(zip(self.layers, kinds, strict=True), 1):
             layer = partial(
                 block,
                 dtype=self.compute_dtype,
-                attend=partial(block.attention, rotation=rotation, mask=mask),
+                attend=partial(block.attention, view=views[kind]),
                 rows=rows,
                 site=2 * number,
             )
@@ -275,16 +163,22 @@ class Decoder(tf.Module):
         positions_BT = positions[:, None] + step
         columns_BT = tf.where(step < lengths[:, None], positions_BT, spare)
         places = cache_places(columns_BT, self.config.heads.kv_heads)
-        mask = cache_mask(positions_BT, spare + 1)
-        rotation = self._rotation(positions_BT)
-        stream: Stream = (self._embed(tokens), None)
+        views = self._views(positions_BT)
+        for kind, view in views.items():
+            mask = cache_mask(positions_BT, spare + 1, self.config.sees(kind, None))
+            views[kind] = view._replace(mask=mask)
+        stream: Stream = (self._embed(tokens, positions_BT), None)
         caches: list[Cache] = []
-        for block, cache in zip(self.layers, state, strict=True):
+        kinds = self.config.layer_kinds
+        for block, kind, cache in zip(self.layers, kinds, state, strict=True):
 
             def attend(
-                x: tf.Tensor, block: Block = block, cache: Cache = cache
+                x: tf.Tensor,
+                block: Block = block,
+                view: AttentionView = views[kind],
+                cache: Cache = cache,
             ) -> tf.Tensor:
-                mixed, new = block.attention.decode(x, rotation, mask, cache, places)
+                mixed, new = block.attention.decode(x, view, cache, places)
                 caches.append(new)
                 return mixed
 
@@ -293,15 +187,19 @@ class Decoder(tf.Module):
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """Turns hidden states into float32 logits."""
-        return self.vocabulary.logits(hidden)
+        logits, cap = self.vocabulary.logits(hidden), self.config.logit_cap
+        return logits if cap is None else cap * tf.tanh(logits / cap)
 
     def output_weights(self) -> tf.Variable:
         """Returns the output matrix `[vocab_size, d_model]`."""
         return self.vocabulary.output_weights()
 
     def context(self, sequence_length: int) -> int | None:
-        """Returns the trained length: farther positions were never turned to."""
-        return sequence_length
+        """Returns the positions it was made for, else the trained length.
+
+        Farther ones were never turned to.
+        """
+        return self.config.max_positions or sequence_length
 
     def flops_per_token(self, sequence_length: int) -> float:
         """Returns 6 N + 12 L H Q T (PaLM, Chowdhery et al. 2022, appendix B).
@@ -313,9 +211,12 @@ class Decoder(tf.Module):
         """
         config = self.config
         left_out = set() if config.tie_embeddings else {Role.EMBEDDING}
-        width = config.heads.query_width
-        attention = 12 * config.num_layers * width * sequence_length
-        return product_flops(self, set(Role) - left_out) + attention
+        seen = sum(
+            min(config.sees(kind, sequence_length) or sequence_length, sequence_length)
+            for kind in config.layer_kinds
+        )
+        attention = 12 * config.heads.query_width * seen
+        return product_flops(self, set(Role) - left_out - {Role.POSITION}) + attention
 
     def activation_bytes(self, rows: int, sequence_length: int) -> int:
         """Returns the bytes that a forward pass keeps for the backward pass."""
@@ -354,11 +255,32 @@ class Decoder(tf.Module):
         cast = compute if compute != _FLOAT32 else 0
         return kept + heads.heads * length * (_FLOAT32 + cast)
 
-    def _embed(self, tokens: tf.Tensor) -> tf.Tensor:
-        return self.vocabulary.embed(tf.reshape(tokens, [-1]))
+    def _embed(self, tokens: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        """Returns the first of the residual stream, `[N, D]`."""
+        x_ND = self.vocabulary.embed(tf.reshape(tokens, [-1]))
+        if self.config.embedding_scale != 1.0:
+            x_ND *= self.config.embedding_scale
+        if self.positions is None:
+            return x_ND
+        return add_positions(x_ND, self.positions, tf.reshape(positions, [-1]))
+
+    def _views(self, positions: tf.Tensor) -> dict[str, AttentionView]:
+        """Returns what each kind of layer sees, but for the mask, by its letter."""
+        config, length = self.config, dimensions(positions)[1]
+        views = {}
+        for kind in dict.fromkeys(config.layer_kinds):
+            rotation = None
+            if config.turned and kind != UNTURNED:
+                theta, scaling = config.rope_theta, config.scaling()
+                if kind == WINDOW and config.window_rope_theta is not None:
+                    theta, scaling = config.window_rope_theta, None
+                rotation = rotation_table(positions, config.turned, theta, scaling)
+            views[kind] = AttentionView(length, rotation, None)
+        return views
 
     def _attention_mask(
         self,
+        kind: str,
         segment_ids: tf.Tensor,
         prefix: tf.Tensor | None,
         max_segments: int | None,
@@ -367,20 +289,56 @@ class Decoder(tf.Module):
 
         Where there is a kernel for the whole of attention, segments packed for it.
         """
-        rows = RowShape(segment_ids.shape[1], max_segments, prefix is not None)
-        kind = self.config.attends(self.compute_dtype, rows)
-        if kind == "fused" and max_segments is not None:
+        config, length = self.config, segment_ids.shape[1]
+        rows = RowShape(length, max_segments, prefix is not None)
+        how = config.attends(self.compute_dtype, rows, kind)
+        if how == "fused" and max_segments is not None:
             return pack_segments(segment_ids, max_segments)
-        if kind == "chunked":
-            return Segments(segment_ids, prefix, self.config.attention_chunk)
-        return segment_mask(segment_ids, prefix)
-
-    def _rotation(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return rotation_table(
-            positions, self.config.heads.head_dim, self.config.rope_theta
-        )
+        window = config.sees(kind, length)
+        if how == "chunked":
+            chunk, cap = config.attention_chunk, config.attention_cap
+            return Segments(segment_ids, prefix, chunk, window, cap)
+        return segment_mask(segment_ids, prefix, window)
 
     def _finish(self, stream: Stream, tokens: tf.Tensor) -> tf.Tensor:
         """Applies the last norm and gives the rows their axes back."""
         _, hidden = normalised_stream(self.norm, stream, self.compute_dtype)
+        if self.config.logit_scale != 1.0:
+            hidden *= tf.cast(self.config.logit_scale, hidden.dtype)
         return tf.reshape(hidden, [*dimensions(tokens), self.config.d_model])
+
+
+def _block_sizes(config: DecoderConfig) -> BlockSizes:
+    """Returns what the layers of a model of this shape are made of."""
+    return BlockSizes(
+        norms=NormSizes(
+            config.d_model,
+            config.norm_epsilon,
+            config.norm == "layer",
+            config.norm_bias,
+            config.norm_offset,
+        ),
+        placement=config.norm_placement,
+        parallel=config.parallel_residual,
+        attention=AttentionSizes(
+            config.d_model,
+            config.heads,
+            config.num_layers,
+            config.attention_bias,
+            config.qk_norm,
+            config.norm_epsilon,
+            config.norm_offset,
+            config.attention_scale,
+            config.attention_cap,
+        ),
+        ffn=FeedForwardSizes(
+            config.d_model,
+            config.hidden_dim,
+            config.num_layers,
+            config.ffn == "gated",
+            config.activation,
+            config.ffn_bias,
+        ),
+        dropout=config.dropout,
+        scale=config.residual_scale,
+    )

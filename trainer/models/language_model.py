@@ -32,15 +32,20 @@ class ModelConfig(abc.ABC):
         dropout: rate of the family's dropout; 0 turns it off.
         reads: features of rows that the family takes into account, beside the ids and
             where segments begin: "prefix_lengths" if it sees a prefix whole.
+        vocab_size: ids that the model has, the tokenizer's or more; None means the
+            tokenizer's.
     """
 
     family: str
     dropout: float = 0.0
+    vocab_size: int | None = None
     reads: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         check_below_one("model.dropout", self.dropout)
         check_range("model.dropout", self.dropout, 0.0, _LARGEST_DROPOUT)
+        if self.vocab_size is not None:
+            self.check_positive("vocab_size")
 
     @abc.abstractmethod
     def build(
@@ -53,6 +58,38 @@ class ModelConfig(abc.ABC):
             precision: compute and parameter types.
             initializer: makes the weights.
         """
+
+    @property
+    def bends_logits_at(self) -> float | None:
+        """c of c tanh(logit / c), which logits are; None where they are not capped."""
+        return None
+
+    def check_length(self, sequence_length: int) -> None:
+        """Checks that the model can read rows of that many inputs.
+
+        Raises:
+            UsageError: it has fewer positions.
+        """
+        return
+
+    def ids(self, num_ids: int) -> int:
+        """Returns how many ids the model has.
+
+        Args:
+            num_ids: the tokenizer's.
+
+        Raises:
+            UsageError: it has fewer than that.
+        """
+        if self.vocab_size is None:
+            return num_ids
+        if self.vocab_size < num_ids:
+            raise UsageError(
+                f"wanted model.vocab_size of {num_ids:,} or more, as the tokenizer "
+                f"has, found {self.vocab_size:,}. Raise it, or prepare the data with "
+                "the model's own tokenizer"
+            )
+        return self.vocab_size
 
     def remark(self, compute: tf.DType, rows: "RowShape") -> str | None:
         """Says by what such rows are computed where this is traced, if it was chosen.

@@ -40,14 +40,17 @@ def build_model(
 
     Args:
         config: the model's shape.
-        vocab_size: number of ids, from the dataset's manifest.
+        vocab_size: number of ids, from the dataset's manifest; `config` may have more.
         precision: compute and parameter types.
         seed: any integer.
 
     Returns:
         The model, a `tf.Module`.
+
+    Raises:
+        UsageError: the configuration has fewer ids.
     """
-    return config.build(vocab_size, precision, Initializer(seed))
+    return config.build(config.ids(vocab_size), precision, Initializer(seed))
 
 
 def with_family(config: ModelConfig, family: str) -> ModelConfig:

@@ -343,9 +343,7 @@ class Optimizer(tf.Module):
 
 def _weight_decay(config: OptimizerConfig, weight: Weight) -> float:
     """Returns the weight decay of one weight."""
-    decays = weight.role is Role.MATRIX or (
-        weight.is_vocabulary and config.decay_embeddings
-    )
+    decays = weight.role is Role.MATRIX or (weight.is_table and config.decay_embeddings)
     return config.weight_decay if config.name in _DECAYING and decays else 0.0
 
 

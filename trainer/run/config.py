@@ -140,8 +140,10 @@ def resolved(config: RunConfig, manifests: Sequence[Manifest]) -> RunConfig:
             the family of models.
     """
     lengthened = with_length(config, manifests)
+    config.model.check_length(lengthened.sequence_length)
     for manifest in manifests:
         check_family(manifest, config.model)
+        config.model.ids(manifest.vocab_size)
     return lengthened
 
 

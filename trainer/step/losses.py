@@ -84,8 +84,9 @@ def training_loss(
     matrix = tf.convert_to_tensor(model.output_weights())
     factors = tf.reshape(weights, [-1])
     factor = tf.constant(1.0) if scale is None else scale
+    cap = model.config.bends_logits_at
     objective, loss_sum = _fused(
-        flat, matrix, tf.reshape(targets, [-1]), factors, factor, config
+        flat, matrix, tf.reshape(targets, [-1]), factors, factor, config, cap
     )
     return objective, loss_sum, tf.reduce_sum(weights)
 
@@ -105,8 +106,9 @@ def target_nats(
     ids = tf.reshape(targets, [-1])
 
     def nats(hidden: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-        logits = tf.matmul(hidden, tf.cast(matrix, hidden.dtype), transpose_b=True)
-        return token_nats(tf.cast(logits, tf.float32), ids)[0]
+        product = tf.matmul(hidden, tf.cast(matrix, hidden.dtype), transpose_b=True)
+        logits, _ = _capped(product, model.config.bends_logits_at)
+        return token_nats(logits, ids)[0]
 
     positions = flat.shape[0]
     if positions is None or positions <= chunk:
@@ -128,6 +130,7 @@ def _fused(
     weights: tf.Tensor,
     scale: tf.Tensor,
     config: LossConfig,
+    cap: float | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns (objective, loss_sum) of positions `[N, D]`."""
 
@@ -136,7 +139,7 @@ def _fused(
         hidden: tf.Tensor, matrix: tf.Tensor
     ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
         objective, loss_sum, into_hidden, into_matrix = _sums_and_gradients(
-            hidden, matrix, targets, weights, scale, config
+            hidden, matrix, targets, weights, scale, config, cap
         )
 
         def gradient(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -157,6 +160,7 @@ def _sums_and_gradients(
     weights: tf.Tensor,
     scale: tf.Tensor,
     config: LossConfig,
+    cap: float | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns objective, loss sum, and the objective's gradients, chunk after chunk.
 
@@ -167,7 +171,7 @@ def _sums_and_gradients(
     cast = tf.cast(matrix, hidden.dtype)
     if positions <= config.chunk:
         objective, loss_sum, into_hidden, into_matrix = _chunk(
-            hidden, targets, weights, cast, scale, config
+            hidden, targets, weights, cast, scale, config, cap
         )
         return objective, loss_sum, into_hidden, tf.cast(into_matrix, tf.float32)
     chunked, count = _in_chunks([hidden, targets, weights], positions, config.chunk)
@@ -184,7 +188,7 @@ def _sums_and_gradients(
     ) -> list:
         one, two, three = (x[index] for x in chunked)
         more, more_loss, into_hidden, more_into_matrix = _chunk(
-            one, two, three, cast, scale, config
+            one, two, three, cast, scale, config, cap
         )
         return [
             index + 1,
@@ -215,12 +219,13 @@ def _chunk(
     matrix: tf.Tensor,
     scale: tf.Tensor,
     config: LossConfig,
+    cap: float | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns objective, loss sum and both gradients of `[C, D]` positions."""
     logits = tf.matmul(hidden, matrix, transpose_b=True)
     smoothing, z_loss = config.label_smoothing, config.z_loss
     objective, loss_sum, down = _descent(
-        logits, targets, weights, scale, smoothing, z_loss
+        logits, targets, weights, scale, smoothing, z_loss, cap
     )
     into_hidden = tf.matmul(down, matrix)
     return objective, loss_sum, into_hidden, tf.matmul(down, hidden, transpose_a=True)
@@ -234,12 +239,15 @@ def _descent(
     scale: tf.Tensor,
     smoothing: float,
     z_loss: float,
+    cap: float | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns objective, loss sum, and the logits' gradient `[C, V]` in their type.
 
     d objective / d logits = slope * softmax - weight * (smoothed target)
+
+    all times 1 - tanh(product / cap)^2 where logits are capped.
     """
-    logits = tf.cast(product, tf.float32)
+    logits, steep = _capped(product, cap)
     nats, shares = token_nats(logits, targets)
     loss_sum = tf.reduce_sum(nats * weights)
     each, slope = nats, weights
@@ -255,7 +263,24 @@ def _descent(
     if smoothing:
         down -= (weights * (scale * smoothing / product.shape[1]))[:, None]
     amounts = weights * (scale * (1.0 - smoothing))
-    return objective, loss_sum, tf.cast(_less_at(targets, down, amounts), product.dtype)
+    down = _less_at(targets, down, amounts)
+    if steep is not None:
+        down *= steep
+    return objective, loss_sum, tf.cast(down, product.dtype)
+
+
+def _capped(
+    product: tf.Tensor, cap: float | None
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns float32 logits of what the output matrix gave, and their slope in it.
+
+    With a cap c they are c tanh(product / c); without one the slope is 1, as None.
+    """
+    logits = tf.cast(product, tf.float32)
+    if cap is None:
+        return logits, None
+    bent = tf.tanh(logits / cap)
+    return cap * bent, 1.0 - tf.square(bent)
 
 
 def _less_at(ids: tf.Tensor, rows: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:

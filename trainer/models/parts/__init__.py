@@ -3,14 +3,17 @@
 Takes and gives tensors; a part knows neither the model it stands in nor how it is
 trained. Each writes its own gradient where TensorFlow's would keep or compute more.
 
+    activations.py         Activations of feed-forward layers, each with its slope
     attention.py           Causal grouped-query attention with rotary positions,
                            over rows and over a cache
     chunked_attention.py   Attention in chunks with its own gradient: memory linear
                            in the length
     custom_call.py         A custom call of XLA inside a compiled function
+    feed_forward.py        Feed-forward layers: gated, and plain
     fused_attention.py     Attention as one kernel of cuDNN: nothing of a score ever
                            reaches memory
-    layers.py              Small layers that both families share: weights, SwiGLU,
+    layer_norm.py          Layer normalisation, alone and behind a residual sum
+    layers.py              Small layers that all families share: weights, biases,
                            vocabulary, dropout
     normalisation.py       Root mean square normalisation, alone and behind a
                            residual sum

@@ -39,11 +39,15 @@ class Segments:
         ids: int32 `[batch, length]`, one run of equal ids per segment; static length.
         prefix: bool `[batch, length]`, keys that their whole segment sees, or None.
         chunk: longest chunk; a row is cut into equal ones.
+        window: positions that a query sees, its own counted; None is all.
+        cap: c of c tanh(score / c); None caps none.
     """
 
     ids: tf.Tensor
     prefix: tf.Tensor | None
     chunk: int
+    window: int | None = None
+    cap: float | None = None
 
 
 class _Chunks(NamedTuple):
@@ -56,6 +60,8 @@ class _Chunks(NamedTuple):
     prefix: tf.Tensor | None
     first: tf.Tensor | None
     last: tf.Tensor | None
+    window: int | None
+    cap: float | None
 
     def keys_of(self, i: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
         """Returns the first and last chunk of keys that queries of chunk i go to."""
@@ -112,17 +118,19 @@ def _cut_segments(segments: Segments, count: int, size: int) -> _Chunks:
         prefix = segments.prefix
         if prefix is not None:
             prefix = cut(tf.pad(prefix, missing))
-        return _Chunks(cut(ids_BT), prefix, None, None)
+        return _Chunks(cut(ids_BT), prefix, None, None, segments.window, segments.cap)
     starts_BIT = ids_BT[:, None, :] == ids_BT[:, ::size, None]
     first = tf.reduce_min(tf.argmax(starts_BIT, axis=-1, output_type=tf.int32), 0)
     first, last = first // size, tf.range(count)
+    if segments.window is not None:
+        first = tf.maximum(first, (last * size - segments.window + 1) // size)
     prefix = segments.prefix
     if prefix is not None:
         ends_BIT = (ids_BT[:, None, :] == ids_BT[:, size - 1 :: size, None])[..., ::-1]
         behind = tf.reduce_min(tf.argmax(ends_BIT, axis=-1, output_type=tf.int32), 0)
         last = (count * size - 1 - behind) // size
         prefix = cut(tf.pad(prefix, missing))
-    return _Chunks(cut(ids_BT), prefix, first, last)
+    return _Chunks(cut(ids_BT), prefix, first, last, segments.window, segments.cap)
 
 
 def _attend(
@@ -150,11 +158,16 @@ def _scores(
     """Returns float32 `[B, K, X, C]`, `HIDDEN` where i may not see j."""
     size, kv_heads = k_BKCH.shape[2], k_BKCH.shape[1]
     columns = tf.range(size)
-    seen = (i * size + columns)[:, None] >= (j * size + columns)[None, :]
+    ahead = (i * size + columns)[:, None] - (j * size + columns)[None, :]
+    seen = ahead >= 0
     if chunks.prefix is not None:
         seen |= chunks.prefix[j][:, None, :]
+    if chunks.window is not None:
+        seen &= tf.abs(ahead) < chunks.window
     seen &= chunks.ids[i][:, :, None] == chunks.ids[j][:, None, :]
     scores = tf.cast(tf.matmul(q_BKXH, k_BKCH, transpose_b=True), tf.float32)
+    if chunks.cap is not None:
+        scores = chunks.cap * tf.tanh(scores / chunks.cap)
     queries = q_BKXH.shape[2]
     scores = tf.reshape(scores, [-1, kv_heads, queries // size, size, size])
     # Chosen, not added to: on a CPU, XLA fuses the sum of a product and a mask into
@@ -236,9 +249,12 @@ def _backward(
             j: tf.Tensor, dq_i: tf.Tensor, dk: tf.TensorArray, dv: tf.TensorArray
         ) -> list[tf.Tensor | tf.TensorArray]:
             k_BKCH = k_IBKCH[j]
-            probs = tf.exp(_scores(chunks, i, j, q_BKXH, k_BKCH) - log_sums)
+            scores = _scores(chunks, i, j, q_BKXH, k_BKCH)
+            probs = tf.exp(scores - log_sums)
             d_probs = tf.matmul(upstream, v_IBKCH[j], transpose_b=True)
             d_scores = probs * (tf.cast(d_probs, tf.float32) - dots)
+            if chunks.cap is not None:
+                d_scores *= 1.0 - tf.square(scores / chunks.cap)
             probs, d_scores = tf.cast(probs, dtype), tf.cast(d_scores, dtype)
             dv_j = tf.matmul(probs, upstream, transpose_a=True)
             dk_j = tf.matmul(d_scores, q_BKXH, transpose_a=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small layers that both families share: weights, SwiGLU, vocabulary, dropout.
+"""Small layers that all families share: weights, biases, vocabulary, dropout.
 
 Shape suffixes: B batch, T length, N = B * T positions in one axis, D d_model,
 F ffn_dim, V vocabulary. Matrix products run on `[N, D]`: oneDNN's 2-D kernels are the
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from trainer.compute.fusion import compiled_whole, fused
+from trainer.compute.fusion import fused, sum_of
 from trainer.models.parts.weights import Role, Weight, declare
 
 
@@ -76,93 +76,6 @@ def dimensions(tensor: tf.Tensor) -> list[int | tf.Tensor]:
     ]
 
 
-class SwiGLU(tf.Module):
-    """Gated feed-forward layer (Shazeer 2020, arXiv 2002.05202).
-
-    down(silu(gate(x)) * up(x)); gate and up are the halves of one product.
-    """
-
-    def __init__(
-        self, width: int, inner: int, depth: int, initializer: Initializer
-    ) -> None:
-        super().__init__()
-        self.gate_up = initializer.normal(
-            "gate_up",
-            [width, 2 * inner],
-            width**-0.5,
-            Weight(Role.MATRIX, widths=(inner, inner)),
-        )
-        self.down = initializer.normal(
-            "down", [inner, width], residual_stddev(inner, depth), Weight(Role.MATRIX)
-        )
-
-    def __call__(self, x_ND: tf.Tensor) -> tf.Tensor:
-        """Maps `[positions, d_model]` to the same shape and type."""
-        gate_up = tf.cast(self.gate_up, x_ND.dtype)
-        if compiled_whole():
-            # Two products spare the gradient its join, a pass over memory on a GPU.
-            halves = tf.split(gate_up, 2, axis=1)
-            mixed_NF = _gated_halves(*(tf.matmul(x_ND, half) for half in halves))
-        else:
-            mixed_NF = _gated(tf.matmul(x_ND, gate_up))
-        return tf.matmul(mixed_NF, tf.cast(self.down, x_ND.dtype))
-
-
-@tf.custom_gradient
-def _gated(
-    both_N2F: tf.Tensor,
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """Returns silu(gate) * up of the halves `[gate, up]`, computed in float32.
-
-    The gradient follows from the halves alone, with s = sigmoid(x) and
-
-        silu(x) = x s        silu'(x) = s + x s (1 - s)
-    """
-
-    def gradient(upstream_NF: tf.Tensor) -> tf.Tensor:
-        # The join is a copy that XLA's loops would branch in for every element.
-        return tf.concat(_gate_gradient(both_N2F, upstream_NF), axis=-1)
-
-    return _gate(both_N2F), gradient
-
-
-@tf.custom_gradient
-def _gated_halves(
-    gate_NF: tf.Tensor, up_NF: tf.Tensor
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
-    """Returns what `_gated` does of halves that are tensors of their own."""
-    mixed_NF = _gate_halves(gate_NF, up_NF)
-    return mixed_NF, lambda upstream: _halves_gradient(gate_NF, up_NF, upstream)
-
-
-@fused
-def _gate(both_N2F: tf.Tensor) -> tf.Tensor:
-    return _gate_halves(*tf.split(both_N2F, 2, axis=-1))
-
-
-@fused
-def _gate_gradient(both_N2F: tf.Tensor, upstream_NF: tf.Tensor) -> list[tf.Tensor]:
-    """Returns the gradients of gate and up."""
-    gate_NF, up_NF = tf.split(both_N2F, 2, axis=-1)
-    return _halves_gradient(gate_NF, up_NF, upstream_NF)
-
-
-def _gate_halves(gate_NF: tf.Tensor, up_NF: tf.Tensor) -> tf.Tensor:
-    gate, up = (tf.cast(x, tf.float32) for x in (gate_NF, up_NF))
-    return tf.cast(tf.nn.silu(gate) * up, gate_NF.dtype)
-
-
-def _halves_gradient(
-    gate_NF: tf.Tensor, up_NF: tf.Tensor, upstream_NF: tf.Tensor
-) -> list[tf.Tensor]:
-    halves = (gate_NF, up_NF, upstream_NF)
-    gate, up, upstream = (tf.cast(x, tf.float32) for x in halves)
-    share = tf.sigmoid(gate)
-    slope = share + tf.raw_ops.SigmoidGrad(y=share, dy=gate)
-    into = [upstream * up * slope, upstream * (gate * share)]
-    return [tf.cast(x, gate_NF.dtype) for x in into]
-
-
 def residual_stddev(fan_in: int, depth: int) -> float:
     """Spread of weights that write into the residual stream.
 
@@ -170,6 +83,37 @@ def residual_stddev(fan_in: int, depth: int) -> float:
     grow with the number of layers (GPT-2, Radford et al. 2019, section 2.3).
     """
     return 1.0 / math.sqrt(fan_in * 2 * depth)
+
+
+def add_bias(x_ND: tf.Tensor, bias_D: tf.Tensor | None) -> tf.Tensor:
+    """Adds a float32 bias to each row, in the type of the rows; None adds nothing.
+
+    Its gradient is summed up in float32: TensorFlow's would be in the rows' type, in
+    which a sum of bfloat16 stands still after some 256 rows.
+    """
+    if bias_D is None:
+        return x_ND
+
+    @tf.custom_gradient
+    def run(
+        x_ND: tf.Tensor, bias_D: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return upstream, _sum_of_rows(upstream)
+
+        return _with_bias(x_ND, bias_D), gradient
+
+    return run(x_ND, tf.convert_to_tensor(bias_D))
+
+
+@fused
+def _with_bias(x_ND: tf.Tensor, bias_D: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.cast(x_ND, tf.float32) + bias_D, x_ND.dtype)
+
+
+@fused
+def _sum_of_rows(upstream: tf.Tensor) -> tf.Tensor:
+    return sum_of(tf.cast(upstream, tf.float32), 0)[0]
 
 
 class Vocabulary(tf.Module):
@@ -219,6 +163,13 @@ def _lookup(
         return tf.math.unsorted_segment_sum(upstream, tokens, size), None
 
     return tf.gather(table_VD, tokens), gradient
+
+
+def add_positions(
+    x_ND: tf.Tensor, table_PD: tf.Tensor, positions_N: tf.Tensor
+) -> tf.Tensor:
+    """Adds to each row the row of a table that its position names."""
+    return x_ND + _lookup(tf.convert_to_tensor(table_PD), positions_N)
 
 
 def dropout(

@@ -25,13 +25,34 @@ Gradient = Callable[..., tuple[tf.Tensor, ...]]
 class RMSNorm(tf.Module):
     """Normalises `[N, D]` and multiplies by a scale for each of D."""
 
-    def __init__(self, width: int, epsilon: float, initializer: Initializer) -> None:
+    def __init__(
+        self,
+        width: int,
+        epsilon: float,
+        initializer: Initializer,
+        offset: float = 0.0,
+    ) -> None:
+        """Makes the scales.
+
+        Args:
+            width: D.
+            epsilon: added to the mean square.
+            initializer: makes them.
+            offset: added to each scale where it is used; the scale that is kept and
+                decayed begins at 1 - offset.
+        """
         super().__init__()
-        self.epsilon = epsilon
-        self.scale = initializer.constant("scale", [width], 1.0, Weight(Role.NORM))
+        self.epsilon, self._offset = epsilon, offset
+        self.scale = initializer.constant(
+            "scale", [width], 1.0 - offset, Weight(Role.NORM)
+        )
+
+    def _scale(self) -> tf.Tensor:
+        scale = tf.convert_to_tensor(self.scale)
+        return scale + self._offset if self._offset else scale
 
     def __call__(self, x_ND: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-        """Normalises float32 `x_ND`; returns the result in `dtype`."""
+        """Normalises `x_ND` of any floating type; returns the result in `dtype`."""
 
         @tf.custom_gradient
         def run(x_ND: tf.Tensor, scale_D: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
@@ -42,7 +63,7 @@ class RMSNorm(tf.Module):
 
             return y_ND, gradient
 
-        return run(x_ND, tf.convert_to_tensor(self.scale))
+        return run(x_ND, self._scale())
 
     def of_sum(
         self, x_ND: tf.Tensor, more_ND: tf.Tensor
@@ -64,7 +85,7 @@ class RMSNorm(tf.Module):
 
             return (sum_ND, y_ND), gradient
 
-        return run(x_ND, more_ND, tf.convert_to_tensor(self.scale))
+        return run(x_ND, more_ND, self._scale())
 
 
 @fused
@@ -72,6 +93,7 @@ def _normalised(
     x_ND: tf.Tensor, scale_D: tf.Tensor, epsilon: float, dtype: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns y in `dtype`, and r `[N, 1]`."""
+    x_ND = tf.cast(x_ND, tf.float32)
     square_N1 = sum_of(tf.square(x_ND), -1) / x_ND.shape[-1]
     inverse_N1 = tf.math.rsqrt(square_N1 + epsilon)
     return tf.cast(x_ND * inverse_N1 * scale_D, dtype), inverse_N1
@@ -90,11 +112,12 @@ def _sum_normalised(
 def _gradient(
     x_ND: tf.Tensor, scale_D: tf.Tensor, inverse_N1: tf.Tensor, dy_ND: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns dx and dscale."""
+    """Returns dx in the type of x, and dscale."""
     dy_ND = tf.cast(dy_ND, tf.float32)
-    n_ND, g_ND = x_ND * inverse_N1, dy_ND * scale_D
+    n_ND, g_ND = tf.cast(x_ND, tf.float32) * inverse_N1, dy_ND * scale_D
     mean_N1 = sum_of(g_ND * n_ND, -1) / x_ND.shape[-1]
-    return inverse_N1 * (g_ND - n_ND * mean_N1), sum_of(dy_ND * n_ND, 0)[0]
+    into_ND = inverse_N1 * (g_ND - n_ND * mean_N1)
+    return tf.cast(into_ND, x_ND.dtype), sum_of(dy_ND * n_ND, 0)[0]
 
 
 @fused

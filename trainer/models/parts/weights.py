@@ -5,15 +5,18 @@ How a weight is cast, decayed, made orthogonal or counted follows from its role,
 from the name of the attribute that holds it:
 
     embedding   rows are looked up; where it is tied, it is the output matrix as well
+    position    rows are looked up by position
     matrix      of a layer: enters products, in the compute type alone
     output      turns hidden states into logits
     norm        scales of a normalisation, one for each column
     bias        is added
 
-                      embedding   matrix   output   norm   bias
-    compute type          -          x        -       -      -
-    weight decay          x*         x        x*      -      -      * decay_embeddings
-    Muon                  -          x        -       -      -
+                      embedding   position   matrix   output   norm   bias
+    compute type          -          -          x        -       -      -
+    weight decay          x*         x*         x        x*      -      -   *
+    Muon                  -          -          x        -       -      -
+
+    * decay_embeddings
 """
 
 import enum
@@ -26,6 +29,7 @@ class Role(enum.Enum):
     """What a weight does in a model."""
 
     EMBEDDING = "embedding"
+    POSITION = "position"
     MATRIX = "matrix"
     OUTPUT = "output"
     NORM = "norm"
@@ -66,9 +70,9 @@ class Weight:
         return list(self.widths) or [shape[-1]]
 
     @property
-    def is_vocabulary(self) -> bool:
-        """Whether it has a row for each id."""
-        return self.role in (Role.EMBEDDING, Role.OUTPUT)
+    def is_table(self) -> bool:
+        """Whether it has a row for each id or position."""
+        return self.role in (Role.EMBEDDING, Role.POSITION, Role.OUTPUT)
 
 
 def declare(variable: Any, weight: Weight) -> Any:

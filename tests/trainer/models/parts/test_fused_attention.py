@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.compute.compilation import Compilation
-from trainer.models import fused_attention
 from trainer.models.decoder import DecoderConfig
 from trainer.models.language_model import RowShape
+from trainer.models.parts import fused_attention
 from trainer.models.parts.fused_attention import fits, pack_segments
 
 ROWS = st.integers(1, 12).flatmap(

@@ -10,7 +10,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.models.parts.layers import Initializer, SwiGLU
+from trainer.models.parts.feed_forward import FeedForward, FeedForwardSizes
+from trainer.models.parts.layers import Initializer
 
 WIDTH, INNER = 6, 5
 
@@ -39,7 +40,7 @@ def plain_swiglu(x: tf.Tensor, gate_up: tf.Tensor, down: tf.Tensor) -> tf.Tensor
 
 def swiglu_and_weights(seed: int) -> tuple[Callable[..., Any], list[tf.Tensor]]:
     """Returns the layer as a function of input and weights, and float32 weights."""
-    layer = SwiGLU(WIDTH, INNER, 1, Initializer(seed))
+    layer = FeedForward(FeedForwardSizes(WIDTH, INNER, 1), Initializer(seed))
     weights = [tf.convert_to_tensor(layer.gate_up), tf.convert_to_tensor(layer.down)]
 
     def function(x: tf.Tensor, gate_up: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
