@@ -262,7 +262,11 @@ class Decoder(tf.Module):
             x_ND *= self.config.embedding_scale
         if self.positions is None:
             return x_ND
-        return add_positions(x_ND, self.positions, tf.reshape(positions, [-1]))
+        # Only what pads a row can lie farther: rows and prompts are held to the context.
+        last = self.positions.shape[0] - 1
+        return add_positions(
+            x_ND, self.positions, tf.minimum(tf.reshape(positions, [-1]), last)
+        )
 
     def _views(self, positions: tf.Tensor) -> dict[str, AttentionView]:
         """Returns what each kind of layer sees, but for the mask, by its letter."""

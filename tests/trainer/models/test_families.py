@@ -22,6 +22,63 @@ from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig, training_loss
 
 VOCAB, LENGTH = 48, 16
+# What published families change of the decoder, each in the fewest models.
+PUBLISHED = {
+    "learned positions, layer norms, biases": DecoderConfig(
+        num_layers=1,
+        d_model=16,
+        num_heads=2,
+        position="learned",
+        max_positions=LENGTH + 2,
+        norm="layer",
+        norm_bias=True,
+        attention_bias="all",
+        ffn="plain",
+        ffn_bias=True,
+        activation="gelu_tanh",
+    ),
+    "windows, norms around, caps": DecoderConfig(
+        num_layers=2,
+        d_model=16,
+        num_heads=2,
+        num_kv_heads=1,
+        layer_pattern="wf",
+        window=4,
+        window_rope_theta=100.0,
+        qk_norm="head",
+        norm_placement="around",
+        norm_offset=1.0,
+        activation="gelu_tanh",
+        embedding_scale=4.0,
+        attention_scale=0.4,
+        attention_cap=2.0,
+        logit_cap=3.0,
+    ),
+    "parallel halves, some columns turned": DecoderConfig(
+        num_layers=1,
+        d_model=16,
+        num_heads=2,
+        norm="layer",
+        norm_bias=True,
+        parallel_residual=True,
+        rope_fraction=0.25,
+        attention_bias="qkv",
+        activation="gelu",
+    ),
+    "norms after, stretched positions": DecoderConfig(
+        num_layers=2,
+        d_model=16,
+        num_heads=2,
+        layer_pattern="fn",
+        norm_placement="after",
+        qk_norm="layer",
+        rope_scaling="yarn",
+        rope_factor=4.0,
+        rope_original_positions=8,
+        residual_scale=0.5,
+        logit_scale=0.5,
+    ),
+}
 CONFIGS = {
     "decoder": DecoderConfig(num_layers=2, d_model=32, num_heads=4, num_kv_heads=2),
     "decoder, untied": DecoderConfig(
@@ -30,6 +87,7 @@ CONFIGS = {
     "decoder, wide heads": DecoderConfig(
         num_layers=1, d_model=16, num_heads=4, num_kv_heads=2, head_dim=6
     ),
+    **PUBLISHED,
     "recurrent": RecurrentConfig(num_layers=2, d_model=24),
     "recurrent, untied": RecurrentConfig(
         num_layers=1, d_model=16, tie_embeddings=False

@@ -40,6 +40,29 @@ _MODELS = {
     "decoder, chunked and recomputed": dataclasses.replace(
         _SMALL, attention="chunked", attention_chunk=4, remat="full", dropout=0.1
     ),
+    "decoder, of learned positions, biases and parallel halves": dataclasses.replace(
+        _SMALL,
+        position="learned",
+        max_positions=LENGTH,
+        norm="layer",
+        norm_bias=True,
+        parallel_residual=True,
+        attention_bias="all",
+        ffn="plain",
+        ffn_bias=True,
+        activation="gelu",
+    ),
+    "decoder, of windows, caps and norms around": dataclasses.replace(
+        _SMALL,
+        num_layers=2,
+        layer_pattern="wf",
+        window=4,
+        qk_norm="head",
+        norm_placement="around",
+        norm_offset=1.0,
+        attention_cap=5.0,
+        logit_cap=5.0,
+    ),
     "recurrent": dataclasses.replace(with_family(_SMALL, "recurrent"), num_layers=2),
 }
 _ADAMW = OptimizerConfig(peak_learning_rate=1e-2, warmup_steps=2)

@@ -92,6 +92,19 @@ def test_chunks_give_the_loss_and_gradients_of_full_attention(
     assert_same(sums(chunked, prefix, xla), sums(full, prefix), atol=2e-5)
 
 
+@pytest.mark.parametrize("xla", ["none", drilled("parts"), drilled("whole")])
+@pytest.mark.parametrize("prefix", [False, True])
+@pytest.mark.parametrize("window", [1, 5, 12])
+def test_chunks_hide_what_a_window_hides_and_cap_what_is_capped(
+    window: int, prefix: bool, xla: str
+) -> None:
+    full = replace(
+        PLAIN, num_layers=1, layer_pattern="w", window=window, attention_cap=0.5
+    )
+    chunked = replace(full, attention="chunked", attention_chunk=4)
+    assert_same(sums(chunked, prefix, xla), sums(full, prefix), atol=2e-5)
+
+
 @pytest.mark.parametrize(
     ("attention", "xla", "layers"),
     [
