@@ -39,6 +39,8 @@ class Decoding:
         context: Positions the model was trained on, None when any length will do
             (a recurrent model).
         unbounded: Ids that a row may ask for then.
+        stop_ids: Further ids that stop a row as EOS does, such as a chat model's end
+            of a turn.
     """
 
     bos_id: int | None
@@ -46,6 +48,7 @@ class Decoding:
     pad_id: int
     context: int | None
     unbounded: int = MAX_NEW_TOKENS
+    stop_ids: tuple[int, ...] = ()
 
     @property
     def first_id(self) -> int:
@@ -213,6 +216,8 @@ def _advance(
     """Samples the next id of every row from `hidden` `[batch, d_model]`."""
     token = sample(model.logits(hidden), sampling, progress.step)
     ends = token == decoding.eos_id
+    for other in decoding.stop_ids:
+        ends |= token == other
     kept = progress.alive & ~ends
     token = tf.where(kept, token, decoding.pad_id)
     written = tf.tensor_scatter_nd_update(

@@ -26,26 +26,36 @@ PROMPTS = [[5, 9, 33], [], list(range(10, 27)), [7] * 30, [100, 3]]
 LIMITS = [9, 12, 1, 16, 0]
 
 
-@pytest.fixture(scope="module", params=["decoder", "recurrent"])
-def family(request) -> str:
+_DECODER = DecoderConfig(num_layers=2, d_model=32, num_heads=4, num_kv_heads=2)
+MODELS = {
+    "decoder": _DECODER,
+    "recurrent": with_family(_DECODER, "recurrent"),
+    "windows and caps": dataclasses.replace(
+        _DECODER, layer_pattern="wf", window=6, attention_cap=9.0, logit_cap=20.0
+    ),
+    "learned positions": dataclasses.replace(
+        _DECODER, position="learned", max_positions=CONTEXT
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def name(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def model(family):
+def model(name):
     """A model with weights large enough that its choices are clear-cut."""
-    config = with_family(
-        DecoderConfig(num_layers=2, d_model=32, num_heads=4, num_kv_heads=2), family
-    )
-    model = build_model(config, VOCAB, PrecisionConfig(), seed=3)
+    model = build_model(MODELS[name], VOCAB, PrecisionConfig(), seed=3)
     for weight in model.trainable_variables:
         weight.assign(weight * 3)
     return model
 
 
 @pytest.fixture(scope="module")
-def decoding(family) -> Decoding:
-    return Decoding(BOS, EOS, PAD, CONTEXT if family == "decoder" else None)
+def decoding(name) -> Decoding:
+    return Decoding(BOS, EOS, PAD, None if name == "recurrent" else CONTEXT)
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +117,16 @@ def test_greedy_continuations_equal_a_forward_pass_over_everything_for_each_id(
     assert found.finish_reason.numpy().tolist() == [reason for _, reason in wanted]
 
 
+def endless(model, decoding) -> list[int]:
+    """Returns nine ids that nothing stops."""
+    free = dataclasses.replace(decoding, eos_id=-1)
+    return rows_of(generate(model, ragged([[5, 9]]), greedy([9]), free))[0]
+
+
 def test_a_row_ends_with_stop_before_its_eos_and_with_length_at_its_limit(
     model, decoding
 ):
-    free = rows_of(generate(model, ragged([[5, 9]]), greedy([9]), decoding))[0]
+    free = endless(model, decoding)
     ending = dataclasses.replace(decoding, eos_id=free[4])
     found = generate(model, ragged([[5, 9], [5, 9]]), greedy([9, 3]), ending)
     before = free[: free.index(free[4])]
@@ -119,6 +135,14 @@ def test_a_row_ends_with_stop_before_its_eos_and_with_length_at_its_limit(
     reasons = [b"stop", b"length" if len(before) >= 3 else b"stop"]
     assert found.finish_reason.numpy().tolist() == reasons
     assert (found.token_ids.numpy()[1][len(before[:3]) :] == PAD).all()
+
+
+def test_another_id_that_ends_a_turn_stops_a_row_as_eos_does(model, decoding):
+    free = endless(model, decoding)
+    ending = dataclasses.replace(decoding, eos_id=-1, stop_ids=(VOCAB, free[4]))
+    found = generate(model, ragged([[5, 9]]), greedy([9]), ending)
+    assert rows_of(found) == [free[: free.index(free[4])]]
+    assert found.finish_reason.numpy().tolist() == [b"stop"]
 
 
 def test_a_sampled_row_is_the_same_alone_as_in_a_batch(model, decoding, compiled):
