@@ -40,6 +40,8 @@ FLOORS = {
         "compute",
         "models.parts",
         "models",
+        "published.families",
+        "published",
         "serving",
         "machine",
         "optimizers.update_rules",

@@ -21,6 +21,7 @@ def dumps(
     sort_keys: bool = False,
     ensure_ascii: bool = True,
     default: Callable[[Any], Any] | None = None,
+    separators: tuple[str, str] | None = None,
 ) -> str:
     """Returns JSON; parameters as `json.dumps` has them.
 
@@ -33,6 +34,7 @@ def dumps(
         sort_keys=sort_keys,
         ensure_ascii=ensure_ascii,
         default=default,
+        separators=separators,
         allow_nan=False,
     )
 

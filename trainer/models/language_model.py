@@ -61,7 +61,7 @@ class ModelConfig(abc.ABC):
 
     @property
     def bends_logits_at(self) -> float | None:
-        """c of c tanh(logit / c), which logits are; None where they are not capped."""
+        """C of c tanh(logit / c), which logits are; None where they are not capped."""
         return None
 
     def check_length(self, sequence_length: int) -> None:

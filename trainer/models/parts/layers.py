@@ -6,6 +6,7 @@ F ffn_dim, V vocabulary. Matrix products run on `[N, D]`: oneDNN's 2-D kernels a
 fast ones on a CPU.
 """
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ class Initializer:
 
     def under(self, name: str) -> "Initializer":
         """Returns the initializer for the weights of the child module `name`."""
-        return Initializer(self.seed, f"{self.path}{name}/")
+        return dataclasses.replace(self, path=f"{self.path}{name}/")
 
     def normal(
         self, name: str, shape: Sequence[int], stddev: float, weight: Weight
@@ -65,6 +66,16 @@ class Initializer:
         """Makes a weight filled with `value`; one that is not `trained` stays."""
         made = tf.Variable(tf.fill(shape, value), trainable=trained, name=name)
         return declare(made, weight)
+
+
+class Zeros(Initializer):
+    """Makes zeros in place of what would be drawn: of weights that are read."""
+
+    def normal(
+        self, name: str, shape: Sequence[int], stddev: float, weight: Weight
+    ) -> tf.Variable:
+        """Makes a weight of zeros."""
+        return self.constant(name, shape, 0.0, weight)
 
 
 def dimensions(tensor: tf.Tensor) -> list[int | tf.Tensor]:
