@@ -14,16 +14,22 @@ from trainer.run.config import RunConfig, with_pairs
 from trainer.run.key_list import Table, first_sentence, show, tables, wrapped
 from trainer.run.overrides import flattened
 from trainer.run.presets import PRESETS
+from trainer.run.published_presets import SIZES
 
 # The vocabulary that presets are told apart by.
 VOCAB_SIZE = 32_000
 
 
 def list_presets(width: int) -> list[str]:
-    """Returns lines of `width` columns: every preset, what it is, and its sizes."""
-    return [
+    """Returns lines of `width` columns: every preset, what it is, and its sizes.
+
+    Published sizes are told by their names alone: to build them takes half a minute.
+    """
+    told = [
         line for name, make in PRESETS.items() for line in _preset(name, make, width)
     ]
+    about = "The shapes of published decoders, for --dry_run and --set:"
+    return [*told, about, *wrapped(", ".join(SIZES), width)]
 
 
 def list_keys(source: ConfigSource, width: int) -> list[str]:

@@ -262,7 +262,7 @@ class Decoder(tf.Module):
             x_ND *= self.config.embedding_scale
         if self.positions is None:
             return x_ND
-        # Only what pads a row can lie farther: rows and prompts are held to the context.
+        # What pads a row may lie farther; rows and prompts are held to the context.
         last = self.positions.shape[0] - 1
         return add_positions(
             x_ND, self.positions, tf.minimum(tf.reshape(positions, [-1]), last)

@@ -27,6 +27,7 @@ reads them again.
                            way
     presets.py             Named configurations: what to run, on what, for how long,
                            with what result
+    published_presets.py   Presets with the shapes of published decoders
     retention.py           Which checkpoints of a run are kept: the last, every so
                            many steps, and the best
     rollback.py            Rollbacks of a run: to which checkpoint, and which rows

@@ -15,6 +15,7 @@ from trainer.models.recurrent import RecurrentConfig
 from trainer.optimizers.optimizer import OptimizerConfig
 from trainer.run.config import RunConfig
 from trainer.run.loop_config import LoopConfig
+from trainer.run.published_presets import SIZES, published
 from trainer.step.losses import LossConfig
 
 
@@ -156,14 +157,17 @@ PRESETS: Mapping[str, Callable[[], RunConfig]] = {
 
 
 def preset(name: str) -> RunConfig:
-    """Returns the configuration of a preset.
+    """Returns the configuration of a preset, or of a published size.
 
     Raises:
         UsageError: there is no preset of that name.
     """
+    if name in SIZES:
+        return published(name)
     if name not in PRESETS:
         raise UsageError(
-            f"wanted a preset, found {name!r}.{suggest(name, PRESETS)} Presets: "
-            f"{', '.join(PRESETS)}"
+            f"wanted a preset, found {name!r}.{suggest(name, [*PRESETS, *SIZES])} "
+            f"Presets: {', '.join(PRESETS)}, and the published sizes that "
+            "--list_presets names"
         )
     return PRESETS[name]()
