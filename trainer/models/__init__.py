@@ -8,6 +8,8 @@ Takes ids and segments; gives hidden states and logits. A family is one file: co
     decoder.py             A decoder, assembled from parts as its configuration says
     decoder_checks.py      Which parts of a decoder go together, and in what ranges
                            its numbers lie
+    decoder_parts.py       What the layers of a decoder are made of, by its shape, and
+                           what they keep
     decoder_shape.py       The shape of a decoder: what its parts are
     functional.py          A module's weights as tensors: what a compiled function
                            takes instead of variables

@@ -13,10 +13,12 @@ Shape suffixes: N = batch * length positions in one axis, D width of the stream.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from trainer.models.parts.attention import Attention, AttentionSizes
+from trainer.models.parts.experts import Experts, ExpertsSizes
 from trainer.models.parts.feed_forward import FeedForward, FeedForwardSizes
 from trainer.models.parts.layer_norm import LayerNorm
 from trainer.models.parts.layers import Initializer, dropout
@@ -25,6 +27,21 @@ from trainer.models.parts.normalisation import RMSNorm
 # The residual stream: float32, and what is still to be added to it.
 Stream = tuple[tf.Tensor, tf.Tensor | None]
 Norm = RMSNorm | LayerNorm
+
+
+class LayerResult(NamedTuple):
+    """What a layer makes of the residual stream.
+
+    Attributes:
+        first: of two summands, float32 `[N, D]`.
+        more: the second, in the type of matrix products.
+        penalty: what each position adds to what is minimised, float32; None where
+            nothing is asked for.
+    """
+
+    first: tf.Tensor
+    more: tf.Tensor
+    penalty: tf.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ class BlockSizes:
         placement: where they stand: "before", "after" or "around".
         parallel: whether both halves read the same input.
         attention: its attention.
-        ffn: its feed-forward layer.
+        ffn: its feed-forward layer, or its experts.
         dropout: rate on what both give.
         scale: what both are multiplied by before they are added.
     """
@@ -72,7 +89,7 @@ class BlockSizes:
     placement: str
     parallel: bool
     attention: AttentionSizes
-    ffn: FeedForwardSizes
+    ffn: FeedForwardSizes | ExpertsSizes
     dropout: float
     scale: float
 
@@ -94,7 +111,12 @@ class Block(tf.Module):
             self.attention_post_norm = norm(initializer.under("attention_post_norm"))
             self.mlp_post_norm = norm(initializer.under("mlp_post_norm"))
         self.attention = Attention(sizes.attention, initializer.under("attention"))
-        self.mlp = FeedForward(sizes.ffn, initializer.under("mlp"))
+        under = initializer.under("mlp")
+        self.mlp: FeedForward | Experts
+        if isinstance(sizes.ffn, ExpertsSizes):
+            self.mlp = Experts(sizes.ffn, under)
+        else:
+            self.mlp = FeedForward(sizes.ffn, under)
 
     def __call__(
         self,
@@ -106,7 +128,8 @@ class Block(tf.Module):
         attend: Callable[[tf.Tensor], tf.Tensor],
         rows: tf.Tensor | None = None,
         site: int = 0,
-    ) -> Stream:
+        counted: tf.Tensor | None = None,
+    ) -> LayerResult:
         """Applies the layer to float32 `[N, D]`; returns two summands of the result.
 
         Summed up by the next norm, the second costs no pass over memory of its own.
@@ -119,6 +142,8 @@ class Block(tf.Module):
             attend: maps `[N, D]` to `[N, D]`.
             rows: the rows' numbers in the global batch, for dropout.
             site: number of the first of this layer's two dropout sites.
+            counted: bool `[B, T]`, which positions are not padding, where experts'
+                penalty is asked for.
         """
 
         def given(y_ND: tf.Tensor, norm: Norm | None, number: int) -> tf.Tensor:
@@ -132,12 +157,16 @@ class Block(tf.Module):
         x_ND, read = normalised_stream(self.attention_norm, (x_ND, more_ND), dtype)
         mixed = given(attend(read), self.attention_post_norm, site)
         if self._parallel:
-            inner = self.mlp(normalised_stream(self.mlp_norm, (x_ND, None), dtype)[1])
+            _, read = normalised_stream(self.mlp_norm, (x_ND, None), dtype)
             x_ND += tf.cast(mixed, tf.float32)
         else:
             x_ND, read = normalised_stream(self.mlp_norm, (x_ND, mixed), dtype)
+        penalty_N = None
+        if isinstance(self.mlp, Experts):
+            inner, penalty_N = self.mlp(read, counted)
+        else:
             inner = self.mlp(read)
-        return x_ND, given(inner, self.mlp_post_norm, site + 1)
+        return LayerResult(x_ND, given(inner, self.mlp_post_norm, site + 1), penalty_N)
 
 
 def normalised_stream(
@@ -157,11 +186,12 @@ def normalised_stream(
 
 
 def summed(
-    layer: Callable[..., Stream], x_ND: tf.Tensor, seed: tf.Tensor | None
-) -> tf.Tensor:
-    """Returns the sum of what `layer` makes of x."""
-    x_ND, more_ND = layer(x_ND, None, seed)
-    return x_ND + tf.cast(more_ND, tf.float32)
+    layer: Callable[..., LayerResult], x_ND: tf.Tensor, seed: tf.Tensor | None
+) -> list[tf.Tensor]:
+    """Returns the sum of what `layer` makes of x, and its penalty if there is one."""
+    x_ND, more_ND, penalty_N = layer(x_ND, None, seed)
+    total_ND = x_ND + tf.cast(more_ND, tf.float32)
+    return [total_ND] if penalty_N is None else [total_ND, penalty_N]
 
 
 def site_seed(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:

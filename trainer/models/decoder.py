@@ -16,26 +16,23 @@ import tensorflow as tf
 
 from trainer.models.block import (
     Block,
-    BlockSizes,
-    NormSizes,
     Stream,
     normalised_stream,
     site_seed,
     summed,
 )
 from trainer.models.decoder_checks import check_parts
+from trainer.models.decoder_parts import activation_bytes, block_sizes
 from trainer.models.decoder_shape import UNTURNED, WINDOW, DecoderShape
 from trainer.models.language_model import PrecisionConfig, RowShape
 from trainer.models.parameters import product_flops
 from trainer.models.parts.attention import (
-    AttentionSizes,
     AttentionView,
     cache_mask,
     cache_places,
     segment_mask,
 )
 from trainer.models.parts.chunked_attention import Segments
-from trainer.models.parts.feed_forward import FeedForwardSizes
 from trainer.models.parts.fused_attention import PackedSegments, pack_segments
 from trainer.models.parts.layers import (
     Initializer,
@@ -49,8 +46,6 @@ from trainer.models.parts.weights import Role, Weight
 from trainer.models.rematerialisation import rematerialised
 
 Cache = tuple[tf.Tensor, tf.Tensor]
-
-_FLOAT32 = 4
 
 
 @dataclass(frozen=True)
@@ -95,12 +90,12 @@ class Decoder(tf.Module):
                 0.02,
                 Weight(Role.POSITION),
             )
-        sizes = _block_sizes(config)
         self.layers = [
-            Block(sizes, initializer.under(f"layers/{index}"))
-            for index in range(config.num_layers)
+            Block(block_sizes(config, experts), initializer.under(f"layers/{index}"))
+            for index, experts in enumerate(config.expert_layers)
         ]
-        self.norm = sizes.norms.norm(initializer.under("norm"))
+        norms = block_sizes(config, experts=False).norms
+        self.norm = norms.norm(initializer.under("norm"))
 
     def __call__(
         self,
@@ -114,13 +109,49 @@ class Decoder(tf.Module):
         rows: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes hidden states of packed rows: `[batch, length, d_model]`."""
+        seeds = (dropout_seed, rows)
+        masks = (prefix, max_segments)
+        return self._read(tokens, segment_ids, positions, masks, seeds, False)[0]
+
+    def with_penalty(
+        self,
+        tokens: tf.Tensor,
+        segment_ids: tf.Tensor,
+        positions: tf.Tensor,
+        *,
+        prefix: tf.Tensor | None = None,
+        max_segments: int | None = None,
+        dropout_seed: tf.Tensor | None = None,
+        rows: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes hidden states, and the experts' penalties as a mean of layers."""
+        masks, seeds = (prefix, max_segments), (dropout_seed, rows)
+        hidden, penalties = self._read(
+            tokens, segment_ids, positions, masks, seeds, True
+        )
+        mean_N = tf.add_n(penalties) / len(penalties)
+        return hidden, tf.reshape(mean_N, dimensions(tokens))
+
+    def _read(
+        self,
+        tokens: tf.Tensor,
+        segment_ids: tf.Tensor,
+        positions: tf.Tensor,
+        masks: tuple[tf.Tensor | None, int | None],
+        seeds: tuple[tf.Tensor | None, tf.Tensor | None],
+        penalised: bool,
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns hidden states, and the penalties `[N]` of layers with experts."""
+        dropout_seed, rows = seeds
         views = self._views(positions)
         for kind, view in views.items():
-            mask = self._attention_mask(kind, segment_ids, prefix, max_segments)
+            mask = self._attention_mask(kind, segment_ids, *masks)
             views[kind] = view._replace(mask=mask)
         x_ND = self._embed(tokens, positions)
         x_ND = dropout(x_ND, self.config.dropout, site_seed(dropout_seed, 0), rows)
         stream: Stream = (x_ND, None)
+        counted = segment_ids > 0 if penalised else None
+        penalties: list[tf.Tensor] = []
         kinds = self.config.layer_kinds
         for number, (block, kind) in enumerate(zip(self.layers, kinds, strict=True), 1):
             layer = partial(
@@ -129,13 +160,19 @@ class Decoder(tf.Module):
                 attend=partial(block.attention, view=views[kind]),
                 rows=rows,
                 site=2 * number,
+                counted=counted,
             )
             if self.config.remat == "full":
-                x_ND = rematerialised(block, partial(summed, layer), x_ND, dropout_seed)
+                x_ND, *penalty = rematerialised(
+                    block, partial(summed, layer), stream[0], dropout_seed
+                )
                 stream = (x_ND, None)
+                penalties += penalty
             else:
-                stream = layer(*stream, dropout_seed)
-        return self._finish(stream, tokens)
+                x_ND, more_ND, penalty_N = layer(*stream, dropout_seed)
+                stream = (x_ND, more_ND)
+                penalties += [] if penalty_N is None else [penalty_N]
+        return self._finish(stream, tokens), penalties
 
     def initial_state(
         self, batch: tf.Tensor, capacity: int | tf.Tensor
@@ -182,7 +219,8 @@ class Decoder(tf.Module):
                 caches.append(new)
                 return mixed
 
-            stream = block(*stream, None, dtype=self.compute_dtype, attend=attend)
+            result = block(*stream, None, dtype=self.compute_dtype, attend=attend)
+            stream = (result.first, result.more)
         return self._finish(stream, tokens), tuple(caches)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
@@ -220,40 +258,8 @@ class Decoder(tf.Module):
 
     def activation_bytes(self, rows: int, sequence_length: int) -> int:
         """Returns the bytes that a forward pass keeps for the backward pass."""
-        config, positions = self.config, rows * sequence_length
-        block = self._block_bytes(sequence_length)
-        # Scores of one layer, their softmax and both gradients.
-        chunk = sequence_length
-        if config.chunks(sequence_length):
-            chunk = min(sequence_length, config.attention_chunk)
-        passing = 4 * _FLOAT32 * rows * chunk * config.num_heads * chunk
-        if config.remat == "full":
-            # Every block's input, then one block's activations and their gradients.
-            inputs = _FLOAT32 * config.d_model * config.num_layers
-            return positions * (inputs + 2 * block) + passing
-        return positions * config.num_layers * block + passing
-
-    def _block_bytes(self, length: int) -> int:
-        """Returns what the backward pass of a block reads, in bytes a position.
-
-        In float32: the input of each half and its normalised form. In the compute
-        type: the scaled norms, queries, keys, values and what they mixed; gate, up,
-        silu(gate) and its product with up. In full, a row of softmax for each head; in
-        chunks, a second copy of queries, keys and values, and a logarithm for each
-        head.
-        """
-        config, compute = self.config, self.compute_dtype.size
-        width, heads = config.d_model, config.heads
-        attended = heads.query_width + 2 * heads.kv_width
-        mixed = heads.query_width
-        kept = 4 * width * _FLOAT32
-        kept += (2 * width + attended + mixed + 4 * config.hidden_dim) * compute
-        if config.dropout:
-            kept += 2 * width * compute
-        if config.chunks(length):
-            return kept + attended * compute + heads.heads * _FLOAT32
-        cast = compute if compute != _FLOAT32 else 0
-        return kept + heads.heads * length * (_FLOAT32 + cast)
+        compute = self.compute_dtype.size
+        return activation_bytes(self.config, rows, sequence_length, compute)
 
     def _embed(self, tokens: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         """Returns the first of the residual stream, `[N, D]`."""
@@ -310,39 +316,3 @@ class Decoder(tf.Module):
         if self.config.logit_scale != 1.0:
             hidden *= tf.cast(self.config.logit_scale, hidden.dtype)
         return tf.reshape(hidden, [*dimensions(tokens), self.config.d_model])
-
-
-def _block_sizes(config: DecoderConfig) -> BlockSizes:
-    """Returns what the layers of a model of this shape are made of."""
-    return BlockSizes(
-        norms=NormSizes(
-            config.d_model,
-            config.norm_epsilon,
-            config.norm == "layer",
-            config.norm_bias,
-            config.norm_offset,
-        ),
-        placement=config.norm_placement,
-        parallel=config.parallel_residual,
-        attention=AttentionSizes(
-            config.d_model,
-            config.heads,
-            config.num_layers,
-            config.attention_bias,
-            config.qk_norm,
-            config.norm_epsilon,
-            config.norm_offset,
-            config.attention_scale,
-            config.attention_cap,
-        ),
-        ffn=FeedForwardSizes(
-            config.d_model,
-            config.hidden_dim,
-            config.num_layers,
-            config.ffn == "gated",
-            config.activation,
-            config.ffn_bias,
-        ),
-        dropout=config.dropout,
-        scale=config.residual_scale,
-    )

@@ -203,6 +203,17 @@ class DecoderShape(ModelConfig):
         return _repeated(self.layer_pattern, self.num_layers)
 
     @property
+    def expert_width(self) -> int:
+        """Inner width of an expert."""
+        return self.hidden_dim if self.expert_dim is None else self.expert_dim
+
+    @property
+    def penalises(self) -> bool:
+        """Whether the choice of experts is penalised."""
+        weighed = self.balance_loss > 0.0 or self.router_z_loss > 0.0
+        return weighed and any(self.expert_layers)
+
+    @property
     def expert_layers(self) -> list[bool]:
         """Tells of each layer whether it has experts."""
         if not self.num_experts:

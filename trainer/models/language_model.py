@@ -64,6 +64,11 @@ class ModelConfig(abc.ABC):
         """C of c tanh(logit / c), which logits are; None where they are not capped."""
         return None
 
+    @property
+    def penalises(self) -> bool:
+        """Whether it adds to what is minimised; the model is a `PenalisedModel`."""
+        return False
+
     def check_length(self, sequence_length: int) -> None:
         """Checks that the model can read rows of that many inputs.
 
@@ -260,4 +265,28 @@ class LanguageModel(Protocol):
         """Returns the bytes that a forward pass keeps for the backward pass.
 
         Without logits and what is made of them. Called of a model without values.
+        """
+
+
+class PenalisedModel(LanguageModel, Protocol):
+    """A language model that adds a penalty to what is minimised."""
+
+    def with_penalty(
+        self,
+        tokens: tf.Tensor,
+        segment_ids: tf.Tensor,
+        positions: tf.Tensor,
+        *,
+        prefix: tf.Tensor | None = None,
+        max_segments: int | None = None,
+        dropout_seed: tf.Tensor | None = None,
+        rows: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes hidden states and a penalty; arguments are those of a call.
+
+        Returns:
+            What a call returns; float32 `[batch, length]`, what each position adds to
+            the loss of its target. It may depend on the row, and on nothing outside:
+            weighed like the cross-entropy, sums of it are then the same however rows
+            are spread over replicas and micro-batches.
         """

@@ -6,19 +6,19 @@ gradient to a tensor that the function captures, which is what weights are in a 
 (`trainer.models.functional`); here every weight is an argument.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from trainer.models.functional import WeightPlace, called_with
 
-Layer = Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
+Layer = Callable[[tf.Tensor, tf.Tensor | None], Sequence[tf.Tensor]]
 
 
 def rematerialised(
     module: tf.Module, layer: Layer, x: tf.Tensor, seed: tf.Tensor | None
-) -> tf.Tensor:
-    """Returns `layer(x, seed)`, computed again in the backward pass.
+) -> Sequence[tf.Tensor]:
+    """Returns the tensors of `layer(x, seed)`, computed again in the backward pass.
 
     Args:
         module: whose weights `layer` reads, variables or tensors in their place;
@@ -34,9 +34,9 @@ def rematerialised(
     @tf.custom_gradient
     def run(
         x: tf.Tensor, *weights: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
-        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            zero = _zero_after(upstream)
+    ) -> tuple[Sequence[tf.Tensor], Callable[..., list[tf.Tensor]]]:
+        def gradient(*upstream: tf.Tensor) -> list[tf.Tensor]:
+            zero = _zero_after(upstream[0])
             with (
                 tf.GradientTape(watch_accessed_variables=False) as tape,
                 called_with(places, weights),
@@ -44,8 +44,8 @@ def rematerialised(
                 again = x + tf.cast(zero, x.dtype)
                 tape.watch([again, *weights])
                 same = None if seed is None else seed + tf.cast(zero, seed.dtype)
-                y = layer(again, same)
-            return tape.gradient(y, [again, *weights], upstream)
+                y = list(layer(again, same))
+            return tape.gradient(y, [again, *weights], list(upstream))
 
         with called_with(places, weights):
             return layer(x, seed), gradient

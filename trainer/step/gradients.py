@@ -8,6 +8,7 @@ as tensors, so it does not matter where their variables lie.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import tensorflow as tf
 
@@ -15,7 +16,7 @@ from trainer.compute.compilation import Compilation
 from trainer.compute.lanes import side_by_side
 from trainer.data.batch import Batch, unpack_rows
 from trainer.models.functional import WeightPlace, called_with
-from trainer.models.language_model import LanguageModel
+from trainer.models.language_model import LanguageModel, PenalisedModel
 from trainer.models.parts.weights import Role
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig, training_loss
@@ -190,15 +191,7 @@ class LocalSums:
             called_with(self._places, values),
         ):
             tape.watch(trained)
-            hidden = self._model(
-                batch.inputs,
-                batch.segment_ids,
-                batch.positions,
-                prefix=batch.prefix,
-                max_segments=batch.max_segments,
-                dropout_seed=dropout,
-                rows=rows,
-            )
+            hidden, penalty = self._read(batch, rows, dropout)
             objective, loss_sum, weight = training_loss(
                 self._model,
                 hidden,
@@ -206,5 +199,24 @@ class LocalSums:
                 batch.weights,
                 self._loss,
                 loss_scale,
+                penalty,
             )
         return [weight, loss_sum, *tape.gradient(objective, trained)]
+
+    def _read(
+        self, batch: Batch, rows: tf.Tensor, dropout: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns hidden states, and the model's own penalty if it has one."""
+        penalises = self._model.config.penalises
+        model = cast(PenalisedModel, self._model)
+        read: Any = model.with_penalty if penalises else self._model
+        result = read(
+            batch.inputs,
+            batch.segment_ids,
+            batch.positions,
+            prefix=batch.prefix,
+            max_segments=batch.max_segments,
+            dropout_seed=dropout,
+            rows=rows,
+        )
+        return result if penalises else (result, None)

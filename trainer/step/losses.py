@@ -56,11 +56,13 @@ def training_loss(
     weights: tf.Tensor,
     config: LossConfig,
     scale: tf.Tensor | None = None,
+    penalty: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Sums what is minimised, and the cross-entropy of the next token.
 
         ce = log sum exp(logits) - logits[target]
-        objective = scale * sum weights * ((1 - s) * ce + s * mean_v(ce_v) + z * lse^2)
+        objective = scale * sum weights *
+            ((1 - s) * ce + s * mean_v(ce_v) + z * lse^2 + penalty)
 
     with s the smoothing, ce_v the cross-entropy of id v and lse the log of the sum.
 
@@ -72,6 +74,7 @@ def training_loss(
         config: what is added to the cross-entropy.
         scale: float32, of float16's loss; None is 1. It meets the gradient of the
             logits while that is float32 still.
+        penalty: float32 `[batch, length]`, the model's own; None for none.
 
     Returns:
         The objective, which alone has a gradient; the loss sum, in nats over the
@@ -88,6 +91,8 @@ def training_loss(
     objective, loss_sum = _fused(
         flat, matrix, tf.reshape(targets, [-1]), factors, factor, config, cap
     )
+    if penalty is not None:
+        objective += factor * tf.reduce_sum(weights * penalty)
     return objective, loss_sum, tf.reduce_sum(weights)
 
 

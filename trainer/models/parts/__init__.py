@@ -9,9 +9,13 @@ trained. Each writes its own gradient where TensorFlow's would keep or compute m
     chunked_attention.py   Attention in chunks with its own gradient: memory linear
                            in the length
     custom_call.py         A custom call of XLA inside a compiled function
+    experts.py             Gated feed-forward layers of which each token chooses a few
+                           (mixture of experts)
     feed_forward.py        Feed-forward layers: gated, and plain
     fused_attention.py     Attention as one kernel of cuDNN: nothing of a score ever
                            reaches memory
+    grouped_products.py    Products of rows with the one of several matrices that each
+                           row chose
     layer_norm.py          Layer normalisation, alone and behind a residual sum
     layers.py              Small layers that all families share: weights, biases,
                            vocabulary, dropout
