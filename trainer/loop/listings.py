@@ -18,6 +18,7 @@ from trainer.run.published_presets import SIZES
 
 # The vocabulary that presets are told apart by.
 VOCAB_SIZE = 32_000
+PUBLISHED = "The shapes of published decoders, for --dry_run and --set:"
 
 
 def list_presets(width: int) -> list[str]:
@@ -28,8 +29,7 @@ def list_presets(width: int) -> list[str]:
     told = [
         line for name, make in PRESETS.items() for line in _preset(name, make, width)
     ]
-    about = "The shapes of published decoders, for --dry_run and --set:"
-    return [*told, about, *wrapped(", ".join(SIZES), width)]
+    return [*told, PUBLISHED, *wrapped(", ".join(SIZES), width)]
 
 
 def list_keys(source: ConfigSource, width: int) -> list[str]:

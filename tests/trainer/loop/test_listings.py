@@ -4,19 +4,23 @@
 import pytest
 
 from preprocessing.foundation.commands import UsageError
-from trainer.loop.listings import list_keys, list_presets
+from trainer.loop.listings import PUBLISHED, list_keys, list_presets
 from trainer.loop.plan import ConfigSource
 from trainer.models.model import FAMILIES
 from trainer.run.config import RunConfig
 from trainer.run.overrides import flattened
 from trainer.run.presets import PRESETS
+from trainer.run.published_presets import SIZES
 
 NOTHING = ConfigSource(None, None, ())
 
 
 def test_every_preset_is_listed_with_its_sizes() -> None:
     lines = list_presets(78)
-    assert [line[2:] for line in lines if line[2] != " "] == list(PRESETS)
+    names = [line[2:] for line in lines if line.startswith("  ") and line[2] != " "]
+    assert names == list(PRESETS)
+    published = lines[lines.index(PUBLISHED) + 1 :]
+    assert " ".join(" ".join(published).split()).split(", ") == list(SIZES)
     assert max(map(len, lines)) <= 78
     text = " ".join(" ".join(lines).split())
     # 2 x (norms 2 x 32, heads 4 x 32 x 32, SwiGLU 3 x 32 x 64), a norm, 32,000 x 32.

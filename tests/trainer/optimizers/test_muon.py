@@ -11,9 +11,22 @@ from trainer.models.decoder import DecoderConfig
 from trainer.models.functional import weight_places
 from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.models.parts.weights import Role, Weight, declare
+from trainer.optimizers.optimizer import Optimizer, OptimizerConfig
 from trainer.optimizers.update_rules.muon import orthogonalised
 
 SHAPES = [(8, 8), (64, 24), (24, 64), (128, 128), (3, 40, 16), (1, 7)]
+
+
+def update(variable: tf.Variable, gradient: np.ndarray) -> None:
+    """Gives a variable one step of Muon."""
+    config = OptimizerConfig(name="muon", warmup_steps=0, peak_learning_rate=0.1)
+    made = Optimizer([variable], [variable.declared_weight], config, 10)
+    step = tf.constant(0, tf.int64)
+    factors = made.factors(
+        tf.constant(True), tf.constant(1.0), made.learning_rate(step), step, step
+    )
+    one = tf.distribute.get_strategy()
+    made.update(one, [variable], [tf.constant(gradient)], factors)
 
 
 def normal(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -80,6 +93,21 @@ def test_all_matrices_of_the_blocks_are_muons_and_nothing_else(family: str) -> N
         }
     else:
         assert found == {"kernel": [16] * 3, "recurrent_kernel": [16] * 3}
+
+
+def test_each_experts_gate_and_up_take_a_step_of_their_own() -> None:
+    weight = Weight(Role.MATRIX, widths=(6, 6))
+    experts, gradient = (
+        declare(tf.Variable(tf.zeros([3, 8, 12])), weight),
+        normal((3, 8, 12)),
+    )
+    update(experts, gradient)
+    for expert in range(3):
+        for columns in (slice(6), slice(6, None)):
+            alone = declare(tf.Variable(tf.zeros([8, 6])), Weight(Role.MATRIX))
+            update(alone, gradient[expert, :, columns])
+            found = experts[expert, :, columns]
+            np.testing.assert_allclose(found, alone, rtol=1e-3, atol=1e-6)
 
 
 def test_a_fused_weight_that_does_not_split_is_an_error() -> None:

@@ -63,6 +63,15 @@ _MODELS = {
         attention_cap=5.0,
         logit_cap=5.0,
     ),
+    "decoder, of experts that are penalised": dataclasses.replace(
+        _SMALL,
+        num_layers=2,
+        num_experts=4,
+        expert_dim=24,
+        expert_pattern="de",
+        balance_loss=0.1,
+        router_z_loss=0.01,
+    ),
     "recurrent": dataclasses.replace(with_family(_SMALL, "recurrent"), num_layers=2),
 }
 _ADAMW = OptimizerConfig(peak_learning_rate=1e-2, warmup_steps=2)

@@ -18,6 +18,7 @@ from tests.trainer.step.conformance_case import (
     mean_loss,
     rows,
 )
+from trainer.compute.fusion import compiling
 from trainer.models.functional import called_with
 from trainer.run import checkpoints
 from trainer.run.checkpoint_files import State
@@ -126,7 +127,8 @@ def test_the_whole_step_compiled_by_xla_gives_the_same_losses(
 
     @tf.function(autograph=False, jit_compile=True)
     def whole(features: dict[str, tf.Tensor]) -> tuple:
-        return run_steps(step, one_device, features, STEPS)
+        with compiling():
+            return run_steps(step, one_device, features, STEPS)
 
     found = mean_loss(whole({n: tf.constant(x) for n, x in rows().items()}))
     np.testing.assert_allclose(found, trained(name).losses, atol=1e-4)
