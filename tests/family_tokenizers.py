@@ -12,8 +12,12 @@ import json
 import tokenizers
 from tokenizers import AddedToken
 
-from preprocessing.tokenizer.byte_level import LLAMA3_PATTERN, QWEN2_PATTERN
-from tests.scripts_corpus import gpt2_style_tokenizer, split_style_tokenizer
+from preprocessing.tokenizer.pre_tokenizing import LLAMA3_PATTERN, QWEN2_PATTERN
+from tests.scripts_corpus import (
+    changed,
+    gpt2_style_tokenizer,
+    split_style_tokenizer,
+)
 
 NFC = {"type": "NFC"}
 # GPT-NeoX 20B: 24 spaces at first, then one less each.
@@ -24,6 +28,27 @@ PHI_RUNS = (
 )
 OLMO_NAMES = ("|||IP_ADDRESS|||", "|||EMAIL_ADDRESS|||", "|||PHONE_NUMBER|||")
 QWEN_NAMES = ("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>")
+# Words of the corpus that the vocabularies are of: rare ones are the last merged.
+WORDS = ("quick", " brown", " lazy dog", "jumps", " über", " большой", "東京", " over")
+DIGITS = {"type": "Digits", "individual_digits": True}
+BYTE_LEVEL = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": True,
+    "use_regex": True,
+}
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [
+        {"SpecialToken": {"id": "<|bos|>", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ],
+    "pair": [
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"Sequence": {"id": "B", "type_id": 1}},
+    ],
+    "special_tokens": {"<|bos|>": {"id": "<|bos|>", "ids": [0], "tokens": ["<|bos|>"]}},
+}
 LLAMA_NAMES = ("<tool>", "<tool", "tool>\n", "\n\n<", "Ġtool", "中文")
 # Flags of every kind, prefixes of each other, a special token's parts, accents in both
 # forms, all on both levels.
@@ -69,6 +94,10 @@ def plain(*contents: str, normalized: bool = True) -> tuple[AddedToken, ...]:
     return tuple(AddedToken(text, normalized=normalized) for text in contents)
 
 
+def _sequence(*steps: object) -> dict[str, object]:
+    return {"type": "Sequence", "pretokenizers": list(steps)}
+
+
 @functools.cache
 def family(name: str) -> bytes:
     """Returns the `tokenizer.json` of a family's shape."""
@@ -80,10 +109,36 @@ def family(name: str) -> bytes:
         return with_added(gpt2, tokens, normalizer=NFC)
     if name == "phi":
         return with_added(gpt2, plain(*PHI_RUNS))
-    if name == "llama3":
+    if name == "llama3":  # a tenth of the entries are words that no merge makes
         file = json.loads(split_style_tokenizer(LLAMA3_PATTERN))
         file["model"]["ignore_merges"] = True
-        return with_added(json.dumps(file).encode(), plain(*LLAMA_NAMES))
+        del file["model"]["merges"][-300:]
+        fields = {"post_processor": TEMPLATE}
+        return with_added(json.dumps(file).encode(), plain(*LLAMA_NAMES), **fields)
+    if name == "gpt2":  # and its fields as the oldest files have them
+        file = json.loads(gpt2)
+        merges = [" ".join(merge) for merge in file["model"]["merges"]]
+        options = {"dropout": None, "unk_token": "<|eos|>", "fuse_unk": True}
+        affixes = {"continuing_subword_prefix": "", "end_of_word_suffix": ""}
+        file["model"] |= {"merges": merges, **options, **affixes}
+        del file["model"]["ignore_merges"], file["pre_tokenizer"]["use_regex"]
+        return json.dumps(file).encode()
+    if name == "olmo2":  # made from tiktoken's: what does not match goes
+        file = json.loads(split_style_tokenizer(LLAMA3_PATTERN))
+        split = file["pre_tokenizer"]["pretokenizers"][0]
+        split |= {"behavior": "Removed", "invert": True}
+        tokens = plain(*OLMO_NAMES, normalized=False)
+        return with_added(json.dumps(file).encode(), tokens)
+    if name == "smollm":  # Granite and StarCoder have the same
+        return changed(gpt2, pre_tokenizer=_sequence(DIGITS, BYTE_LEVEL))
+    if name == "threes":
+        split = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}"}, "invert": False}
+        steps = _sequence({**split, "behavior": "Isolated"}, _sequence(BYTE_LEVEL))
+        tokens = (*plain("12", " 1"), AddedToken("0 ", rstrip=True))
+        return with_added(gpt2, tokens, pre_tokenizer=steps)
+    if name == "prefix":  # RoBERTa's and BART's kin of GPT-2
+        spaced = {**BYTE_LEVEL, "add_prefix_space": True}
+        return with_added(gpt2, plain("zq", "<mask> "), pre_tokenizer=spaced)
     if name == "qwen2":
         tokens = plain(*QWEN_NAMES, normalized=False)
         return with_added(split_style_tokenizer(QWEN2_PATTERN), tokens, normalizer=NFC)
@@ -111,6 +166,12 @@ def pieces_of(name: str) -> tuple[str, ...]:
     code += ("<|eos|>", "'s", "12", "\0", "\u00a0", "if x:\n    y  # z\n\n", "\u088f")
     if name.startswith("odd"):
         return ODD_PIECES
+    if name in ("threes", "smollm"):
+        code += ("0 ", " 1", "1234567", "٣", "½", "\U00011de0", "Ⅷ", "  ", "a1b")
+    if name in ("prefix", "gpt2"):
+        code += ("zq", "<mask> ", "  ", "'LL")
+    if name == "llama3":
+        code += WORDS
     runs = {"neox": NEOX_RUNS, "olmo": (*NEOX_RUNS, *OLMO_NAMES), "phi": PHI_RUNS}
-    names = {"llama3": LLAMA_NAMES, "qwen2": QWEN_NAMES}
-    return (*code, *(runs | names)[name])
+    names = {"llama3": LLAMA_NAMES, "qwen2": QWEN_NAMES, "olmo2": OLMO_NAMES}
+    return (*code, *(runs | names).get(name, ()))

@@ -15,6 +15,12 @@ Takes texts; gives ids, the same that `tokenizers` gives, and the text behind th
                            would, much faster
     gigatoken_engine.py    gigatoken over Arrow's memory, without a Python object
                            per text, its cache bounded
+    number_cuts.py         Cuts texts before and behind numbers, for files that ask
+                           for it
+    pre_tokenizing.py      How a file cuts a text into words before it merges bytes,
+                           and what it puts before
+    segments.py            Texts as segments that gigatoken encodes one by one, ids put
+                           together again
     special_tokens.py      Which ids begin, end and pad a document
     tokenizer.py           The tokenizer: a byte-level BPE in Hugging Face's
                            `tokenizer.json` form

@@ -135,7 +135,7 @@ def _trie(patterns: list[bytes]) -> _Trie:
 
 
 @compiled
-def _character(
+def character_at(
     data: np.ndarray, place: int, stop: int, classes: np.ndarray
 ) -> tuple[int, int]:
     """Returns class and bytes of the character at `place`, (0, 0) at `stop`."""
@@ -160,7 +160,7 @@ def _character_before(
         at -= 1
         if data[at] & 0xC0 != 0x80:
             break
-    return _character(data, at, place, classes)
+    return character_at(data, at, place, classes)
 
 
 @compiled
@@ -203,7 +203,7 @@ def _find(
             real = flags[number] & _SPECIAL == 0
             if real and flags[number] & _SINGLE:
                 left, _ = _character_before(data, start, place, classes)
-                right, _ = _character(data, end, stop, classes)
+                right, _ = character_at(data, end, stop, classes)
                 real = (left | right) & _WORD == 0
             if real:
                 found[total, 0], found[total, 1], found[total, 2] = place, end, number
@@ -243,7 +243,7 @@ def _part(
             one = token < seen + counts[text]
             first = found[token, 0] if one else edges[text + 1]
             while taking & _RIGHT:
-                kind, size = _character(data, place, first, classes)
+                kind, size = character_at(data, place, first, classes)
                 if not kind & _BLANK:
                     break
                 place += size

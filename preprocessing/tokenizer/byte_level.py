@@ -11,6 +11,11 @@ from typing import Any
 from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.tokenizer.added_tokens import AddedToken, Level, levels_of
+from preprocessing.tokenizer.pre_tokenizing import (
+    WordCutting,
+    not_byte_level,
+    read_pre_tokenizer,
+)
 
 Json = dict[str, Any]
 
@@ -28,31 +33,16 @@ def _alphabet() -> dict[str, int]:
 BYTE_OF_CHARACTER = _alphabet()
 CHARACTER_OF_BYTE = {byte: character for character, byte in BYTE_OF_CHARACTER.items()}
 
-# The pattern of `ByteLevel(use_regex=True)`: Hugging Face `tokenizers` 0.23,
-# pre_tokenizers/byte_level.rs.
-GPT2_PATTERN = (
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-)
-# `Split(Regex)` patterns as published files hold them. cl100k is tiktoken's for GPT-4,
-# the next two are in the tokenizer.json of Llama 3 and Qwen 2, o200k is GPT-4o's.
-_CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_LETTERS = r"|[^\r\n\p{L}\p{N}]?\p{L}+"
-_OTHERS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
-_SPACES = r"|\s+(?!\S)|\s+"
-CL100K_PATTERN = (
-    _CONTRACTION + _LETTERS + r"|\p{N}{1,3}" + _OTHERS + r"|\s*[\r\n]" + _SPACES
-)
-LLAMA3_PATTERN = (
-    _CONTRACTION + _LETTERS + r"|\p{N}{1,3}" + _OTHERS + r"|\s*[\r\n]+" + _SPACES
-)
-QWEN2_PATTERN = _CONTRACTION + _LETTERS + r"|\p{N}" + _OTHERS + r"|\s*[\r\n]+" + _SPACES
-O200K_PATTERN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    rf"{_CONTRACTION}?"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    rf"{_CONTRACTION}?"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_SPACE = "\u2581"  # what SentencePiece writes for a space
+# Options of a model, empty in the files read here or of no effect on bytes: there is an
+# entry for each, so none is ever unknown.
+_WITHOUT_EFFECT: Json = {
+    "dropout": None,
+    "unk_token": None,
+    "fuse_unk": False,
+    "continuing_subword_prefix": None,
+    "end_of_word_suffix": None,
+}
 
 
 @dataclass(frozen=True)
@@ -66,10 +56,8 @@ class ByteLevelBPE:
       added: id of each added token ("<|eos|>"), special or not.
       levels: the added tokens that are looked for in a text: in the text as it is, and
         then in what is left of it, normalised.
-      pattern: the regular expression that cuts text into words; None if the file
-        cuts nothing.
+      cutting: how text is cut into words.
       normalizer: None, "NFC", or the type name of another normaliser.
-      add_prefix_space: whether a space is put before a text that has none.
       ignore_merges: whether a word that is an entry skips the merges.
     """
 
@@ -78,9 +66,8 @@ class ByteLevelBPE:
     merges: list[tuple[str, str]]
     added: dict[str, int]
     levels: tuple[Level, Level]
-    pattern: str | None
+    cutting: WordCutting
     normalizer: str | None
-    add_prefix_space: bool
     ignore_merges: bool
 
     @property
@@ -96,9 +83,14 @@ class ByteLevelBPE:
         None if nothing of this kind is named; the words' pattern and the merges are
         judged by the graph's own tokenizer.
         """
-        if self.normalizer is not None:
+        if self.normalizer not in (None, "NFC"):
             return f"its normaliser {self.normalizer}"
-        return "add_prefix_space" if self.add_prefix_space else None
+        return "add_prefix_space behind a Split" if self.cutting.spaced_words else None
+
+    @property
+    def pattern(self) -> str | None:
+        """The regular expression that cuts text into words; None if nothing does."""
+        return self.cutting.pattern
 
     @property
     def text_tokens(self) -> dict[str, AddedToken]:
@@ -151,7 +143,7 @@ class ByteLevelBPE:
             "truncation": None,
             "padding": None,
             "post_processor": None,
-            "model": {**self.json["model"], "vocab": vocab},
+            "model": {**self.json["model"], **_WITHOUT_EFFECT, "vocab": vocab},
         }
         return strict_json.dumps(file, ensure_ascii=False).encode("utf-8")
 
@@ -179,7 +171,8 @@ def parse(data: bytes, name: str) -> ByteLevelBPE:
             f"wanted a Hugging Face tokenizer.json in {name}, found something else "
             f"({type(error).__name__}: {error}). Make one with quern-tokenizer"
         ) from error
-    pattern, prefix = _pre_tokenizer(tree.get("pre_tokenizer"), name)
+    _refuse_sentencepiece(tree, name)
+    cutting = read_pre_tokenizer(tree.get("pre_tokenizer"), name)
     _check_model(model, vocab, added, name)
     bpe = ByteLevelBPE(
         json=tree,
@@ -187,23 +180,12 @@ def parse(data: bytes, name: str) -> ByteLevelBPE:
         merges=merges,
         added=added,
         levels=levels,
-        pattern=pattern,
+        cutting=cutting,
         normalizer=_normalizer(tree.get("normalizer")),
-        add_prefix_space=prefix,
         ignore_merges=bool(model.get("ignore_merges", False)),
     )
     _check_texts(bpe, name)
     return bpe
-
-
-def pre_tokenizer_json(pattern: str) -> Json:
-    """Returns the pre-tokenizer that cuts by `pattern`, as a file holds it."""
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    if pattern == GPT2_PATTERN:
-        return {**byte_level, "use_regex": True}
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}
-    steps = [{**split, "invert": False}, {**byte_level, "use_regex": False}]
-    return {"type": "Sequence", "pretokenizers": steps}
 
 
 def word_bytes(word: str) -> bytes:
@@ -221,29 +203,49 @@ def _pair(merge: str | list[str]) -> tuple[str, str]:
     return left, right
 
 
-def _refuse(name: str, found: str) -> UsageError:
-    return UsageError(
-        f"wanted a byte-level BPE tokenizer in {name}, found {found}. "
-        "Make one with quern-tokenizer, or name a file like GPT-2's or Llama 3's"
-    )
+def _refuse_sentencepiece(tree: Json, name: str) -> None:
+    """Refuses files made from SentencePiece models, whose weights are no trouble."""
+    model, kinds = tree["model"], _types(tree.get("pre_tokenizer"))
+    normal = strict_json.dumps(tree.get("normalizer"), ensure_ascii=False)
+    signs = {
+        "Unigram": model.get("type") == "Unigram",
+        "byte_fallback": bool(model.get("byte_fallback")) or "<0x00>" in model["vocab"],
+        "Metaspace": "Metaspace" in kinds,
+        f"{_SPACE} for spaces": _SPACE in normal,
+    }
+    found = [sign for sign, shown in signs.items() if shown]
+    if found and "ByteLevel" not in kinds:
+        raise UsageError(
+            f"wanted a byte-level BPE tokenizer in {name}, found a SentencePiece one "
+            f"({', '.join(found)}), like Mistral's, Llama 2's and Gemma's: the weights "
+            "of such models load, but their text cannot be prepared or served yet. "
+            "Name a file like GPT-2's, Llama 3's or Qwen's"
+        )
+
+
+def _types(tree: Json | None) -> set[str]:
+    inner = tree.get("pretokenizers", []) if tree else []
+    return {tree["type"]}.union(*map(_types, inner)) if tree else set()
 
 
 def _check_model(
     model: Json, vocab: dict[str, int], added: dict[str, int], name: str
 ) -> None:
     if model.get("type", "BPE") != "BPE":
-        raise _refuse(name, f"a model of type {model.get('type')}")
+        raise not_byte_level(name, f"a model of type {model.get('type')}")
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(option):
-            raise _refuse(name, f"the model option {option}={model[option]}")
+            raise not_byte_level(name, f"the model option {option}={model[option]}")
     if model.get("byte_fallback"):
-        raise _refuse(name, "byte_fallback, a SentencePiece habit")
+        raise not_byte_level(name, "byte_fallback, a SentencePiece habit")
     missing = [char for char in BYTE_OF_CHARACTER if char not in vocab]
     if missing:
-        raise _refuse(name, f"no entry for {len(missing)} of the 256 bytes")
+        raise not_byte_level(name, f"no entry for {len(missing)} of the 256 bytes")
     for word in vocab.keys() - added.keys():
         if not BYTE_OF_CHARACTER.keys() >= set(word):
-            raise _refuse(name, f"the entry {word!r}, which does not spell bytes")
+            raise not_byte_level(
+                name, f"the entry {word!r}, which does not spell bytes"
+            )
 
 
 def _check_texts(bpe: ByteLevelBPE, name: str) -> None:
@@ -270,24 +272,3 @@ def _normalizer(tree: Json | None) -> str | None:
         named = [part for part in parts if part is not None]
         return named[0] if len(named) == 1 else ("+".join(named) or None)
     return str(tree["type"])
-
-
-def _pre_tokenizer(tree: Json | None, name: str) -> tuple[str | None, bool]:
-    """Returns (pattern, add_prefix_space)."""
-    parts = [] if tree is None else [tree]
-    if tree is not None and tree["type"] == "Sequence":
-        parts = tree["pretokenizers"]
-    types = [part["type"] for part in parts]
-    if types == ["ByteLevel"]:
-        pattern = GPT2_PATTERN if parts[0].get("use_regex", True) else None
-        return pattern, bool(parts[0].get("add_prefix_space"))
-    if types == ["Split", "ByteLevel"]:
-        split, byte_level = parts
-        plain = split["behavior"] == "Isolated" and not split.get("invert")
-        if plain and "Regex" in split["pattern"] and not byte_level.get("use_regex"):
-            return split["pattern"]["Regex"], bool(byte_level.get("add_prefix_space"))
-    raise _refuse(
-        name,
-        f"the pre-tokenizer {' + '.join(types) or 'none'} (known: ByteLevel, "
-        "or Split by an isolated Regex + ByteLevel without one)",
-    )

@@ -22,15 +22,9 @@ import tokenizers
 from tokenizers import normalizers
 
 from preprocessing.foundation import strict_json
-from preprocessing.tokenizer.byte_level import (
-    CHARACTER_OF_BYTE,
-    CL100K_PATTERN,
-    GPT2_PATTERN,
-    LLAMA3_PATTERN,
-    O200K_PATTERN,
-    QWEN2_PATTERN,
-    pre_tokenizer_json,
-)
+from preprocessing.tokenizer import contested_ranges
+from preprocessing.tokenizer.byte_level import CHARACTER_OF_BYTE
+from preprocessing.tokenizer.pre_tokenizing import KNOWN_PATTERNS, pre_tokenizer_json
 
 # What a code point is put between. Its class (letter of either case, mark, number,
 # space, other) and its case folding decide every cut of the known patterns, and each
@@ -115,7 +109,7 @@ def to_ranges(points: Iterable[int]) -> Ranges:
 
 
 # The patterns for which gigatoken has a cutter, and under which it was measured.
-PATTERNS = (GPT2_PATTERN, CL100K_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, O200K_PATTERN)
+PATTERNS = KNOWN_PATTERNS
 
 
 def versions() -> tuple[str, str]:
@@ -170,6 +164,13 @@ def probe_nfc() -> Ranges:
             if decompose(after) != after or decompose(before) != before:
                 moved.add(point)
     return to_ranges(moved)
+
+
+def nfc_ranges() -> Ranges:
+    """Returns `probe_nfc` for the installed version, measured where none is shipped."""
+    if str(tokenizers.__version__) == contested_ranges.VERSIONS[1]:
+        return contested_ranges.NFC_SENSITIVE
+    return probe_nfc()
 
 
 def _chunks(size: int) -> Iterator[list[int]]:

@@ -5,7 +5,7 @@
                                   contested documents -> tokenizers ---^
 
 Added tokens that are text (`special: false`) are cut out in between, and what is left
-is encoded piece by piece, as `tokenizers` does.
+is encoded piece by piece, as `tokenizers` does; numbers too, where a file asks for it.
 
 A huge text is cut where that changes no id, and encoded piece by piece: `tokenizers`
 holds 130 bytes for each byte of a text, and gigatoken 3 (6 in non-Latin scripts).
@@ -20,7 +20,6 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 # One process per core is Quern's way; read by `tokenizers` at each call. A thread pool
 # in every worker would oversubscribe the cores, and hangs in a forked child.
@@ -31,15 +30,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tokenizers
 from numpy.typing import DTypeLike
-from tokenizers import normalizers
 
 from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.long_texts import LONG_BYTES, has_long, in_pieces
-from preprocessing.foundation.string_buffers import array_of, views
-from preprocessing.tokenizer import added_tokens, contested, contested_ranges
+from preprocessing.foundation.string_buffers import views
+from preprocessing.tokenizer import contested, contested_ranges
 from preprocessing.tokenizer.byte_level import ByteLevelBPE
 from preprocessing.tokenizer.gigatoken_engine import GigatokenEngine
+from preprocessing.tokenizer.pre_tokenizing import pre_tokenizer_json
+from preprocessing.tokenizer.segments import Segmenter
 
 _log = logging.getLogger(__name__)
 
@@ -129,21 +129,16 @@ class Encoder:
         Raises:
           UsageError: `tokenizers` does not accept the file.
         """
-        plain = bpe.plain_json()
         self._reference = _reference(bpe, name)
         self._long_bytes = long_bytes
-        self._compose = normalizers.NFC().normalize_str
-        self._nfc = _nfc_set() if bpe.normalizer == "NFC" else None
         self._contested = contested.CodePointSet(())
         self._fast: GigatokenEngine | None = None
         self.fallback_reason = _unproven(bpe)
-        # Where a text can be cut is known.
-        known = self.fallback_reason is None
-        self._divides = known and added_tokens.divides(bpe.levels)
-        self._matchers = _matchers(bpe) if known else (None, None)
+        self._segmenter: Segmenter | None = None
         if self.fallback_reason is None:
+            self._segmenter = Segmenter(bpe)
             self._contested = contested_set(str(bpe.pattern))
-            self.fallback_reason = self._load_fast(plain, list(bpe.added))
+            self.fallback_reason = self._load_fast(bpe)
         if self.fallback_reason is not None:
             self._fast = None
             _log.warning(
@@ -166,7 +161,9 @@ class Encoder:
           ids of all documents one after the other, [tokens], and how many each document
           has, int64 [documents].
         """
-        if self._divides and has_long(texts, self._long_bytes):
+        # Where a text can be cut is known, whichever engine is at work.
+        divides = self._segmenter is not None and self._segmenter.divides
+        if divides and has_long(texts, self._long_bytes):
             return self._encode_in_pieces(texts, frame)
         every = np.ones(len(texts), bool)
         return frame.around(*self._encode_whole(texts), every, every)
@@ -191,49 +188,25 @@ class Encoder:
 
     def _encode_whole(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         texts = _without_nul(texts)
-        if self._fast is None:
+        if self._fast is None or self._segmenter is None:
             return self._encode_slowly(texts.to_pylist())
-        if any(self._matchers):
-            return self._encode_around_tokens(texts, self._fast)
-        if self._nfc is not None:
-            texts = self._normalised(texts, self._nfc)
-        data, offsets = views(texts)
-        ids, lengths = self._fast.encode(data, offsets)
-        apart = self._contested.holders(data, offsets)
+        segments = self._segmenter.cut(texts)
+        data, edges = segments.data, segments.edges
+        ids, lengths = segments.together(*self._fast.encode(data, edges))
+        apart = segments.texts_of(self._contested.holders(data, edges))
         if not len(apart):
             return ids, lengths
         again = self._encode_slowly(texts.take(apart).to_pylist())
         return _replaced(ids, lengths, apart, *again)
 
-    def _encode_around_tokens(
-        self, texts: pa.Array, fast: GigatokenEngine
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Encodes texts in which added tokens stand for parts of them."""
-        data, edges = views(texts)
-        tokens, counts = np.full(len(texts), -1), np.ones(len(texts), np.int64)
-        for normalized, matcher in enumerate(self._matchers):
-            if normalized and self._nfc is not None:
-                parts = self._normalised(array_of(data, edges), self._nfc)
-                data, edges = views(parts)
-            if matcher is not None:
-                edges, tokens, more = matcher.cut(data, edges, tokens)
-                counts = _sums(more, counts)
-        ids, lengths = _with_tokens(*fast.encode(data, edges), tokens)
-        lengths = _sums(lengths, counts)
-        apart = np.repeat(np.arange(len(texts)), counts)
-        apart = np.unique(apart[self._contested.holders(data, edges)])
-        if not len(apart):
-            return ids, lengths
-        again = self._encode_slowly(texts.take(apart).to_pylist())
-        return _replaced(ids, lengths, apart, *again)
-
-    def _load_fast(self, plain: bytes, strings: list[str]) -> str | None:
+    def _load_fast(self, bpe: ByteLevelBPE) -> str | None:
         """Loads gigatoken, or returns why it cannot be used."""
-        without_normalizer = strict_json.dumps(
-            {**strict_json.loads(plain), "normalizer": None}
-        )
+        file = {**strict_json.loads(bpe.plain_json()), "normalizer": None}
+        # Segments come normalised and cut, but for words.
+        file["pre_tokenizer"] = pre_tokenizer_json(str(bpe.pattern))
+        strings = list(bpe.added)
         try:
-            self._fast = GigatokenEngine(without_normalizer.encode())
+            self._fast = GigatokenEngine(strict_json.dumps(file).encode())
         except (RuntimeError, ValueError) as error:
             return f"gigatoken refuses it ({str(error).splitlines()[0]})"
         probes = [*_PROBES, "".join(strings), *(f"a {text} b" for text in strings)]
@@ -249,16 +222,6 @@ class Encoder:
         parts = [np.array(encoding.ids, np.uint32) for encoding in batch]
         lengths = np.array([len(part) for part in parts], np.int64)
         return np.concatenate([np.zeros(0, np.uint32), *parts]), lengths
-
-    def _normalised(self, texts: pa.Array, nfc: contested.CodePointSet) -> pa.Array:
-        """Puts documents into the reference's NFC; most are already, and are kept."""
-        affected = nfc.holders(*views(texts))
-        if not len(affected):
-            return texts
-        values = texts.to_pylist()
-        for document in affected:
-            values[document] = self._compose(values[document])
-        return pa.array(values, pa.large_string())
 
 
 def _reference(bpe: ByteLevelBPE, name: str) -> tokenizers.Tokenizer:
@@ -280,52 +243,14 @@ def _reference(bpe: ByteLevelBPE, name: str) -> tokenizers.Tokenizer:
     return loaded
 
 
-def _matchers(bpe: ByteLevelBPE) -> tuple[Any, Any]:
-    """Returns what finds the added tokens of each level; None where there are none."""
-    if not any(bpe.levels):
-        return None, None
-    # Imported here: numba costs half a second, and few files have such tokens.
-    from preprocessing.tokenizer.added_matches import Matcher
-
-    plain, normalized = (Matcher(level) if level else None for level in bpe.levels)
-    return plain, normalized
-
-
-def _sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Returns the sums of so many values each, one after the other; none make 0."""
-    sums = np.append(0, np.cumsum(values))[np.append(0, np.cumsum(counts))]
-    return np.diff(sums)
-
-
-def _with_tokens(
-    ids: np.ndarray, lengths: np.ndarray, tokens: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Puts one id in place of those of each segment that is a token.
-
-    Args:
-      ids: of all segments, one after the other.
-      lengths: ids of each, int64 [segments], 1 or more for a token.
-      tokens: the id of each, -1 for one that is none.
-    """
-    given = tokens >= 0
-    if not given.any():
-        return ids, lengths
-    kept = np.repeat(~given, lengths)
-    places = (np.cumsum(lengths) - lengths)[given]
-    kept[places] = True
-    ids, lengths = ids[kept], np.where(given, 1, lengths)
-    ids[(np.cumsum(lengths) - lengths)[given]] = tokens[given]
-    return ids, lengths
-
-
 def _unproven(bpe: ByteLevelBPE) -> str | None:
     """Returns why a file is outside of what gigatoken is known to do exactly."""
     if bpe.pattern is None:
         return "its ByteLevel pre-tokenizer cuts no words (use_regex is false)"
     if bpe.pattern not in contested.PATTERNS:
         return f"its pre-tokenizer's pattern {bpe.pattern!r} is not a known one"
-    if bpe.add_prefix_space:
-        return "its pre-tokenizer adds a space before texts (add_prefix_space)"
+    if bpe.cutting.spaced_words:
+        return "its pre-tokenizer adds a space before words (add_prefix_space)"
     if bpe.normalizer not in (None, "NFC"):
         return f"it has the normaliser {bpe.normalizer}"
     return None
@@ -352,12 +277,6 @@ def contested_set(
         *measured,
     )
     return contested.CodePointSet(probe(pattern))
-
-
-def _nfc_set() -> contested.CodePointSet:
-    if contested.versions()[1] == contested_ranges.VERSIONS[1]:
-        return contested.CodePointSet(contested_ranges.NFC_SENSITIVE)
-    return contested.CodePointSet(contested.probe_nfc())
 
 
 def _without_nul(texts: pa.Array) -> pa.Array:

@@ -156,10 +156,12 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text of ids, special ones left out.
 
-        Bytes that are not UTF-8 (a character cut in two) read as U+FFFD.
+        A model may have more ids than its tokenizer (`model.vocab_size`); the others
+        have no text. Bytes that are not UTF-8 (a character cut in two) read as U+FFFD.
         """
         table = self.token_bytes()
-        return b"".join(table[id] for id in ids).decode("utf-8", errors="replace")
+        known = (table[id] for id in ids if id < len(table))
+        return b"".join(known).decode("utf-8", errors="replace")
 
 
 def train(

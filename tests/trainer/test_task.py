@@ -86,7 +86,7 @@ def test_a_run_that_cannot_be_exported_says_so_when_it_starts(
 ):
     data = shutil.copytree(dataset, tmp_path / "data")
     tree = json.loads((data / TOKENIZER_NAME).read_text())
-    named = json.dumps({**tree, "normalizer": {"type": "NFC"}}).encode()
+    named = json.dumps({**tree, "normalizer": {"type": "NFKC"}}).encode()
     (data / TOKENIZER_NAME).write_bytes(named)
     digest = hashlib.sha256(named).hexdigest()
     manifest = replace(read_manifest(str(data)), tokenizer_sha256=digest)
@@ -96,8 +96,8 @@ def test_a_run_that_cannot_be_exported_says_so_when_it_starts(
     assert refusal not in capsys.readouterr().err
     train(data, tmp_path / "run")
     printed = capsys.readouterr().err
-    assert refusal in printed and "its normaliser NFC" in printed
-    with pytest.raises(UsageError, match="its normaliser NFC"):
+    assert refusal in printed and "its normaliser NFKC" in printed
+    with pytest.raises(UsageError, match="its normaliser NFKC"):
         export.main(["--run", str(tmp_path / "run"), "--output", str(tmp_path / "m")])
 
 

@@ -17,6 +17,10 @@ training.
                            corpus = `tokenizers`
     loaded_release.py      A release in memory, for whoever uses one: text and
                            settings in, text out
+    nfc_graph.py           NFC inside a TensorFlow graph, exactly as `tokenizers`
+                           normalises
+    nfc_tables.py          What NFC does to each code point, asked from the reference,
+                           `tokenizers`
     sampling.py            Chooses one token per row from logits, with every
                            parameter a tensor per row
     score.py               The log-likelihood of whole documents, inside the graph
@@ -24,4 +28,6 @@ training.
                            engine in TF Serving
     signatures.py          What computes a release's answers: text in, text out, the
                            tokenizer in the graph
+    whole_words.py         Words that are one id though their merges do not give it
+                           (`ignore_merges`)
 """

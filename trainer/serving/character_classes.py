@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 from tokenizers import Regex, normalizers
 
-from preprocessing.tokenizer.byte_level import (
+from preprocessing.tokenizer.contested import to_ranges
+from preprocessing.tokenizer.pre_tokenizing import (
     CL100K_PATTERN,
     GPT2_PATTERN,
     LLAMA3_PATTERN,
     O200K_PATTERN,
     QWEN2_PATTERN,
+    NumberCut,
+    digits_of,
 )
-from preprocessing.tokenizer.contested import to_ranges
 
 # What stands between two words. NUL is no part of a text (the text contract).
 MARK = "\x00"
@@ -66,6 +68,12 @@ def _gpt2() -> WordPattern:
         rf"| ?{_others()}+|{class_of(_spaces())}+"
     )
     return WordPattern(run=_run(class_of(_spaces())), word=word)
+
+
+def number_runs(numbers: NumberCut) -> str:
+    """Returns an RE2 expression of the pieces that a text is cut at."""
+    most = "" if numbers.digits is None else str(numbers.digits)
+    return f"{class_of(digits_of(numbers))}{{1,{most}}}"
 
 
 def _run(space: str) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tokenizer inside a TensorFlow graph: text to ids and back, as in the corpus.
 
-    prompt -> valid UTF-8 -> no NUL -> words -> bytes as characters -> SentencePiece BPE
-                                 added tokens -> their ids ---------------^
+    prompt -> valid UTF-8 -> no NUL -> NFC -> words -> bytes as characters -> BPE
+                added tokens, whole words -> their ids ------------------------^
 
 Only core operations and `SentencepieceOp`/`SentencepieceTokenizeOp`, which a stock
 TensorFlow Serving links. `tf_text.regex_split` would end a text at its first NUL.
@@ -15,12 +15,19 @@ import tensorflow_text as tf_text
 from preprocessing.foundation.commands import UsageError
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.serving.added_tokens_graph import AddedTokensGraph, Parts, TooManyTokens
-from trainer.serving.character_classes import MARK, WordPattern, word_pattern
+from trainer.serving.character_classes import (
+    MARK,
+    WordPattern,
+    number_runs,
+    word_pattern,
+)
+from trainer.serving.nfc_graph import NfcGraph
 from trainer.serving.sentencepiece_proto import (
     InexactMerges,
     model_proto,
     scored_pieces,
 )
+from trainer.serving.whole_words import WholeWords
 
 
 class GraphTokenizer(tf.Module):
@@ -38,18 +45,25 @@ class GraphTokenizer(tf.Module):
         """
         super().__init__(name="graph_tokenizer")
         self._pattern = _pattern(tokenizer)
+        cutting = tokenizer.bpe.cutting
+        self._numbers = (
+            None if cutting.numbers is None else number_runs(cutting.numbers)
+        )
+        self._prefix = cutting.add_prefix_space
+        self._nfc = NfcGraph() if tokenizer.normalizer == "NFC" else None
         try:
-            pieces = scored_pieces(tokenizer.bpe)
+            pieces, whole = scored_pieces(tokenizer.bpe)
         except InexactMerges as error:
             raise _refusal(str(error)) from error
         self._engine = tf_text.SentencepieceTokenizer(
             model=model_proto(pieces), out_type=tf.int32
         )
+        self._whole_words = WholeWords(whole) if whole else None
         self._levels = _levels(tokenizer)
         # Piece 0 is SentencePiece's unknown one, which no text yields.
         self._id_of_piece = np.array([0, *(piece.id for piece in pieces)], np.int32)
         # Not a plain list, which tf.Module would wrap, entry by entry, to track it.
-        self._token_bytes = np.array(tokenizer.token_bytes(), dtype=object)
+        self._token_bytes = np.array([*tokenizer.token_bytes(), b""], dtype=object)
 
     def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Encodes prompts, without BOS and EOS.
@@ -62,12 +76,15 @@ class GraphTokenizer(tf.Module):
         """
         text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
         text = tf.strings.regex_replace(text, r"\x00", "")
-        if not self._levels:
-            return self._encode_plain(text)
+        if not any(self._levels):
+            return self._encode_plain(self._normalised(text))
         size = tf.size(text, tf.int64)
         parts = Parts(text, tf.fill([size], -1), tf.range(size + 1))
-        for level in self._levels:
-            parts = level.cut(parts)
+        for normalised, level in enumerate(self._levels):
+            if normalised:
+                parts = parts._replace(texts=self._normalised(parts.texts))
+            if level is not None:
+                parts = level.cut(parts)
         is_token = parts.tokens >= 0
         plain = self._encode_plain(tf.where(is_token, "", parts.texts))
         tokens = tf.RaggedTensor.from_row_lengths(
@@ -80,24 +97,46 @@ class GraphTokenizer(tf.Module):
     def _encode_plain(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Encodes texts that hold no added token: int32 ids [batch, (tokens)]."""
         words = self._words(text)
+        if self._whole_words is None:
+            ids = self._merged(words.values)
+        else:
+            numbers = self._whole_words.find(words.values)
+            ids = self._merged(tf.where(numbers >= 0, "", words.values))
+            ids = tf.concat([ids, self._whole_words.ids_of(numbers)], axis=1)
+        splits = tf.gather(ids.row_splits, words.row_splits)
+        return tf.RaggedTensor.from_row_splits(ids.values, splits)
+
+    def _merged(self, words: tf.Tensor) -> tf.RaggedTensor:
+        """Merges the bytes of each word: int32 ids [words, (tokens)]."""
         # Each byte becomes the character of the same number.
-        characters = tf.strings.unicode_transcode(words.values, "ISO-8859-1", "UTF-8")
+        characters = tf.strings.unicode_transcode(words, "ISO-8859-1", "UTF-8")
         pieces = self._engine.tokenize(characters)
-        ids = tf.gather(tf.constant(self._id_of_piece), pieces.values)
-        splits = tf.gather(pieces.row_splits, words.row_splits)
-        return tf.RaggedTensor.from_row_splits(ids, splits)
+        return pieces.with_values(
+            tf.gather(tf.constant(self._id_of_piece), pieces.values)
+        )
 
     def decode(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Returns the texts of ids, special ones left out: string [batch].
 
-        Bytes that are not UTF-8 (a character cut in two) read as U+FFFD.
+        A model may have more ids than its tokenizer (`model.vocab_size`); the others
+        have no text. Bytes that are not UTF-8 (a character cut in two) read as U+FFFD.
         """
-        parts = tf.gather(tf.constant(self._token_bytes), ids)
+        known = tf.minimum(ids, len(self._token_bytes) - 1)
+        parts = tf.gather(tf.constant(self._token_bytes), known)
         text = tf.strings.reduce_join(parts, axis=-1)
         return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
 
+    def _normalised(self, text: tf.Tensor) -> tf.Tensor:
+        return text if self._nfc is None else self._nfc.normalise(text)
+
     def _words(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Cuts texts into words: string [batch, (words)]."""
+        if self._numbers is not None:
+            between = rf"{MARK}\0{MARK}"
+            text = tf.strings.regex_replace(text, self._numbers, between)
+        if self._prefix:
+            first = rf"(^|{MARK})([^ {MARK}])"
+            text = tf.strings.regex_replace(text, first, r"\1 \2")
         if self._pattern is not None:
             between = rf"\1{MARK}\2"
             text = tf.strings.regex_replace(text, self._pattern.run, between)
@@ -119,9 +158,10 @@ def _pattern(tokenizer: Tokenizer) -> WordPattern | None:
     return pattern
 
 
-def _levels(tokenizer: Tokenizer) -> list[AddedTokensGraph]:
+def _levels(tokenizer: Tokenizer) -> list[AddedTokensGraph | None]:
+    levels = tokenizer.bpe.levels
     try:
-        return [AddedTokensGraph(level) for level in tokenizer.bpe.levels if level]
+        return [AddedTokensGraph(level) if level else None for level in levels]
     except TooManyTokens as error:
         raise _refusal(str(error)) from error
 

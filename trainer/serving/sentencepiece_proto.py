@@ -7,7 +7,7 @@ occurs in a text.
 
 import itertools
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from preprocessing.foundation.protocol_buffers import declare
@@ -67,55 +67,90 @@ class ScoredPiece:
     score: float
 
 
-def scored_pieces(bpe: ByteLevelBPE) -> list[ScoredPiece]:
+def scored_pieces(bpe: ByteLevelBPE) -> tuple[list[ScoredPiece], dict[bytes, int]]:
     """Chooses pieces and scores such that SentencePiece gives the tokenizer's ids.
 
     `tokenizers` merges the pair of best rank; SentencePiece merges any two neighbours
-    that together spell a piece, best score first. The two agree when each piece is
-    scored by the merge that makes it from its own bytes, pieces that are never made
-    that way are left out, and a merge never comes before those that make its parts.
-    For then, once all better merges are done, two neighbours that spell a piece are
-    what those merges leave of its bytes, which is the pair of its own merge (compare
-    Berglund and van der Merwe, Formalizing BPE Tokenization, 2023, on proper
-    dictionaries).
+    that together spell a piece, best score first. The two agree in two cases.
+
+    Either the file lists every split of every entry into two, entry by entry, as files
+    made from tiktoken's ranks do (Llama 3, Qwen, OLMo 2): then any two neighbours that
+    spell a piece are a merge, and a piece scored by its place is what ranks say. (Two
+    splits of one entry would have to overlap for their order to matter, that is of
+    w^i w^j w^i, where merging left to right leaves the shorter run last.)
+
+    Or each piece is scored by the merge that makes it from its own bytes, pieces that
+    are never made that way are left out, and a merge never comes before those that
+    make its parts. For then, once all better merges are done, two neighbours that
+    spell a piece are what those merges leave of its bytes, which is the pair of its own
+    merge (compare Berglund and van der Merwe, Formalizing BPE Tokenization, 2023, on
+    proper dictionaries).
+
+    Returns:
+      the pieces, and the ids of words that their bytes' merges do not give: a file with
+      `ignore_merges` has those ids for them, as whole words.
 
     Raises:
-      InexactMerges: a merge comes before its parts, or a whole word skips the merges
-        (`ignore_merges`) and they would not give it.
+      InexactMerges: neither is so.
     """
     ranks = {pair: rank for rank, pair in enumerate(bpe.merges)}
-    made = {left + right for left, right in bpe.merges}
-    pieces, hidden = [], bpe.hidden
-    for word, id in bpe.vocab.items():
-        rank = _last_rank(word, ranks) if word in made else None
-        if word in hidden:
+    entries = bpe.vocab.keys() - bpe.hidden
+    words = entries & bpe.reachable
+    places = _places(bpe.merges, words)
+    pieces, whole = [], dict[bytes, int]()
+    for word in sorted(entries, key=bpe.vocab.__getitem__):
+        spelling, id = word_bytes(word), bpe.vocab[word]
+        steps = _steps(word, ranks)
+        if b"\0" in spelling:
             continue
-        if rank is None and len(word) > 1:
-            if bpe.ignore_merges:
-                raise InexactMerges(
-                    f"ignore_merges with {word!r}, which no merge makes"
-                )
-            continue
-        spelling = word_bytes(word)
-        if b"\x00" not in spelling:
-            pieces.append(ScoredPiece(id, spelling, 0.0 if rank is None else -rank))
-    return pieces
+        if steps is None and bpe.ignore_merges:
+            whole[spelling] = id
+        if places is not None:
+            if word in words:
+                pieces.append(ScoredPiece(id, spelling, -places.get(word, 0)))
+        elif steps is not None:
+            if steps != sorted(steps):
+                raise InexactMerges(f"a merge in {word!r} that comes before its parts'")
+            pieces.append(ScoredPiece(id, spelling, -steps[-1] if steps else 0.0))
+    return pieces, whole
 
 
-def _last_rank(word: str, ranks: dict[tuple[str, str], int]) -> int | None:
-    """Merges a word's bytes; the last merge's rank, None if they do not all merge."""
-    symbols, last = list(word), -1
+def _places(
+    merges: Sequence[tuple[str, str]], words: Set[str]
+) -> dict[str, int] | None:
+    """Returns the place of each word among those that merges make, from 1 on.
+
+    None where these are not all splits of each word into two others, word by word.
+    """
+    places = dict[str, int]()
+    before = None
+    for left, right in merges:
+        word = left + right
+        if word != before and word in places:
+            return None
+        places.setdefault(word, len(places) + 1)
+        before = word
+    known = set(merges)
+    for word in words:
+        for i in range(1, len(word)):
+            pair = word[:i], word[i:]
+            if pair not in known and words >= {*pair}:
+                return None
+    return places
+
+
+def _steps(word: str, ranks: dict[tuple[str, str], int]) -> list[int] | None:
+    """Merges a word's bytes: the ranks of the merges in turn, None if some are left."""
+    symbols, steps = list(word), list[int]()
     while len(symbols) > 1:
         pairs = enumerate(itertools.pairwise(symbols))
         known = [(ranks[pair], place) for place, pair in pairs if pair in ranks]
         if not known:
             return None
         rank, place = min(known)
-        if rank < last:
-            raise InexactMerges(f"a merge in {word!r} that comes before its parts'")
         symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
-        last = rank
-    return last
+        steps.append(rank)
+    return steps
 
 
 def model_proto(pieces: Iterable[ScoredPiece]) -> bytes:

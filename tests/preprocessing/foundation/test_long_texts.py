@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from preprocessing.foundation import long_texts
 from preprocessing.foundation.long_texts import pretoken_cuts
 from preprocessing.tokenizer import byte_level, contested, encoding
-from preprocessing.tokenizer.byte_level import GPT2_PATTERN, QWEN2_PATTERN
+from preprocessing.tokenizer.pre_tokenizing import GPT2_PATTERN, QWEN2_PATTERN
 from tests.scripts_corpus import (
     SPACES,
     changed,

@@ -39,8 +39,8 @@ from tests.scripts_corpus import (
     reference,
 )
 
-PUBLISHED = ("neox", "olmo", "phi", "llama3", "qwen2")
-FAMILIES = (*PUBLISHED, "odd", "odd nfc")
+PUBLISHED = ("neox", "olmo", "phi", "llama3", "qwen2", "olmo2", "smollm", "gpt2")
+FAMILIES = (*PUBLISHED, "prefix", "threes", "odd", "odd nfc")
 
 
 @functools.cache
@@ -172,7 +172,7 @@ def test_special_strings_are_text_and_no_like_token_is_within_them() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
+        {"pre_tokenizer": {"type": "ByteLevel", "use_regex": False}},
         {"normalizer": {"type": "NFKC"}},
         {"normalizer": {"type": "Lowercase"}},
     ],
@@ -183,6 +183,7 @@ def test_files_for_the_reference_alone_keep_their_tokens(
     for part in fields.values():
         part.setdefault("trim_offsets", True)
         part.setdefault("use_regex", True)
+        part.setdefault("add_prefix_space", False)
     tokens = (*plain(*NEOX_RUNS, "Ab"), AddedToken("Cd", normalized=False))
     data = with_added(gpt2_style_tokenizer(), tokens, **fields)
     texts = ["if x:\n        y  Ab cd", "AbCd   é", "  ", "<|eos|>"]

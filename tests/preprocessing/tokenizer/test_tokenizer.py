@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.string_buffers import views
 from preprocessing.tokenizer import byte_level, contested, gigatoken_engine
-from preprocessing.tokenizer.byte_level import (
+from preprocessing.tokenizer.encoding import contested_set
+from preprocessing.tokenizer.pre_tokenizing import (
     GPT2_PATTERN,
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
 )
-from preprocessing.tokenizer.encoding import contested_set
 from preprocessing.tokenizer.special_tokens import SpecialIds
 from preprocessing.tokenizer.tokenizer import Tokenizer, train
 from tests.scripts_corpus import (
@@ -155,10 +155,6 @@ def test_the_normaliser_of_a_file_is_the_references_own() -> None:
     ("fields", "reason"),
     [
         ({"pre_tokenizer": NO_REGEX}, "use_regex is false"),
-        (
-            {"pre_tokenizer": {**BYTE_LEVEL, "add_prefix_space": True}},
-            "add_prefix_space",
-        ),
         ({"normalizer": {"type": "NFKC"}}, "normaliser NFKC"),
     ],
 )
@@ -275,6 +271,7 @@ def test_merges_without_entries_are_refused_before_any_work(tmp_path: Path) -> N
         ({"type": "WordPiece"}, "a model of type WordPiece"),
         ({"dropout": 0.1}, "dropout=0.1"),
         ({"byte_fallback": True}, "byte_fallback"),
+        ({"dropout": 0.1, "byte_fallback": False}, "dropout=0.1"),
         ({"end_of_word_suffix": "</w>"}, "end_of_word_suffix"),
         ({"vocab": {"a": 0}, "merges": []}, "255 of the 256 bytes"),
     ],
@@ -289,10 +286,39 @@ def test_other_models_are_refused_by_name(
 
 
 def test_other_pre_tokenizers_are_refused_by_name(tmp_path: Path) -> None:
-    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}
-    data = changed(gpt2_style_tokenizer(), pre_tokenizer=metaspace)
-    with pytest.raises(UsageError, match="pre-tokenizer Metaspace"):
+    steps = [{"type": "Whitespace"}, BYTE_LEVEL]
+    sequence = {"type": "Sequence", "pretokenizers": steps}
+    data = changed(gpt2_style_tokenizer(), pre_tokenizer=sequence)
+    with pytest.raises(UsageError, match=r"pre-tokenizer Whitespace \+ ByteLevel"):
         Tokenizer.load(save(tmp_path, data))
+
+
+METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first"}
+PREPEND = {"type": "Prepend", "prepend": "\u2581"}
+REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+UNIGRAM = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]}
+SPM_BPE = {"type": "BPE", "vocab": {"<0x00>": 0}, "merges": [], "byte_fallback": True}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": SPM_BPE, "pre_tokenizer": METASPACE},
+        {"model": SPM_BPE, "normalizer": REPLACE, "pre_tokenizer": None},
+        {
+            "model": {**SPM_BPE, "byte_fallback": False},
+            "normalizer": {"type": "Sequence", "normalizers": [PREPEND, REPLACE]},
+        },
+        {"model": UNIGRAM, "pre_tokenizer": METASPACE},
+    ],
+)
+def test_sentencepiece_files_are_refused_and_what_works_is_told(
+    fields: dict[str, object], tmp_path: Path
+) -> None:
+    """As Mistral's, Gemma's, Llama 2's and T5's are."""
+    file = {"version": "1.0", "added_tokens": [], "normalizer": None, **fields}
+    with pytest.raises(UsageError, match="load, but their text cannot be prepared"):
+        Tokenizer.load(save(tmp_path, json.dumps(file).encode()))
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"model": 3}', b"\xff\xfe"])

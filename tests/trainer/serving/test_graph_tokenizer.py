@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.foundation.commands import UsageError
-from preprocessing.tokenizer.byte_level import (
-    CHARACTER_OF_BYTE,
+from preprocessing.tokenizer.byte_level import CHARACTER_OF_BYTE
+from preprocessing.tokenizer.pre_tokenizing import (
     CL100K_PATTERN,
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
+    pre_tokenizer_json,
 )
 from preprocessing.tokenizer.special_tokens import SpecialIds
 from preprocessing.tokenizer.tokenizer import Tokenizer
@@ -177,26 +178,35 @@ def test_a_file_that_lists_every_split_of_every_entry_has_the_same_ids() -> None
 
 
 def test_merges_before_those_of_their_parts_are_refused() -> None:
-    tokenizer = handmade([("ab", "c"), ("a", "b")])
+    tokenizer = handmade([("ab", "c"), ("a", "b"), ("b", "c")])
     with pytest.raises(UsageError, match="comes before its parts"):
         GraphTokenizer(tokenizer)
 
 
-def test_whole_words_that_skip_the_merges_are_refused_only_if_it_matters() -> None:
+def test_whole_words_that_skip_the_merges_have_the_same_ids() -> None:
     data = with_model(gpt2_style_tokenizer(), ignore_merges=True)
-    assert_same_ids(tokenizer_of(data), documents(seed=12, count=20))
     merges = json.loads(data)["model"]["merges"]
-    with pytest.raises(UsageError, match="ignore_merges"):
-        GraphTokenizer(tokenizer_of(with_model(data, merges=merges[:-1])))
+    for left in (len(merges), len(merges) - 300, 0):
+        tokenizer = tokenizer_of(with_model(data, merges=merges[:left]))
+        texts = documents(seed=12, count=60) + hostile_strings(seed=12, count=200)
+        assert_same_ids(tokenizer, texts)
 
 
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"normalizer": {"type": "NFC"}}, "normaliser NFC"),
+        ({"normalizer": {"type": "NFKC"}}, "normaliser NFKC"),
         (
-            {"pre_tokenizer": {**BYTE_LEVEL, "add_prefix_space": True}},
-            "add_prefix_space",
+            {
+                "pre_tokenizer": {
+                    "type": "Sequence",
+                    "pretokenizers": [
+                        pre_tokenizer_json(LLAMA3_PATTERN)["pretokenizers"][0],
+                        {**NO_REGEX, "add_prefix_space": True},
+                    ],
+                }
+            },
+            "add_prefix_space behind a Split",
         ),
     ],
 )

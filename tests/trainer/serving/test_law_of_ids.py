@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.tokenizer.byte_level import (
+from preprocessing.tokenizer.pre_tokenizing import (
     GPT2_PATTERN,
     LLAMA3_PATTERN,
     O200K_PATTERN,
