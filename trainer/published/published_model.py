@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """A published directory: the decoder that it describes, and its weights read into one.
 
-Names are checked both ways before a number is read. Weights are read one after
-another, each into memory that its variable then takes over, so that beside the model no
-more than one of its weights is held.
+Names are checked both ways before a number is read. Each weight is read when its
+variable is made, so that beside the weights no more than one of them is held.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, first_of
-from trainer.compute.sharded_variables import shards_of
 from trainer.models.decoder import DecoderConfig
 from trainer.models.functional import weight_places
 from trainer.models.language_model import LanguageModel, PrecisionConfig
-from trainer.models.parts.layers import Initializer, Zeros
+from trainer.models.parts.layers import Initializer
+from trainer.models.parts.weights import Weight, declare
 from trainer.published.families.family import Family
 from trainer.published.families.layouts import Table
 from trainer.published.known_families import (
@@ -35,9 +37,6 @@ from trainer.published.safetensors_files import (
     read_into,
 )
 from trainer.published.weight_files import digest, find_tensors
-
-# What TensorFlow's kernels want of memory that they take over.
-_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class PublishedConfig:
         """How many ids the model has."""
         return self.decoder.ids(0)
 
-    @property
+    @cached_property
     def table(self) -> Table:
         """The published tensors of each weight, by its path."""
         return self.kind.table(self.decoder)
@@ -113,36 +112,58 @@ def open_published(directory: str) -> PublishedModel:
     return PublishedModel(config, found)
 
 
-def build_empty(
-    config: DecoderConfig, vocab_size: int, precision: PrecisionConfig
+@dataclass(frozen=True)
+class ReadWeights(Initializer):
+    """Reads each weight, by its path, in place of drawing it.
+
+    Attributes:
+        published: what is read.
+    """
+
+    published: PublishedModel = field(kw_only=True)
+
+    def normal(
+        self, name: str, shape: Sequence[int], stddev: float, weight: Weight
+    ) -> tf.Variable:
+        """Makes a weight with its published numbers.
+
+        Raises:
+            UsageError: one is NaN or infinite.
+        """
+        return self.constant(name, shape, 0.0, weight)
+
+    def constant(
+        self,
+        name: str,
+        shape: Sequence[int],
+        value: float,
+        weight: Weight,
+        trained: bool = True,
+    ) -> tf.Variable:
+        """Makes a weight with its published numbers; see `normal`."""
+        read = _memory(shape)
+        for part in self.published.config.table[self.path + name]:
+            read_into(self.published.tensors[part.name], part.view(read))
+        made = tf.Variable(read, trainable=trained, name=name)
+        return declare(made, weight)
+
+
+def build_published(
+    published: PublishedModel, precision: PrecisionConfig, config: DecoderConfig
 ) -> LanguageModel:
-    """Builds a model whose weights are zeros, for `load_weights` to fill.
+    """Builds a model with published weights; call it inside `strategy.scope()`.
 
     Args:
-        config: its shape.
-        vocab_size: number of ids; `config` may have more.
+        published: the weights.
         precision: compute and parameter types.
-    """
-    return config.build(config.ids(vocab_size), precision, Zeros(0))
-
-
-def load_weights(published: PublishedModel, model: LanguageModel) -> None:
-    """Reads the weights into a model of the directory's shape.
+        config: the decoder that they describe, with keys of training beside.
 
     Raises:
         UsageError: a number is NaN or infinite, or a tied output is not the embedding.
     """
     _check_tied(published)
-    table = published.config.table
-    for place in weight_places(model):
-        value = _aligned(place.variable.shape.as_list())
-        for piece in table[place.path]:
-            read_into(published.tensors[piece.name], piece.view(value))
-        at = 0
-        for shard in shards_of(place.variable):
-            rows = shard.shape[0]
-            shard.assign(value[at : at + rows])
-            at += rows
+    initializer = ReadWeights(0, published=published)
+    return config.build(published.config.num_ids, precision, initializer)
 
 
 def load_published(
@@ -155,8 +176,7 @@ def load_published(
     """
     published = open_published(directory)
     config = published.config
-    model = build_empty(config.decoder, 0, precision or PrecisionConfig())
-    load_weights(published, model)
+    model = build_published(published, precision or PrecisionConfig(), config.decoder)
     return config, model
 
 
@@ -237,9 +257,12 @@ def _check_tied(published: PublishedModel) -> None:
         )
 
 
-def _aligned(shape: list[int]) -> np.ndarray:
-    """Returns float32 memory that a variable can take over as it is."""
-    size = int(np.prod(shape, dtype=np.int64)) * 4
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(np.float32).reshape(shape)
+def _memory(shape: Sequence[int]) -> np.ndarray:
+    """Returns float32 memory that goes back to the system with its last user.
+
+    What is freed to the allocator may stay with the process: of a model of 419 MiB it
+    kept 30, beside the weight that was read last.
+    """
+    count = math.prod(shape)
+    memory = mmap.mmap(-1, max(1, 4 * count))
+    return np.frombuffer(memory, np.float32, count).reshape(shape)

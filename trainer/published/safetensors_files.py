@@ -35,9 +35,9 @@ _OTHERS = {
 _LENGTH_BYTES = 8
 _LONGEST_HEADER = 100_000_000  # the format's own limit
 METADATA = "__metadata__"
-# What is held of a tensor while it is read or written; a request of that size
-# amortises a round trip to a bucket.
-CHUNK_BYTES = 16 << 20
+# What is held of a tensor while it is read or written. Of a model of 419 MiB, 8 MB left
+# another 30 with the allocator, in pieces.
+CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def parts(tensor: StoredTensor, row: int) -> Iterator[np.ndarray]:
         row: numbers of a row.
     """
     dtype = DTYPES[tensor.dtype]
-    size = max(1, CHUNK_BYTES // max(1, row * dtype.itemsize)) * row * dtype.itemsize
+    held = storage.CLOUD_READ_BYTES if storage.is_cloud(tensor.path) else CHUNK_BYTES
+    size = max(1, held // max(1, row * dtype.itemsize)) * row * dtype.itemsize
     for start in range(tensor.start, tensor.end, size):
         data = storage.read_range(tensor.path, start, min(start + size, tensor.end))
         yield np.frombuffer(data, dtype)
@@ -139,7 +140,7 @@ def read_into(tensor: StoredTensor, view: np.ndarray) -> None:
     """
     row, at = math.prod(view.shape[1:]), 0
     for part in parts(tensor, row):
-        values = part.astype(np.float32)
+        values = part.astype(np.float32, copy=False)
         if not np.isfinite(values).all():
             raise UsageError(
                 f"wanted finite weights in {tensor.path}, found NaN or infinity in "

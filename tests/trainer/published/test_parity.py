@@ -9,9 +9,8 @@ from tests.trainer.published.parity import DECODERS, NAMES
 from trainer.models.language_model import PrecisionConfig
 from trainer.published.origin import origin_of, read_origin, write_origin
 from trainer.published.published_model import (
-    build_empty,
+    build_published,
     load_published,
-    load_weights,
     open_published,
 )
 from trainer.published.saving import publication_of_origin, write_publication
@@ -53,8 +52,8 @@ def test_what_is_read_and_written_again_is_the_same_files_to_the_last_byte(
     name, tmp_path
 ):
     published = open_published(str(DECODERS / name))
-    model = build_empty(published.config.decoder, 0, PrecisionConfig())
-    load_weights(published, model)
+    decoder = published.config.decoder
+    model = build_published(published, PrecisionConfig(), decoder)
     write_origin(str(tmp_path), origin_of(published))
     kept = read_origin(str(tmp_path))
     assert kept is not None and kept.digest == published.digest()
