@@ -13,10 +13,20 @@ import tensorflow as tf
 from trainer.models.functional import WeightPlace, trained_places, weight_places
 from trainer.models.language_model import LanguageModel, ModelConfig, PrecisionConfig
 from trainer.models.parameters import num_parameters, scalars
-from trainer.models.parts.layers import Zeros
+from trainer.models.parts.layers import Initializer
+from trainer.models.parts.weights import Weight
 from trainer.optimizers.optimizer import OptimizerConfig, state_size
 
 _FLOAT32 = 4
+
+
+class _Zeros(Initializer):
+    """Zeros in place of what is drawn: one operation of a graph in place of thirty."""
+
+    def normal(
+        self, name: str, shape: Sequence[int], stddev: float, weight: Weight
+    ) -> tf.Variable:
+        return self.constant(name, shape, 0.0, weight)
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,7 @@ class Memory:
 def sketch(config: ModelConfig, vocab_size: int, precision: PrecisionConfig) -> Sketch:
     """Builds a model without allocating its weights."""
     with tf.Graph().as_default():
-        # Zeros are one operation each, where what is drawn is thirty.
-        model = config.build(config.ids(vocab_size), precision, Zeros(0))
+        model = config.build(config.ids(vocab_size), precision, _Zeros(0))
         return Sketch(model, weight_places(model))
 
 
