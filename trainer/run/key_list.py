@@ -137,4 +137,11 @@ def show(table: Table, width: int) -> list[str]:
 
 def wrapped(text: str, width: int) -> list[str]:
     """Returns a text as indented lines of `width` columns, below what it explains."""
-    return textwrap.wrap(text, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=_INDENT,
+        subsequent_indent=_INDENT,
+        # Names are copied, and one that is cut is none.
+        break_on_hyphens=False,
+    )

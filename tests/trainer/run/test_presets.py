@@ -91,6 +91,7 @@ def test_a_token_is_computed_with_its_experts_alone() -> None:
     model = sketch(config.model, config.model.vocab_size, config.precision).model
     heads = 48 * 2048 * (2 * 32 + 2 * 4) * 128
     active = heads + 48 * (2048 * 128 + 8 * 3 * 2048 * 768) + 151_936 * 2048
+    active += 48 * (2 * 2048 + 2 * 128) + 2048  # norms, counted as PaLM does
     attention = 12 * 48 * 32 * 128 * 64
     assert model.flops_per_token(64) == 6 * active + attention
 
