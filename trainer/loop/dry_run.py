@@ -4,7 +4,7 @@
 from preprocessing.foundation.commands import UsageError, count_of
 from trainer.loop.memory import Memory, MicroBatch, Sketch, estimate, sketch
 from trainer.loop.plan import Data
-from trainer.models.parameters import num_parameters
+from trainer.models.parameters import active_parameters, num_parameters
 from trainer.run.config import RunConfig
 from trainer.step.layout import Layout
 
@@ -43,7 +43,7 @@ def show(
     }
     split = ", ".join(f"{_gib(size)} {name}" for name, size in parts.items())
     return [
-        f"parameters        {num_parameters(sketched.model):,}",
+        f"parameters        {_parameters(sketched)}",
         f"FLOPs per token   {flops:,.0f}",
         f"tokens to train   {tokens:,} ({tokens / max(stored, 1):.2f} epochs)",
         f"FLOPs to train    {tokens * flops:.3g}",
@@ -52,6 +52,12 @@ def show(
         f"{count_of(layout.lanes, 'lane')}",
         f"memory a device   about {_gib(memory.total)}: {split}",
     ]
+
+
+def _parameters(sketched: Sketch) -> str:
+    size = num_parameters(sketched.model)
+    active = active_parameters(sketched.model)
+    return f"{size:,}" if active == size else f"{size:,}, {active:,} of a token"
 
 
 def check_fits(memory: Memory, available: int | None, replicas_a_device: int) -> None:

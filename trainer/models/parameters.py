@@ -15,6 +15,12 @@ def num_parameters(model: tf.Module) -> int:
     return sum(scalars(place) for place in trained_places(weight_places(model)))
 
 
+def active_parameters(model: tf.Module) -> int:
+    """Returns how many of those a token is computed with, if it chooses experts."""
+    places = trained_places(weight_places(model))
+    return sum(round(scalars(place) * place.weight.active) for place in places)
+
+
 def product_flops(model: tf.Module, roles: Container[Role]) -> float:
     """Returns the operations that a token costs in products, forward and backward.
 

@@ -88,6 +88,18 @@ def test_chunks_make_activations_grow_with_the_length_alone() -> None:
     assert lengths[1] / lengths[0] == pytest.approx(2, rel=0.01)
 
 
+def test_experts_keep_what_the_chosen_ones_made() -> None:
+    """However many there are, but for the router's share of each."""
+    few = dataclasses.replace(SMALL, num_experts=4, experts_per_token=2)
+    many = dataclasses.replace(few, num_experts=16)
+    more = dataclasses.replace(few, experts_per_token=4)
+    size = of(few).activations
+    assert of(many).activations - size == 2 * 2 * 64 * 3 * 12 * 4
+    # Gate and up of each position, and what passes: two rows and five columns more.
+    kept, passing = 2 * 2 * 64 * 4 * 2 * 2 * 64, 2 * 64 * 4 * 2 * (2 * 32 + 5 * 64)
+    assert of(more).activations - size == pytest.approx(kept + passing, rel=0.01)
+
+
 def test_recomputing_blocks_keeps_a_fraction_of_their_activations() -> None:
     again = dataclasses.replace(LONG, remat="full")
     assert of(again).activations < of(LONG).activations / 3

@@ -73,6 +73,16 @@ def test_the_benchmarks_model_has_the_size_it_is_named_after(dataset):
     assert parameters + (8192 - 300) * 384 == pytest.approx(13.8e6, rel=0.01)
 
 
+def test_of_experts_those_that_a_token_is_sent_to_are_told_apart(dataset):
+    pairs = ("model.num_experts=4", "model.expert_dim=8")
+    lines, _ = sketched(dataset, "tiny", *pairs)
+    config = configure(ConfigSource("tiny", None, pairs), None).model
+    parameters, active, _ = lines[0].split(maxsplit=1)[1].split(maxsplit=2)
+    inactive = 2 * 3 * config.d_model * 8 * config.num_layers
+    size = int(parameters.strip(",").replace(",", ""))
+    assert size - int(active.replace(",", "")) == inactive
+
+
 def test_a_run_that_does_not_fit_is_refused_with_the_reason(dataset):
     _, memory = sketched(dataset, "14m")
     check_fits(memory, memory.total, 1)
