@@ -33,6 +33,7 @@ MODELS = {
     "windows and caps": dataclasses.replace(
         _DECODER, layer_pattern="wf", window=6, attention_cap=9.0, logit_cap=20.0
     ),
+    "experts": dataclasses.replace(_DECODER, num_experts=4, expert_dim=24),
     "learned positions": dataclasses.replace(
         _DECODER, position="learned", max_positions=CONTEXT
     ),
