@@ -7,6 +7,8 @@ Takes texts; gives ids, the same that `tokenizers` gives, and the text behind th
                            of a text first
     byte_level.py          Byte-level BPE files: what a `tokenizer.json` must be for
                            Quern to read it
+    comparison.py          Whether two tokenizer files give the same ids, and if not,
+                           what differs
     contested.py           Code points on which `gigatoken` and the reference,
                            `tokenizers`, may differ
     contested_ranges.py    Ranges of code points (inclusive), from `python -m
@@ -15,6 +17,8 @@ Takes texts; gives ids, the same that `tokenizers` gives, and the text behind th
                            would, much faster
     gigatoken_engine.py    gigatoken over Arrow's memory, without a Python object
                            per text, its cache bounded
+    names_beside.py        Which tokens begin, end and pad a document, by the files
+                           beside a tokenizer.json
     number_cuts.py         Cuts texts before and behind numbers, for files that ask
                            for it
     pre_tokenizing.py      How a file cuts a text into words before it merges bytes,

@@ -2,9 +2,10 @@
 """Which ids begin, end and pad a document.
 
 Quern's own tokenizers name them `<|bos|>`, `<|eos|>` and `<|pad|>`; for other files
-the user names them. EOS is required, BOS optional. PAD defaults to id 0: row
-boundaries come from stored lengths, so any id may stand for padding. All others come
-from Quern alone, so an added token that is text (`special: false`) is none of them.
+the user names them, or the files beside do (`names_beside.py`). EOS is required, BOS
+optional. PAD defaults to id 0: row boundaries come from stored lengths, so any id may
+stand for padding. All others come from Quern alone, so an added token that is text
+(`special: false`) is none of them.
 """
 
 from collections.abc import Sequence
@@ -65,7 +66,8 @@ def find_special_ids(
         has = ", ".join(_special(bpe)) or "none"
         raise UsageError(
             f"wanted an end-of-document token in {name}, found neither {EOS_TOKEN} nor "
-            f"--eos_token (special tokens there: {has}). Pass --eos_token NAME and "
+            "--eos_token, nor a name in a tokenizer_config.json beside it "
+            f"(special tokens there: {has}). Pass --eos_token NAME and "
             "--bos_token NAME|none, and --pad_token NAME if there is one"
         )
     pad_id = _look_up(bpe, name, "--pad_token", pad_token, PAD_TOKEN)

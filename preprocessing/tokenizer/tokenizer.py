@@ -19,6 +19,7 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
 from preprocessing.tokenizer import byte_level
 from preprocessing.tokenizer.encoding import Encoder, Frame
+from preprocessing.tokenizer.names_beside import names_beside
 from preprocessing.tokenizer.special_tokens import (
     BOS_TOKEN,
     EOS_TOKEN,
@@ -69,7 +70,8 @@ class Tokenizer:
         Args:
           path: the file.
           bos_token: its string, "none" for no BOS, or None: Quern's own name where
-            the file has it.
+            the file has it; and where neither that nor `eos_token` is there, what
+            the files beside it name (`names_beside`).
           eos_token: likewise; there must be one.
           pad_token: likewise; id 0 where there is none.
 
@@ -78,6 +80,11 @@ class Tokenizer:
         """
         data = _read(path)
         bpe = byte_level.parse(data, path)
+        if eos_token is None and EOS_TOKEN not in bpe.added:
+            beside = names_beside(path, bpe)
+            bos_token = bos_token or beside.bos_token
+            eos_token = beside.eos_token
+            pad_token = pad_token or beside.pad_token
         ids = find_special_ids(bpe, path, bos_token, eos_token, pad_token)
         tokenizer = cls(data, path, ids)
         tokenizer.encoder  # noqa: B018  a file that cannot encode is refused here
