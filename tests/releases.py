@@ -10,6 +10,7 @@ from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.release.publish import staged
 from trainer.release.release import write_release
+from trainer.release.servable import servable_of_run
 from trainer.run.checkpoints import Run
 from trainer.run.config import RunConfig
 
@@ -32,7 +33,9 @@ def untrained_run(dataset: Path, family: str) -> Run:
 def release_untrained(dataset: Path, family: str, models: Path) -> Path:
     """Publishes the next version of `models` from an untrained run."""
     with staged(str(models), None) as (staging, version):
-        write_release(untrained_run(dataset, family), staging, models.name)
+        write_release(
+            servable_of_run(untrained_run(dataset, family)), staging, models.name
+        )
     return models / str(version)
 
 

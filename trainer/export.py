@@ -5,6 +5,8 @@ checkpoint -> float32 model + tokenizer in one graph -> SavedModel
            -> tokenizer, lineage, warm-up requests beside it
            -> --check: another process reloads it as a stock server would
            -> visible as OUTPUT/VERSION, or not at all
+
+Or into a directory in Hugging Face's form; or published weights in one into a release.
 """
 
 import argparse
@@ -25,8 +27,11 @@ from preprocessing.foundation.commands import (
     stopping_on_request,
 )
 from trainer.machine.tensorflow_logs import quiet_tensorflow
+from trainer.release.huggingface_output import check_new, staged_directory
 from trainer.release.publish import choose_version, staged
 from trainer.run.step_flag import add_step_flag
+
+HUGGINGFACE = "huggingface"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -38,28 +43,76 @@ def main(argv: Sequence[str]) -> None:
         WorkError: the release cannot be written, or answers otherwise than the trainer.
     """
     values = _parse(argv)
-    choose_version(values.output, values.version)
+    _check_flags(values)
     # Both sides of the check compute on the CPU, where they round alike; and a GPU may
     # belong to a training job. Read when TensorFlow is loaded, inherited by the check.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     # TensorFlow takes seconds to load; --help and wrong flags need none of it.
     quiet_tensorflow(values.debug)
+    with stopping_on_request():
+        if values.format == HUGGINGFACE:
+            _export_huggingface(values)
+        else:
+            _export_release(values)
+
+
+def _check_flags(values: argparse.Namespace) -> None:
+    """Raises `UsageError` for flags that do not go together, or an output in use."""
+    if (values.run is None) == (values.from_huggingface is None):
+        raise UsageError(
+            "wanted --run DIR or --from_huggingface DIR to export, found "
+            f"{'neither' if values.run is None else 'both'}. Name one"
+        )
+    if values.format == HUGGINGFACE:
+        for name in ("from_huggingface", "version", "check"):
+            if getattr(values, name):
+                raise UsageError(
+                    f"wanted --format {HUGGINGFACE} without --{name}, which it has no "
+                    "use for, found both. Leave it out"
+                )
+        check_new(values.output)
+        return
+    if values.from_huggingface is not None and values.step is not None:
+        raise UsageError(
+            "wanted --step with --run alone, found it with --from_huggingface. Leave "
+            "it out"
+        )
+    choose_version(values.output, values.version)
+
+
+def _export_release(values: argparse.Namespace) -> None:
+    """Publishes the next version of a release."""
     from trainer.models.model import PrecisionConfig
     from trainer.release.release import write_release
+    from trainer.release.servable import servable_of_published, servable_of_run
     from trainer.run.checkpoints import open_run
 
-    # A server on any machine computes in float32; the run's own type may be bfloat16.
-    opened = open_run(values.run, values.step, PrecisionConfig())
-    check_servable(opened.manifest)
+    if values.run is None:
+        servable = servable_of_published(values.from_huggingface)
+        what = "published weights"
+    else:
+        # A server on any machine computes in float32; the run's type may be bfloat16.
+        opened = open_run(values.run, values.step, PrecisionConfig())
+        check_servable(opened.manifest)
+        servable, what = servable_of_run(opened), f"step {opened.step}"
     output = values.output.rstrip("/")
-    with (
-        stopping_on_request(),
-        staged(output, values.version) as (staging, version),
-    ):
-        write_release(opened, staging, os.path.basename(output))
+    with staged(output, values.version) as (staging, version):
+        write_release(servable, staging, os.path.basename(output))
         if values.check:
             _check(staging)
-    print(f"exported step {opened.step} as {output}/{version}")
+    print(f"exported {what} as {output}/{version}")
+
+
+def _export_huggingface(values: argparse.Namespace) -> None:
+    """Writes a new directory in Hugging Face's form."""
+    from trainer.models.model import PrecisionConfig
+    from trainer.release.huggingface import write_huggingface
+    from trainer.run.checkpoints import open_run
+
+    opened = open_run(values.run, values.step, PrecisionConfig())
+    with staged_directory(values.output) as staging:
+        write_huggingface(opened, values.run, staging)
+    print(f"exported step {opened.step} as {values.output.rstrip('/')}")
 
 
 def check_servable(manifest: Manifest) -> None:
@@ -97,7 +150,19 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "in, text out, the tokenizer in the graph. Writes OUTPUT/VERSION with "
         f"{SAVED_MODEL_NAME} and what belongs to it; never overwrites a version.",
     )
-    parser.add_argument("--run", required=True, metavar="DIR", help="the run to export")
+    parser.add_argument("--run", metavar="DIR", help="the run to export")
+    parser.add_argument(
+        "--from_huggingface",
+        metavar="DIR",
+        help="in place of a run: published weights to serve as they are; see "
+        "docs/published-weights.md",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("savedmodel", HUGGINGFACE),
+        default="savedmodel",
+        help=f"{HUGGINGFACE}: a directory that transformers loads, at --output itself",
+    )
     parser.add_argument(
         "--output",
         required=True,

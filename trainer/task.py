@@ -49,13 +49,13 @@ def main(argv: Sequence[str]) -> None:
     from trainer.distribution.rendezvous import meet_coordinator, read_cluster
     from trainer.distribution.servers import serve, serves
     from trainer.distribution.strategies import read_tf_config
-    from trainer.loop.plan import ConfigSource, configured, plan
+    from trainer.loop.plan import configured, plan
     from trainer.loop.profiling import parse_profile
     from trainer.loop.stated import stated_by_server
     from trainer.loop.train_run import train
     from trainer.machine.interruption import stop_request
 
-    source = ConfigSource(flags.preset, flags.config, _pairs(flags))
+    source = _source(flags)
     if flags.dry_run:
         _dry_run(flags, source, options)
         return
@@ -85,7 +85,7 @@ def _list(flags: argparse.Namespace) -> None:
     told, allowed = "--list_presets", set()
     if flags.list_keys:
         told, allowed = "--list_keys", {"preset", "config", "set"}
-    said = ("data", "run", "dry_run", "profile", "max_duration")
+    said = ("data", "run", "init_from", "dry_run", "profile", "max_duration")
     beside = [
         f"--{name}"
         for name in ("preset", "config", "set", *said)
@@ -98,13 +98,19 @@ def _list(flags: argparse.Namespace) -> None:
         )
     quiet_tensorflow(flags.debug)
     from trainer.loop.listings import list_keys, list_presets
-    from trainer.loop.plan import ConfigSource
 
     # As argparse wraps its help: 80 columns where there is no terminal.
     width = shutil.get_terminal_size().columns - 2
-    source = ConfigSource(flags.preset, flags.config, _pairs(flags))
+    source = _source(flags)
     lines = list_keys(source, width) if flags.list_keys else list_presets(width)
     print("\n".join(lines), flush=True)
+
+
+def _source(flags: argparse.Namespace) -> "ConfigSource":
+    """Returns where the configuration comes from."""
+    from trainer.loop.plan import ConfigSource
+
+    return ConfigSource(flags.preset, flags.config, _pairs(flags), flags.init_from)
 
 
 def _pairs(flags: argparse.Namespace) -> tuple[str, ...]:
@@ -158,6 +164,13 @@ def _add_what(parser: CommandParser) -> None:
         help="the dataset: a directory or cloud URI; several are mixed by data.weights",
     )
     add("--run", help="directory of the run: configuration, checkpoints, metrics")
+    add(
+        "--init_from",
+        metavar="DIR",
+        help="begin with the published weights in a directory of Hugging Face's form, "
+        "local or cloud, whose config.json says what the model is; see "
+        "docs/published-weights.md",
+    )
     add("--preset", help="a named configuration: see --list_presets")
     add("--config", help="JSON or TOML file of keys, applied over the preset")
     add(

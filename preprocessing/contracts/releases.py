@@ -34,10 +34,11 @@ class Lineage:
     """What a release was made from, and what it must answer.
 
     Attributes:
-        dataset_hash: SHA-256 of the dataset's manifest.
+        dataset_hash: SHA-256 of the dataset's manifest; None of published weights.
         tokenizer_sha256: SHA-256 of the tokenizer file.
-        config: the run's whole configuration.
-        step: the checkpoint's step.
+        config: the run's whole configuration; of published weights the decoder, their
+            digest and their `config.json`.
+        step: the checkpoint's step; 0 of published weights.
         vocab_size: number of ids.
         bos_id: id put before each prompt, or None.
         eos_id: id that ends a continuation.
@@ -49,7 +50,7 @@ class Lineage:
         schema_version: of this file.
     """
 
-    dataset_hash: str
+    dataset_hash: str | None
     tokenizer_sha256: str
     config: Mapping[str, Any]
     step: int
@@ -134,12 +135,12 @@ def read_lineage(release: str) -> Lineage:
     )
 
 
-def copy_tree(source: str, target: str) -> None:
-    """Copies a directory between local and cloud paths, `saved_model.pb` last.
+def copy_tree(source: str, target: str, last: str = SAVED_MODEL_NAME) -> None:
+    """Copies a directory between local and cloud paths, the file `last` last.
 
     An object store cannot rename: readers that look for that file see all or nothing.
     """
-    names = sorted(_files(source, ""), key=lambda name: name == SAVED_MODEL_NAME)
+    names = sorted(_files(source, ""), key=lambda name: name == last)
     for name in names:
         path = storage.join(target, name)
         storage.make_directory(os.path.dirname(path))

@@ -40,6 +40,7 @@ from trainer.data.input_pipeline import DataConfig
 from trainer.models.decoder import Decoder
 from trainer.models.model import PrecisionConfig, build_model
 from trainer.release.release import write_release
+from trainer.release.servable import servable_of_run
 from trainer.run.checkpoints import Run
 from trainer.run.config import RunConfig
 from trainer.serving.loaded_release import LoadedRelease
@@ -92,7 +93,7 @@ def write_model(work: Path) -> Path:
     model = build_model(config.model, tokenizer.vocab_size, PrecisionConfig(), seed=0)
     assert isinstance(model, Decoder)
     opened = Run(config, manifest, str(dataset / TOKENIZER_NAME), model, step=0)
-    write_release(opened, str(work / "release"), "benchmark")
+    write_release(servable_of_run(opened), str(work / "release"), "benchmark")
     np.savez(work / "weights.npz", **llama_weights(model))
     return work / "release"
 

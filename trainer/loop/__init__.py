@@ -23,6 +23,8 @@ Takes flags and datasets; gives a trained run: sessions, evaluations, samples, r
                            FIRST:LAST`
     progress.py            Shows how training goes: one line that renews itself on a
                            terminal, lines elsewhere
+    published_start.py     A run that begins with published weights: what it takes
+                           from them, and what fits
     report.py              Tells a run's numbers to files and to people; the chief's
                            alone
     run_rows.py            The rows a run trains on and is evaluated on, opened once

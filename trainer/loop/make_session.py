@@ -22,6 +22,7 @@ from trainer.distribution.coordinator import make_coordinated_loop
 from trainer.loop.evaluate_rows import byte_counts, make_evaluate
 from trainer.loop.plan import RunPlan
 from trainer.loop.progress import ProgressLine
+from trainer.loop.published_start import check_origin
 from trainer.loop.report import Report
 from trainer.loop.run_rows import RunRows
 from trainer.loop.samples import Sample, make_sampler
@@ -36,6 +37,7 @@ from trainer.loop.training_session import (
 from trainer.models.language_model import RowShape
 from trainer.models.model import build_model
 from trainer.models.parts.fused_attention import gpu_has_fused_attention
+from trainer.published.published_model import build_published
 from trainer.run import checkpoints
 from trainer.run.checkpoint_writer import CheckpointWriter
 from trainer.run.metrics import MetricsFiles, Speed
@@ -51,7 +53,12 @@ from trainer.step.train_step import (
 
 
 def make_session(
-    planned: RunPlan, run: str, start: Start, rows: RunRows, watch: Watch
+    planned: RunPlan,
+    run: str,
+    start: Start,
+    rows: RunRows,
+    watch: Watch,
+    state: TrainState | None = None,
 ) -> TrainingSession:
     """Returns a session of a run, its model and optimizer restored if it has any.
 
@@ -61,9 +68,12 @@ def make_session(
         start: where it is entered.
         rows: what it reads.
         watch: what looks over it.
+        state: what it trains as it begins, where that is made already.
     """
     workers = planned.workers
-    state = _make_train_state(planned)
+    if state is None:
+        check_origin(run, planned.published, bool(start.position.step))
+        state = make_first_state(planned, start.position.step)
     modules: Mapping[str, tf.Module] = {
         "model": state.model,
         "optimizer": state.optimizer,
@@ -107,15 +117,27 @@ def make_session(
     return TrainingSession(planned, start, watch, parts)
 
 
-def _make_train_state(planned: RunPlan) -> TrainState:
-    config = planned.config
+def make_first_state(planned: RunPlan, step: int = 0) -> TrainState:
+    """Returns what a run trains as it begins: drawn, or read of published weights.
+
+    Args:
+        planned: what to train.
+        step: after which the run is entered; beyond 0 a checkpoint has the weights.
+
+    Raises:
+        UsageError: published weights are not finite.
+    """
+    config, published = planned.config, planned.published
     with planned.workers.strategy.scope():
-        model = build_model(
-            config.model,
-            planned.data.manifest.vocab_size,
-            config.precision,
-            config.seed,
-        )
+        if published is not None and not step:
+            model = build_published(published, config.precision, config.model)
+        else:
+            model = build_model(
+                config.model,
+                planned.data.manifest.vocab_size,
+                config.precision,
+                config.seed,
+            )
         return make_train_state(
             model, config.optimizer, config.guard, config.loop.total_steps
         )
@@ -227,7 +249,9 @@ def _notes(
     planned: RunPlan, start: Start, rows: RunRows, tokenizer: Tokenizer
 ) -> list[str]:
     """Returns what people should know before the first step."""
-    notes, last = [], planned.config.loop.last_step
+    notes, last = list[str](), planned.config.loop.last_step
+    if planned.published is not None and not start.position.step:
+        notes += planned.published.config.notes
     if start.position.step >= last:
         notes.append(f"step {last:,} is already done")
     if not rows.validation.num_rows:

@@ -25,7 +25,14 @@ from trainer.distribution.strategies import (
 )
 from trainer.distribution.workers import Workers, workers_of
 from trainer.loop.batch_layout import lanes_of, spread
+from trainer.loop.published_start import (
+    check_keys,
+    check_tokenizer,
+    described_by,
+    with_published,
+)
 from trainer.loop.stated import stated
+from trainer.published.published_model import PublishedModel, open_published
 from trainer.run.config import RunConfig, resolved, with_file, with_pairs
 from trainer.run.presets import preset
 from trainer.run.run_directory import is_run, read_run
@@ -34,11 +41,16 @@ from trainer.step.layout import Layout
 
 @dataclass(frozen=True)
 class ConfigSource:
-    """Where a configuration comes from: preset, then file, then `--set` pairs."""
+    """Where a configuration comes from: preset, then file, then `--set` pairs.
+
+    The model's keys come from `init_from` instead of a preset, a directory of published
+    weights.
+    """
 
     preset: str | None
     file: str | None
     pairs: tuple[str, ...]
+    init_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,7 @@ class RunPlan:
         layout: how its batches are spread.
         workers: the processes that train it.
         total_steps_before: of the run that is resumed; None of a new one.
+        published: the weights that it begins with; None of ones drawn.
     """
 
     data: Data
@@ -88,6 +101,7 @@ class RunPlan:
     layout: Layout
     workers: Workers
     total_steps_before: int | None = None
+    published: PublishedModel | None = None
 
 
 def plan(
@@ -112,7 +126,12 @@ def plan(
     cores, size = count_cores(), data.manifest.vocab_size
     lanes = lanes_of(config, size, strategy_name, options, cores)
     share_threads(lanes * options.logical_cpus, cores)
-    statement = stated(config, data.hash, run, {"--profile": profile or "none"})
+    published = None if source.init_from is None else open_published(source.init_from)
+    flags = {
+        "--profile": profile or "none",
+        "--init_from": "none" if published is None else published.digest,
+    }
+    statement = stated(config, data.hash, run, flags)
     refuse_to_train_alone(strategy_name, options, connect_timeout, statement)
     before = read_run(run).config.loop.total_steps if run and is_run(run) else None
     strategy = make_strategy(
@@ -120,7 +139,7 @@ def plan(
     )
     replicas = strategy.num_replicas_in_sync
     layout = spread(config.data, replicas, lanes)
-    return RunPlan(data, config, layout, workers_of(strategy), before)
+    return RunPlan(data, config, layout, workers_of(strategy), before, published)
 
 
 def read_data(
@@ -134,6 +153,8 @@ def read_data(
     manifests = tuple(read_manifest(dataset) for dataset in datasets)
     names = dataset_names(datasets)
     check_mixable(manifests, names)
+    if source.init_from is not None:
+        check_tokenizer(datasets[0], manifests[0], source.init_from)
     config = resolved(configure(source, run), manifests)
     config.optimizer.check_fits(config.loop.total_steps)
     length = config.sequence_length
@@ -148,20 +169,26 @@ def configure(source: ConfigSource, run: str | None) -> RunConfig:
     Raises:
         UsageError: nothing says what to train, or a key or value is refused.
     """
+    published, resumes = described_by(source.init_from), False
     if source.preset is not None:
         base = preset(source.preset)
     elif run is not None and source.file is None and is_run(run):
-        base = read_run(run).config
-    elif source.file is not None:
+        base, resumes = read_run(run).config, True
+    elif source.file is not None or published is not None:
         base = RunConfig()
     else:
         raise UsageError(
             "wanted --preset NAME or --config FILE for a new run, found neither. Try "
             "--preset laptop"
         )
+    if published is not None and not resumes:
+        base = with_published(base, published)
     if source.file is not None:
         base = with_file(base, source.file)
-    return with_pairs(base, source.pairs)
+    config = with_pairs(base, source.pairs)
+    if published is not None:
+        check_keys(config, published)
+    return config
 
 
 def configured(source: ConfigSource, run: str | None) -> RunConfig | None:
@@ -173,8 +200,9 @@ def configured(source: ConfigSource, run: str | None) -> RunConfig | None:
     Raises:
         UsageError: a key or value that it does see is refused.
     """
-    unseen = source.file is not None and not storage.exists(source.file)
-    nowhere = source.preset is None and source.file is None
+    named = (source.file, source.init_from)
+    unseen = any(path is not None and not storage.exists(path) for path in named)
+    nowhere = source.preset is None and not any(named)
     if unseen or (nowhere and not (run is not None and is_run(run))):
         return None
     return configure(source, run)

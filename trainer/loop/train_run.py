@@ -14,13 +14,15 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.commands import Interrupted, UsageError, count_of
 from trainer.data.rows_at_fault import describe
 from trainer.distribution.rendezvous import as_lost_peer
-from trainer.loop.make_session import make_session
+from trainer.loop.make_session import make_first_state, make_session
 from trainer.loop.plan import RunPlan
 from trainer.loop.profiling import ProfileWindow
+from trainer.loop.published_start import check_origin
 from trainer.loop.run_rows import RunRows, open_rows
 from trainer.loop.training_session import Start, Watch
 from trainer.machine.interruption import StopRequest, stop_request
 from trainer.machine.watchdog import Watchdog
+from trainer.published.origin import origin_of
 from trainer.run import checkpoint_files, checkpoints
 from trainer.run.metrics import is_evaluated, read_lines
 from trainer.run.position import Fault, Position, RollBack
@@ -39,6 +41,7 @@ from trainer.run.run_directory import (
     read_tokenizer,
     write_run,
 )
+from trainer.step.train_step import TrainState
 
 
 def train(
@@ -70,11 +73,12 @@ def train(
             tf.config.experimental.enable_op_determinism()
         rows = open_rows(planned)
         try:
-            _look(planned, run)  # refused before anything is written there
+            # Refused before anything is written there.
+            begun = [] if _look(planned, run) else _published_state(planned)
             with _claimed(planned, run, request) as claim:
                 watch = Watch(request, watchdog, profile, claim)
                 resumes = _begin(planned, run)
-                stopped = _train_to_the_end(planned, run, rows, watch, resumes)
+                stopped = _train_to_the_end(planned, run, rows, watch, resumes, begun)
         except tf.errors.OpError as error:
             lost = as_lost_peer(error) if planned.workers.clustered else None
             raise lost or error from error
@@ -88,12 +92,22 @@ def train(
 
 
 def _train_to_the_end(
-    planned: RunPlan, run: str, rows: RunRows, watch: Watch, resumes: bool
+    planned: RunPlan,
+    run: str,
+    rows: RunRows,
+    watch: Watch,
+    resumes: bool,
+    begun: list[TrainState],
 ) -> Interrupted | None:
-    """Enters the run until it ends or is stopped; returns what stopped it."""
+    """Enters the run until it ends or is stopped; returns what stopped it.
+
+    `begun` holds what the first session trains, if it is made already, and is emptied.
+    """
     while True:
         start = _start(planned, run, resumes, watch)
-        session = make_session(planned, run, start, rows, watch)
+        state = begun.pop() if begun else None
+        session = make_session(planned, run, start, rows, watch, state)
+        del state
         try:
             session.run()
             session.finish()
@@ -153,6 +167,7 @@ def _look(planned: RunPlan, run: str) -> bool:
     resumes = is_run(run)
     if resumes:
         check_same(run, " and ".join(data.paths), data.hash, planned.config)
+        check_origin(run, planned.published, bool(checkpoint_files.steps(run)))
     else:
         check_can_hold(run)
     return resumes
@@ -172,8 +187,18 @@ def _begin(planned: RunPlan, run: str) -> bool:
     if workers.chief:
         kept = dataclasses.replace(config.loop, stop_after_step=None)
         stored = dataclasses.replace(config, loop=kept)
-        write_run(run, stored, data.manifest, tokenizer, data.hash)
+        published = None if resumes else planned.published
+        origin = None if published is None else origin_of(published)
+        write_run(run, stored, data.manifest, tokenizer, data.hash, origin)
     return resumes
+
+
+def _published_state(planned: RunPlan) -> list[TrainState]:
+    """Returns what a new run of published weights trains, none of another.
+
+    Weights are read before anything is written, for they may turn out not to be finite.
+    """
+    return [] if planned.published is None else [make_first_state(planned)]
 
 
 def _start(planned: RunPlan, run: str, resumes: bool, watch: Watch) -> Start:

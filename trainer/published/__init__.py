@@ -10,6 +10,8 @@ in `families/`.
                            with them
     published_model.py     A published directory: the decoder that it describes, and
                            its weights read into one
+    published_tokenizer.py The tokenizer of published weights, with the ids that
+                           begin and end a text
     safetensors_files.py   Reads safetensors files, a tensor at a time, from a disk
                            or a bucket
     safetensors_writing.py Writes safetensors files, a few rows of a tensor at a

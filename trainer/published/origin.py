@@ -77,7 +77,7 @@ class Origin:
         values = parse_fields(data, name)
         decoder, notes = described(values, name)
         return PublishedConfig(
-            path, data, family_of(values, name), decoder, tuple(notes)
+            path, data, values, family_of(values, name), decoder, tuple(notes)
         )
 
     def table(self, config: PublishedConfig) -> Table:
@@ -115,7 +115,7 @@ def origin_of(published: PublishedModel) -> Origin:
             files[name] = storage.read_bytes(storage.join(config.directory, name))
         except FileNotFoundError:
             continue
-    return Origin(files, published.digest(), forms)
+    return Origin(files, published.digest, forms)
 
 
 def write_origin(run: str, origin: Origin) -> None:

@@ -10,6 +10,7 @@ import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +19,7 @@ from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, first_of
 from trainer.models.decoder import DecoderConfig
 from trainer.models.functional import weight_places
-from trainer.models.language_model import LanguageModel, PrecisionConfig
+from trainer.models.language_model import LanguageModel, ModelConfig, PrecisionConfig
 from trainer.models.parts.layers import Initializer
 from trainer.models.parts.weights import Weight, declare
 from trainer.published.families.family import Family
@@ -46,6 +47,7 @@ class PublishedConfig:
     Attributes:
         directory: where it is, local or cloud.
         json_bytes: the file.
+        fields: what it holds.
         kind: its family.
         decoder: its shape.
         notes: what is read otherwise than the file has it, in sentences.
@@ -53,6 +55,7 @@ class PublishedConfig:
 
     directory: str
     json_bytes: bytes
+    fields: Mapping[str, Any]
     kind: Family
     decoder: DecoderConfig
     notes: tuple[str, ...]
@@ -80,8 +83,9 @@ class PublishedModel:
     config: PublishedConfig
     tensors: Mapping[str, StoredTensor]
 
+    @cached_property
     def digest(self) -> str:
-        """Returns what tells these weights from others; see `weight_files.py`."""
+        """What tells these weights from others; see `weight_files.py`."""
         return digest(self.config.json_bytes, self.tensors)
 
 
@@ -95,7 +99,7 @@ def read_published_config(directory: str) -> PublishedConfig:
     values = parse_fields(data, path)
     decoder, notes = described(values, path)
     return PublishedConfig(
-        directory, data, family_of(values, path), decoder, tuple(notes)
+        directory, data, values, family_of(values, path), decoder, tuple(notes)
     )
 
 
@@ -149,7 +153,7 @@ class ReadWeights(Initializer):
 
 
 def build_published(
-    published: PublishedModel, precision: PrecisionConfig, config: DecoderConfig
+    published: PublishedModel, precision: PrecisionConfig, config: ModelConfig
 ) -> LanguageModel:
     """Builds a model with published weights; call it inside `strategy.scope()`.
 

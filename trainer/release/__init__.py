@@ -7,12 +7,18 @@ trainer's.
                            importing TensorFlow
     expected.py            What the trainer itself answers to a few requests, for
                            the release check to repeat
+    huggingface.py         Writes a run's checkpoint as a directory in Hugging Face's
+                           form
+    huggingface_output.py  Makes a directory in Hugging Face's form visible, whole or
+                           not at all
     op_lint.py             Reads a SavedModel's ops and names what a stock
                            TensorFlow Serving could not run
     publish.py             Makes a release visible under its version, whole or not
                            at all
     release.py             Writes a release: the SavedModel, and the files that
                            belong to it
+    servable.py            What a release is made of: of a run's checkpoint, or of
+                           published weights
     warmup_requests.py     The requests TensorFlow Serving replays before a release
                            takes traffic
 """

@@ -5,6 +5,7 @@
     manifest.json    the dataset's, byte for byte: its SHA-256 is the dataset's hash
     tokenizer.json   the dataset's
     mixture.json     of several datasets, of which the above are the first: their hash
+    origin/          of published weights: what is kept of them (`origin.py`)
     checkpoints/     step-%08d/, each complete or invisible
     metrics.jsonl    one line per logged step and per evaluation
     events.out.*     the same numbers for TensorBoard
@@ -24,6 +25,7 @@ from preprocessing.contracts.manifest import (
 from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.published.origin import ORIGIN_NAME, Origin, write_origin
 from trainer.run.config import RunConfig, differences, from_json, with_length
 
 CONFIG_NAME = "config.json"
@@ -88,7 +90,8 @@ def check_can_hold(run: str) -> None:
             f"wanted a directory for --run, {run} is a file. Choose another path"
         )
     visible = [name for name in storage.list_names(run) if not name.startswith(".")]
-    foreign = sorted(set(visible) - {MANIFEST_NAME, TOKENIZER_NAME, MIXTURE_NAME})
+    ours = {MANIFEST_NAME, TOKENIZER_NAME, MIXTURE_NAME, ORIGIN_NAME}
+    foreign = sorted(set(visible) - ours)
     if foreign:
         raise UsageError(
             f"wanted an empty directory or a run at {run}, found {foreign[0]} and no "
@@ -161,10 +164,12 @@ def write_run(
     manifest: Manifest,
     tokenizer: bytes,
     dataset_hash: str,
+    origin: Origin | None = None,
 ) -> None:
     """Makes the directory of a new run, or renews `config.json` of a resumed one.
 
-    `dataset_hash` is the manifest's own, or that of a mixture it is the first of.
+    `dataset_hash` is the manifest's own, or that of a mixture it is the first of;
+    `origin` is what a new run keeps of the published weights that it begins with.
 
     Raises:
         UsageError: the directory cannot be written.
@@ -176,6 +181,8 @@ def write_run(
     files[CONFIG_NAME] = config.to_json().encode()  # last: it says that this is a run
     try:
         storage.make_directory(run)
+        if origin is not None:
+            write_origin(run, origin)
         for name, data in files.items():
             storage.write_atomically(storage.join(run, name), data, durable=True)
     except OSError as error:

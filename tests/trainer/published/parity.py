@@ -14,4 +14,6 @@ NAMES = (
     "qwen3",
     "olmo2",
     "gemma3",
+    "mixtral",
+    "qwen3_moe",
 )

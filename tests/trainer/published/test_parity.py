@@ -56,7 +56,7 @@ def test_what_is_read_and_written_again_is_the_same_files_to_the_last_byte(
     model = build_published(published, PrecisionConfig(), decoder)
     write_origin(str(tmp_path), origin_of(published))
     kept = read_origin(str(tmp_path))
-    assert kept is not None and kept.digest == published.digest()
+    assert kept is not None and kept.digest == published.digest
     out = tmp_path / "out"
     out.mkdir()
     write_publication(publication_of_origin(kept, str(tmp_path)), model, str(out))

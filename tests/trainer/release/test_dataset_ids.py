@@ -12,7 +12,7 @@ from preprocessing.contracts.manifest import Manifest, read_manifest
 from preprocessing.foundation.commands import UsageError
 from tests.datasets import write_dataset
 from tests.family_tokenizers import plain, with_added
-from trainer.release.release import open_tokenizer
+from trainer.release.servable import open_tokenizer
 
 
 def opened(manifest: Manifest, path: str) -> SimpleNamespace:

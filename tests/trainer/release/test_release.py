@@ -7,6 +7,7 @@ import pytest
 from preprocessing.foundation.commands import UsageError
 from tests.releases import untrained_run
 from trainer.release.release import write_release
+from trainer.release.servable import servable_of_run
 
 
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
@@ -19,7 +20,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(
     value.flat[-1] = odd
     run.model.trainable_variables[-1].assign(value)
     with pytest.raises(UsageError, match=r"finite weights .* in model/"):
-        write_release(run, str(tmp_path / "r"), "name")
+        write_release(servable_of_run(run), str(tmp_path / "r"), "name")
     assert not (tmp_path / "r").exists()
 
 
@@ -29,5 +30,5 @@ def test_finite_weights_whose_answers_are_not_finite_are_refused(dataset, tmp_pa
         if weight.shape.rank == 1:  # norms' scales: logits pass float32
             weight.assign(weight * 1e38)
     with pytest.raises(UsageError, match=r"finite answers .* in score\.outputs\."):
-        write_release(run, str(tmp_path / "r"), "name")
+        write_release(servable_of_run(run), str(tmp_path / "r"), "name")
     assert not (tmp_path / "r").exists()

@@ -9,7 +9,7 @@ import tensorflow as tf
 from preprocessing.contracts.signatures import SIGNATURES
 from tests.releases import SEQUENCE_LENGTH, tokenizer_of, untrained_run
 from trainer.models.model import FAMILIES
-from trainer.release.release import decoding_of
+from trainer.release.servable import decoding_of
 from trainer.serving.signatures import TextModel
 
 REQUEST = {

@@ -68,6 +68,16 @@ class Initializer:
         return declare(made, weight)
 
 
+class Zeros(Initializer):
+    """Makes zeros in place of what would be drawn, for a model that is never run."""
+
+    def normal(
+        self, name: str, shape: Sequence[int], stddev: float, weight: Weight
+    ) -> tf.Variable:
+        """Makes a weight of zeros."""
+        return self.constant(name, shape, 0.0, weight)
+
+
 def dimensions(tensor: tf.Tensor) -> list[int | tf.Tensor]:
     """Returns the sizes of the axes, as integers where they are static."""
     dynamic = tf.shape(tensor)
