@@ -16,4 +16,6 @@ here, and nothing imports them. It knows neither Beam nor `pipelines`.
                            here, and keeps it up
     task.py                The command `quern-train`: trains a language model on a
                            dataset
+    weights.py             A model in a notebook or a test: from published weights,
+                           a run or a release
 """

@@ -12,7 +12,7 @@ import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ class Lineage:
             recurrent model, which has no limit.
         versions: name of a package -> the version that exported.
         expected: requests with the answers that the trainer itself gave.
+        stop_ids: further ids that end a continuation.
         schema_version: of this file.
     """
 
@@ -61,6 +62,7 @@ class Lineage:
     context: int | None
     versions: Mapping[str, str]
     expected: Mapping[str, Any]
+    stop_ids: Sequence[int] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_bytes(self) -> bytes:

@@ -43,8 +43,12 @@ def open_published_tokenizer(directory: str) -> Tokenizer:
 
 def further_stop_ids(directory: str, tokenizer: Tokenizer) -> tuple[int, ...]:
     """Returns the ids beside EOS that end a text: a chat model's end of a turn."""
-    ids = _ids(directory, "eos_token_id")
-    return tuple(x for x in ids if x != tokenizer.eos_id)
+    return tuple(x for x in published_stop_ids(directory) if x != tokenizer.eos_id)
+
+
+def published_stop_ids(directory: str) -> tuple[int, ...]:
+    """Returns the ids that end a text, as the files beside published weights say."""
+    return tuple(_ids(directory, "eos_token_id"))
 
 
 def _ids(directory: str, field: str) -> list[int]:

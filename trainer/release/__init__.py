@@ -17,6 +17,7 @@ trainer's.
                            at all
     release.py             Writes a release: the SavedModel, and the files that
                            belong to it
+    reopened.py            A release's model, out of its SavedModel's variables
     servable.py            What a release is made of: of a run's checkpoint, or of
                            published weights
     warmup_requests.py     The requests TensorFlow Serving replays before a release

@@ -99,14 +99,16 @@ def generate(
     return _decode(model, ids, lengths, limit, sampling, decoding)
 
 
+def ids_of(generation: Generation) -> list[list[int]]:
+    """Returns the ids of each row; for a generation that has values."""
+    lengths = generation.num_tokens.numpy()
+    rows = zip(generation.token_ids.numpy(), lengths, strict=True)
+    return [row[:length].tolist() for row, length in rows]
+
+
 def texts_of(generation: Generation, tokenizer: Tokenizer) -> list[str]:
     """Decodes each row's continuation; for a generation that has values."""
-    return [
-        tokenizer.decode(row[:length].tolist())
-        for row, length in zip(
-            generation.token_ids.numpy(), generation.num_tokens.numpy(), strict=True
-        )
-    ]
+    return [tokenizer.decode(row) for row in ids_of(generation)]
 
 
 def open_prompts(prompts: tf.RaggedTensor, decoding: Decoding) -> tf.RaggedTensor:
