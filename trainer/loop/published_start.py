@@ -11,6 +11,7 @@ from preprocessing.contracts.manifest import Manifest
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
 from preprocessing.tokenizer import byte_level
+from preprocessing.tokenizer.comparison import first_difference
 from trainer.published.origin import read_origin
 from trainer.published.published_model import (
     PublishedConfig,
@@ -18,7 +19,7 @@ from trainer.published.published_model import (
     read_published_config,
 )
 from trainer.published.saving import TRAINING_KEYS
-from trainer.published.tokenizer_files import TOKENIZER_JSON, difference
+from trainer.published.tokenizer_files import TOKENIZER_JSON
 from trainer.run.config import RunConfig
 from trainer.run.overrides import flattened
 from trainer.run.run_directory import is_run, read_tokenizer
@@ -72,12 +73,11 @@ def check_tokenizer(dataset: str, manifest: Manifest, directory: str) -> None:
         read_tokenizer(dataset, manifest),
         storage.join(dataset, TOKENIZER_JSON),
     )
-    odd = difference(byte_level.parse(ours, name), byte_level.parse(theirs, path))
+    odd = first_difference(byte_level.parse(ours, name), byte_level.parse(theirs, path))
     if odd is not None:
         raise UsageError(
             f"wanted a dataset of the weights' tokenizer, {path}, found another in "
-            f"{dataset}: of the dataset's beside the weights', {odd}. Prepare it with "
-            f"--tokenizer {path}"
+            f'{dataset} ("here"): {odd}. Prepare it with --tokenizer {path}'
         )
 
 

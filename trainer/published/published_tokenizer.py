@@ -5,8 +5,6 @@ from typing import Any
 
 from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
-from preprocessing.tokenizer import byte_level
-from preprocessing.tokenizer.special_tokens import NO_TOKEN
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.published.known_families import CONFIG_NAME
 from trainer.published.origin import GENERATION_CONFIG_NAME
@@ -26,19 +24,7 @@ def open_published_tokenizer(directory: str) -> Tokenizer:
             f"wanted {TOKENIZER_JSON} in {directory}, to serve text, found none. "
             "Download it; SentencePiece's tokenizer.model alone is not supported yet"
         )
-    bpe = byte_level.parse(storage.read_bytes(path), path)
-    names = {number: name for name, number in bpe.added.items()}
-
-    def named(field: str) -> str | None:
-        return next((names[x] for x in _ids(directory, field) if x in names), None)
-
-    begins = _fields(directory, "tokenizer_config.json").get("add_bos_token")
-    return Tokenizer.load(
-        path,
-        bos_token=named("bos_token_id") if begins else NO_TOKEN,
-        eos_token=named("eos_token_id"),
-        pad_token=named("pad_token_id"),
-    )
+    return Tokenizer.load(path)
 
 
 def further_stop_ids(directory: str, tokenizer: Tokenizer) -> tuple[int, ...]:

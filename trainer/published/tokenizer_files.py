@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from preprocessing.foundation import strict_json
-from preprocessing.tokenizer.byte_level import ByteLevelBPE
 from preprocessing.tokenizer.tokenizer import Tokenizer
 
 TOKENIZER_JSON = "tokenizer.json"
@@ -61,21 +60,6 @@ def files_of(tokenizer: Tokenizer, context: int | None) -> dict[str, bytes]:
         TOKENIZER_JSON: tokenizer.json_bytes,
         "tokenizer_config.json": as_json(config),
     }
-
-
-def difference(here: ByteLevelBPE, there: ByteLevelBPE) -> str | None:
-    """Says in words how two tokenizers differ in the ids they give; None if not."""
-    ours, theirs = ({**x.vocab, **x.added} for x in (here, there))
-    for name in ours | theirs:
-        if ours.get(name) != theirs.get(name):
-            one, other = ours.get(name, "missing"), theirs.get(name, "missing")
-            return f"token {name!r} is {one} here and {other} there"
-    for part in ("normalizer", "pre_tokenizer", "added_tokens"):
-        if here.json.get(part) != there.json.get(part):
-            return f"its {part} is another"
-    if list(here.merges) != list(there.merges):
-        return "merges are others"
-    return None
 
 
 def as_json(values: Mapping[str, Any]) -> bytes:
