@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import normalizers
 
 from preprocessing.foundation.string_buffers import array_of, views
@@ -103,10 +104,11 @@ class Segmenter:
         affected = self._nfc.holders(*views(texts))
         if not len(affected):
             return texts
-        values = texts.to_pylist()
-        for document in affected:
-            values[document] = self._compose(values[document])
-        return pa.array(values, pa.large_string())
+        values = map(self._compose, texts.take(affected).to_pylist())
+        mask = np.zeros(len(texts), bool)
+        mask[affected] = True
+        composed = pa.array(values, pa.large_string())
+        return pc.replace_with_mask(texts, mask, composed)
 
 
 def _matchers(bpe: ByteLevelBPE) -> tuple[Any, Any]:
