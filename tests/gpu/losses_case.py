@@ -67,6 +67,11 @@ SUBJECTS: Mapping[str, Subject] = {
     "untied-muon": Subject(
         dataclasses.replace(MODEL, tie_embeddings=False), _named("muon")
     ),
+    "experts": Subject(
+        dataclasses.replace(
+            MODEL, num_experts=4, expert_dim=32, balance_loss=0.01, router_z_loss=1e-3
+        )
+    ),
     "adafactor": Subject(optimizer=_named("adafactor", 1e-2)),
     "lion": Subject(optimizer=_named("lion", 3e-4)),
     "float16": Subject(compute="float16"),

@@ -16,6 +16,7 @@ NAMES = (
     "recurrent-adam",
     "chunked-sgd",
     "untied-muon",
+    "experts",
     "adafactor",
     "lion",
     "float16",

@@ -95,7 +95,8 @@ class DecoderShape(ModelConfig):
         expert_pattern: a letter for each layer, repeated: "e" has experts, "d" none.
         normalise_experts: whether the chosen experts' probabilities are made to sum
             to 1.
-        balance_loss: weight of the loss that spreads tokens over experts.
+        balance_loss: weight of the loss that spreads tokens over experts
+            (`experts.balance`), as a mean of layers and of a row's positions.
         router_z_loss: weight of the squared log of the router's denominator (Zoph et
             al. 2022, arXiv 2202.08906).
         attention: how it attends: "full" keeps every score of a row, "chunked" a chunk

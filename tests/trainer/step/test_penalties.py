@@ -19,13 +19,12 @@ from trainer.step.losses import LossConfig
 
 VOCAB, ROWS = 16, 4
 PENALISED = DecoderConfig(
-    num_layers=3,
+    num_layers=2,
     d_model=16,
     num_heads=2,
     ffn_dim=24,
     num_experts=4,
     expert_dim=12,
-    expert_pattern="ede",
     balance_loss=0.5,
     router_z_loss=0.25,
 )
@@ -67,7 +66,9 @@ def sums(
 
 def assert_same(one: list[np.ndarray], other: list[np.ndarray]) -> None:
     for mine, theirs in zip(one, other, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=3e-5)
+        # By the largest entry: others are differences of entries of its size.
+        size = max(1.0, np.abs(theirs).max())
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * size)
 
 
 def penalty_gradients(config: DecoderConfig) -> list[np.ndarray]:
@@ -108,6 +109,7 @@ def test_layers_computed_again_and_xla_change_nothing(remat: str, xla: str) -> N
     assert_same(sums(again, xla=xla), sums(PENALISED))
 
 
+@pytest.mark.slow
 def test_layers_computed_again_draw_the_same_dropout() -> None:
     dropped = dataclasses.replace(PENALISED, dropout=0.3)
     assert_same(sums(dataclasses.replace(dropped, remat="full")), sums(dropped))

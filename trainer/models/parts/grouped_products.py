@@ -10,7 +10,15 @@ from the number of matrices E:
     blocks   where XLA compiles the whole. Each matrix's rows are filled up to blocks of
              B, and one batched product takes every block with its matrix. There are
              M / B + E blocks for M rows, whoever chose what: B at most M / (4 E), so a
-             quarter more rows than there are, and a copy of a matrix for each block.
+             quarter more rows than there are, and a copy of a matrix for each block:
+             five to nine of every matrix up to 16,384 rows a matrix.
+
+Forward and backward of 2,048 positions through two layers of width 256, in processor
+time on 2 cores beside one feed-forward layer with as many products (M = 2,048 K):
+
+                  8 experts of 512, K = 2   64 of 128, K = 8
+    slices        1.13 (bfloat16: 1.25)     1.29 (1.9)
+    blocks        1.43                      1.9
 
 Shape suffixes: M rows that choose, R rows as they are grouped (M, or more in blocks),
 G blocks, B rows of a block, I and O columns that a matrix takes and gives.
@@ -23,9 +31,9 @@ import tensorflow as tf
 from trainer.compute.fusion import compiled_whole
 from trainer.models.parts.layers import dimensions
 
-# Above 512 rows a product of a block is bound by its operations on any device; below 8
-# the copies of matrices would be most of the work.
-_MOST_ROWS, _LEAST_ROWS = 512, 8
+# Filled up, a block costs products of up to its rows, and a copy of its matrix to read
+# and to write, as much as products of some 300 rows on an H100 by its peaks.
+_MOST_ROWS, _LEAST_ROWS = 2048, 8
 
 
 class Groups(NamedTuple):
