@@ -119,3 +119,18 @@ def test_layers_computed_again_draw_the_same_dropout() -> None:
 def test_the_scale_of_a_loss_scales_its_penalty_too() -> None:
     plain, scaled = sums(PENALISED), sums(PENALISED, scale=8.0)
     assert_same([x / 8.0 for x in scaled[2:]], plain[2:])
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_router_that_tells_nothing_apart_costs_the_same_in_any_depth(
+    layers: int,
+) -> None:
+    config = dataclasses.replace(PENALISED, num_layers=layers)
+    model = build_model(config, VOCAB, PrecisionConfig(), seed=0)
+    for block in model.layers:
+        block.mlp.router.assign(tf.zeros_like(block.mlp.router))
+    batch = unpack_rows(rows())
+    _, penalty = model.with_penalty(batch.inputs, batch.segment_ids, batch.positions)
+    # The balance of two experts a token is 2, the denominator of zeros is 4.
+    wanted = 0.5 * 2 + 0.25 * np.log(4.0) ** 2
+    np.testing.assert_allclose(penalty, np.full([ROWS, 12], wanted), rtol=1e-5)
