@@ -57,7 +57,7 @@ def parser() -> CommandParser:
             f"--{name}_token",
             metavar="NAME",
             help=f"the tokenizer's {name.upper()} token, or none; "
-            f"<|{name}|> where the file has it",
+            f"<|{name}|> where the file has it, or what files beside it name",
         )
     made.add_argument(
         "--output",

@@ -20,6 +20,7 @@ from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.storage import InputFile
 from preprocessing.objectives.objectives import check_objective
 from preprocessing.packing.mixture import MixtureConfig, mixture_files, read_mixture
+from preprocessing.tokenizer.special_tokens import EOS_TOKEN
 from preprocessing.tokenizer.tokenizer import Tokenizer
 
 
@@ -84,9 +85,18 @@ def _with_text(files: list[InputFile], where: str) -> list[InputFile]:
 
 
 def _tokenizer(flags: argparse.Namespace) -> Tokenizer:
-    return Tokenizer.load(
+    loaded = Tokenizer.load(
         flags.tokenizer,
         bos_token=flags.bos_token,
         eos_token=flags.eos_token,
         pad_token=flags.pad_token,
     )
+    if flags.eos_token is None and EOS_TOKEN not in loaded.bpe.added:
+        tokens = loaded.bpe.vocab | loaded.bpe.added
+        names = {id: name for name, id in tokens.items()}
+        first = "no token" if loaded.bos_id is None else names[loaded.bos_id]
+        print(
+            f"a document begins with {first} and ends with {names[loaded.eos_id]}, as "
+            f"{flags.tokenizer} and the files beside it say"
+        )
+    return loaded

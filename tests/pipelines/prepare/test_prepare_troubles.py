@@ -112,6 +112,21 @@ def test_a_tokenizer_that_cannot_be_exported_is_named_before_the_work(
         assert ("its normaliser NFKC" in printed.partition("documents:")[0]) == told
 
 
+def test_what_files_beside_a_tokenizer_name_is_told_and_taken(
+    tokenizer_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text('{"text": "one"}\n')
+    named = tmp_path / "tokenizer.json"
+    named.write_bytes(tokenizer_file.read_bytes().replace(b"<|eos|>", b"<|im_end|>"))
+    beside = json.dumps({"eos_token": "<|im_end|>", "bos_token": "<|bos|>"})
+    (tmp_path / "tokenizer_config.json").write_text(beside)
+    prepare(tmp_path / "in", named, tmp_path / "out", "--workers", "1")
+    told = "begins with <|bos|> and ends with <|im_end|>, as "
+    assert told in capsys.readouterr().out
+    assert read_manifest(str(tmp_path / "out")).eos_id == 1
+
+
 def test_flags_out_of_range_are_refused(
     corpus: Path, tokenizer_file: Path, tmp_path: Path
 ) -> None:
