@@ -62,7 +62,8 @@ def main() -> None:
 def matrix_products(model, positions: int, half: bool):
     """Returns what does a step's products of weights, of random numbers."""
     dtype = torch.bfloat16 if half else torch.float32
-    shapes = [m.weight.shape for m in model.modules() if hasattr(m, "in_features")]
+    linear = (torch.nn.Linear, transformers.pytorch_utils.Conv1D)
+    shapes = [m.weight.shape for m in model.modules() if isinstance(m, linear)]
     sides = {size for shape in shapes for size in shape}
     inputs = {size: torch.randn(positions, size, dtype=dtype) for size in sides}
     weights = {shape: torch.randn(shape, dtype=dtype) for shape in set(shapes)}
