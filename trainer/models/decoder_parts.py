@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the layers of a decoder are made of, by its shape, and what they keep."""
 
+import tensorflow as tf
+
 from trainer.models.block import BlockSizes, NormSizes
 from trainer.models.decoder_shape import DecoderShape
 from trainer.models.parts.attention import AttentionSizes
 from trainer.models.parts.experts import ExpertsSizes
 from trainer.models.parts.feed_forward import FeedForwardSizes
+from trainer.models.parts.grouped_products import block_rows, count_blocks
 
 _FLOAT32 = 4
 
@@ -82,12 +85,26 @@ def activation_bytes(shape: DecoderShape, rows: int, length: int, compute: int) 
     if any(shape.expert_layers):
         # Rows in the order of their experts and the gradients of what experts made.
         columns = 2 * shape.d_model + 5 * shape.expert_width
-        passing = max(passing, positions * shape.experts_per_token * columns * compute)
+        choices = positions * shape.experts_per_token
+        copied = _copied_bytes(shape, choices, compute)
+        passing = max(passing, choices * columns * compute + copied)
     if shape.remat == "full":
         # Every block's input, then one block's activations and their gradients.
         inputs = _FLOAT32 * shape.d_model * shape.num_layers
         return positions * (inputs + 2 * max(blocks)) + passing
     return positions * sum(blocks) + passing
+
+
+def _copied_bytes(shape: DecoderShape, choices: int, compute: int) -> int:
+    """Returns what blocks copy of experts' first matrices, and their gradients.
+
+    Only XLA needs blocks, which is chosen on GPUs.
+    """
+    if not tf.config.list_physical_devices("GPU"):
+        return 0
+    size = block_rows(choices, shape.num_experts)
+    blocks = count_blocks(choices, size, shape.num_experts)
+    return 2 * blocks * 2 * shape.d_model * shape.expert_width * compute
 
 
 def _block_bytes(shape: DecoderShape, length: int, compute: int, experts: bool) -> int:

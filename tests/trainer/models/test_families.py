@@ -65,7 +65,7 @@ PUBLISHED = {
         attention_bias="qkv",
         activation="gelu",
     ),
-    "experts, of which some layers have none": DecoderConfig(
+    "experts in some layers": DecoderConfig(
         num_layers=2,
         d_model=16,
         num_heads=2,
@@ -73,15 +73,6 @@ PUBLISHED = {
         num_experts=4,
         expert_dim=12,
         expert_pattern="ed",
-    ),
-    "experts, whose shares need not sum to 1": DecoderConfig(
-        num_layers=1,
-        d_model=16,
-        num_heads=2,
-        num_experts=8,
-        experts_per_token=3,
-        expert_dim=8,
-        normalise_experts=False,
     ),
     "norms after, stretched positions": DecoderConfig(
         num_layers=2,

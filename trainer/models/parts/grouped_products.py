@@ -24,7 +24,7 @@ Shape suffixes: M rows that choose, R rows as they are grouped (M, or more in bl
 G blocks, B rows of a block, I and O columns that a matrix takes and gives.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
@@ -34,6 +34,8 @@ from trainer.models.parts.layers import dimensions
 # Filled up, a block costs products of up to its rows, and a copy of its matrix to read
 # and to write, as much as products of some 300 rows on an H100 by its peaks.
 _MOST_ROWS, _LEAST_ROWS = 2048, 8
+
+Size = TypeVar("Size", int, tf.Tensor)
 
 
 class Groups(NamedTuple):
@@ -127,7 +129,7 @@ def group_rows(choices_M: tf.Tensor, matrices: int) -> Groups:
         return Groups(order_M, ranks_M, None, counts_E, None)
     total = dimensions(choices_M)[0]
     rows = block_rows(choices_M.shape[0], matrices)
-    count = total // rows + matrices
+    count = count_blocks(total, rows, matrices)
     last_E = tf.cumsum(-(-counts_E // rows))
     first_E = tf.concat([[0], last_E[:-1]], axis=0)
     # Blocks that no matrix needs are the last one's, and filled up from end to end.
@@ -158,3 +160,14 @@ def block_rows(rows: int | None, matrices: int) -> int:
     while size < _MOST_ROWS and 2 * size * 4 * matrices <= rows:
         size *= 2
     return size
+
+
+def count_blocks(rows: Size, size: int, matrices: int) -> Size:
+    """Returns how many blocks hold rows, whichever matrices they choose.
+
+    Args:
+        rows: that choose.
+        size: rows of a block.
+        matrices: that they choose from.
+    """
+    return rows // size + matrices

@@ -11,7 +11,12 @@ from trainer.compute.compilation import Compilation
 from trainer.compute.fusion import compiling
 from trainer.models.functional import called_with, weight_places
 from trainer.models.parts.experts import Experts, ExpertsSizes, balance
-from trainer.models.parts.grouped_products import Groups, block_rows, group_rows
+from trainer.models.parts.grouped_products import (
+    Groups,
+    block_rows,
+    count_blocks,
+    group_rows,
+)
 from trainer.models.parts.layers import Initializer
 
 WIDTH, INNER = 6, 5
@@ -132,7 +137,7 @@ def test_blocks_add_a_quarter_of_the_rows_at_most_where_there_are_many(
     rows: int, experts: int
 ) -> None:
     size = block_rows(rows, experts)
-    grouped_rows = (rows // size + experts) * size
+    grouped_rows = count_blocks(rows, size, experts) * size
     assert grouped_rows >= rows
     assert grouped_rows <= max(1.25 * rows, rows + 8 * experts)
 
