@@ -3,12 +3,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from preprocessing.contracts.releases import find_release, read_lineage
+from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
 from tests.trainer.published.directories import arrays, copied, write_arrays
 from tests.trainer.published.parity import DECODERS
@@ -57,15 +60,46 @@ def test_a_run_begins_with_published_weights_and_gives_them_back(run, llama, tmp
         )
 
 
-def test_two_replicas_begin_with_the_same_weights(dataset, run, llama, tmp_path):
-    two = tmp_path / "two"
-    more = ["--strategy", "mirrored", "--logical_cpus", "2"]
-    task.main([*flags(dataset, two, llama), *more])
+def test_weights_come_from_a_bucket_and_go_to_one(dataset, llama, bucket, tmp_path):
+    there, out = f"{bucket}/llama", f"{bucket}/out"
+    for file in llama.iterdir():
+        storage.write_atomically(storage.join(there, file.name), file.read_bytes())
+    run = tmp_path / "run"
+    task.main(flags(dataset, run, there, "loop.total_steps=1"))
+    export.main(["--run", str(run), "--format", "huggingface", "--output", out])
+    assert storage.list_names(out) == sorted(x.name for x in llama.iterdir())
+    for file in llama.iterdir():
+        assert storage.read_bytes(f"{out}/{file.name}") == file.read_bytes()
+
+
+GROUPS = {
+    "two": ["--strategy", "mirrored", "--logical_cpus", "2"],
+    "workers": ["--workers", "2"],
+    "servers": ["--workers", "1", "--parameter_servers", "2"],
+}
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("name", GROUPS)
+def test_every_strategy_begins_with_the_same_weights(
+    dataset, run, llama, tmp_path, name
+):
+    mine, out, flagged = tmp_path / "run", tmp_path / "out", GROUPS[name]
+    command = [sys.executable, "-m", "trainer.task", *flags(dataset, mine, llama)]
+    if name == "two":
+        command += flagged
+    else:
+        launch = [sys.executable, "-m", "trainer.launch", *flagged, "--"]
+        command = [*launch, *command]
+    subprocess.run(command, check=True, capture_output=True)
     losses = [
-        [json.loads(x)["loss"] for x in (each / "metrics.jsonl").open()]
-        for each in (run, two)
+        [json.loads(x).get("loss", 0.0) for x in (each / "metrics.jsonl").open()]
+        for each in (run, mine)
     ]
     assert np.allclose(*losses, atol=1e-5)
+    export.main(["--run", str(mine), "--format", "huggingface", "--output", str(out)])
+    weights = (out / "model.safetensors").read_bytes()
+    assert weights == (llama / "model.safetensors").read_bytes()
 
 
 def test_a_run_is_resumed_with_the_weights_it_began_with(dataset, run, llama, tmp_path):
@@ -133,18 +167,61 @@ def test_a_dry_run_reads_no_weights(dataset, llama, tmp_path, capfd):
     assert f"parameters        {wanted:,}" in capfd.readouterr().out
 
 
-def test_published_weights_are_served_without_training(llama, tmp_path, capfd):
-    small, models = tmp_path / "small", tmp_path / "name"
+@pytest.fixture(scope="module")
+def one_layer(llama, tmp_path_factory) -> Path:
+    """The Llama's first layer alone."""
+    small = tmp_path_factory.mktemp("small") / "small"
     copied("llama", small, num_hidden_layers=1)
     values = {k: v for k, v in arrays(llama).items() if not k.startswith(HIGHER)}
     write_arrays(small, values)
     shutil.copy(llama / "tokenizer.json", small)
-    export.main(["--from_huggingface", str(small), "--output", str(models), "--check"])
-    assert "answers 18 of 18 requests" in capfd.readouterr().out
+    return small
+
+
+def test_published_weights_are_served_without_training(one_layer, tmp_path):
+    models = tmp_path / "name"
+    export.main(["--from_huggingface", str(one_layer), "--output", str(models)])
     lineage = read_lineage(find_release(str(models)))
     assert lineage.dataset_hash is None and lineage.context == 128
-    config = json.loads((small / "config.json").read_text())
+    config = json.loads((one_layer / "config.json").read_text())
     assert lineage.config["published"]["config"] == config
+
+
+@pytest.mark.drill
+def test_they_answer_through_the_c_api_as_here(one_layer, tmp_path, capfd):
+    named = ["--from_huggingface", str(one_layer), "--output", str(tmp_path / "name")]
+    export.main([*named, "--check"])
+    assert "answers 18 of 18 requests" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ([], "found neither"),
+        (["--run", "r", "--from_huggingface", "d"], "found both"),
+        (["--from_huggingface", "d", "--format", "huggingface"], "--from_huggingface"),
+        (["--from_huggingface", "d", "--step", "3"], "--step with --run alone"),
+        (["--run", "r", "--format", "huggingface", "--check"], "without --check"),
+    ],
+)
+def test_flags_of_an_export_that_do_not_go_together_are_refused(named, said, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        export.main([*named, "--output", str(tmp_path / "x")])
+
+
+def test_weights_without_a_tokenizer_of_bytes_are_not_served(llama, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(llama, other)
+    named = ["--from_huggingface", str(other), "--output", str(tmp_path / "name")]
+    (other / "tokenizer.json").unlink()
+    with pytest.raises(UsageError, match="SentencePiece's"):
+        export.main(named)
+    (other / "tokenizer.json").write_text(
+        json.dumps({"model": {"type": "BPE", "byte_fallback": True, "vocab": {}}})
+    )
+    with pytest.raises(UsageError, match=r"tokenizer\.json"):
+        export.main(named)
+    assert not (tmp_path / "name").exists()
 
 
 def test_a_decoder_made_here_is_written_as_a_llama(dataset, tmp_path):

@@ -109,3 +109,20 @@ def test_dropout_that_there_is_none_of_here_is_told():
         config, notes = described(fields, "config.json")
         assert config.dropout == rate
         assert (told is None) == (not notes) and (not notes or told in notes[0])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields"),
+    [
+        ("gpt2", {"n_ctx": 1024, "output_past": True, "task_specific_params": {}}),
+        ("gpt_neox", {"hidden_dropout_prob": 0, "torch_dtype": "float16"}),
+        ("llama", {"is_llama_config": True, "rope_interleaved": False}),
+        ("qwen2", {"use_mrope": False, "max_window_layers": 21}),
+        ("gemma3_text", {"cache_implementation": "hybrid"}),
+        ("mistral", {"attention_bias": False, "new_field": None}),
+    ],
+)
+def test_what_published_files_hold_beside_their_class_changes_nothing(
+    model_type, fields
+):
+    assert decoder(model_type=model_type, **fields) == decoder(model_type=model_type)

@@ -19,6 +19,7 @@ IGNORED = frozenset(
         "_attn_implementation_autoset",
         "_commit_hash",
         "_name_or_path",
+        "_num_labels",
         "architectures",
         "attn_implementation",
         "auto_map",
@@ -50,6 +51,7 @@ IGNORED = frozenset(
         "label2id",
         "length_penalty",
         "max_length",
+        "max_sequence_length",
         "min_length",
         "model_type",
         "name_or_path",
@@ -60,6 +62,7 @@ IGNORED = frozenset(
         "num_return_sequences",
         "output_attentions",
         "output_hidden_states",
+        "output_past",
         "output_router_logits",
         "output_scores",
         "pad_token_id",
@@ -91,10 +94,13 @@ IGNORED = frozenset(
         "use_cache",
     }
 )
-# What other values of change the computation, beside those that every family allows.
+# Fields of some family, or of several, that change what is computed where a family that
+# does not read them has another value.
 PLAIN: Mapping[str, Collection[Any]] = {
     "add_cross_attention": (False,),
+    "attention_bias": (False,),
     "is_encoder_decoder": (False,),
+    "mlp_bias": (False,),
     "per_layer_config": (),
     "pruned_heads": ({},),
     "quantization_config": (),
@@ -168,9 +174,13 @@ class Fields:
     def allow(self, name: str, values: Collection[Any]) -> None:
         """Checks a field that may have no other value, or be left out.
 
+        One that was read already may have any.
+
         Raises:
             UsageError: it has another.
         """
+        if name in self._taken:
+            return
         self._taken.add(name)
         found = self._values.get(name)
         # 0 equals False, and is as good.

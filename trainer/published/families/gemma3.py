@@ -76,18 +76,29 @@ def _scales(fields: Fields) -> dict[str, Any]:
     }
 
 
+def _cap(fields: Fields) -> dict[str, Any]:
+    """Takes the cap of scores, which transformers 5.23 keeps and does not apply."""
+    cap = fields.take("attn_logit_softcapping", float, None)
+    if cap is not None:
+        fields.notes.append(
+            f"attn_logit_softcapping {cap:g} of {fields.path} is not applied, as "
+            "transformers does not"
+        )
+    return {}
+
+
 GEMMA3 = Family(
     model_type="gemma3_text",
     architecture="Gemma3ForCausalLM",
     keys={
         **_CONFIG,
         "final_logit_softcapping": FieldKey("logit_cap", None, float),
-        "attn_logit_softcapping": FieldKey("attention_cap", None, float),
     },
     readers=(
         _rope,
         _windows,
         _scales,
+        _cap,
         activation("hidden_activation", "gelu_pytorch_tanh"),
         biases(),
         no_dropout("attention_dropout"),

@@ -90,6 +90,8 @@ GPT_NEOX = Family(
         "ffn": "plain",
         "ffn_bias": True,
     },
+    # Of GPT-NeoX-20B, and read by nothing.
+    ignored=("attention_probs_dropout_prob", "hidden_dropout_prob"),
     prefix="gpt_neox.",
     output="embed_out.weight",
     skipped=(
