@@ -42,10 +42,7 @@ def staged_directory(output: str) -> Iterator[str]:
     parent, name = os.path.split(output)
     with claimed(parent or ".", f"--output {output}", name=f".{name}.claim") as claim:
         check_new(output)
-        place = None if storage.is_cloud(output) else parent or "."
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=place) as directory:
-            staging = os.path.join(directory, name)
-            os.mkdir(staging)
+        with _staging(output) as staging:
             yield staging
             claim.check()
             try:
@@ -56,6 +53,24 @@ def staged_directory(output: str) -> Iterator[str]:
                 ) from error
 
 
+@contextlib.contextmanager
+def _staging(output: str) -> Iterator[str]:
+    """Gives an empty local directory; for who holds the claim on the output."""
+    if storage.is_cloud(output):
+        with tempfile.TemporaryDirectory(prefix="quern-") as staging:
+            yield staging
+        return
+    parent, name = os.path.split(output)
+    staging = os.path.join(parent or ".", f".{name}.unfinished")
+    # Whoever left it is gone: the claim is ours.
+    shutil.rmtree(staging, ignore_errors=True)
+    os.mkdir(staging)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def _publish(staging: str, output: str) -> None:
     if storage.is_cloud(output):
         releases.copy_tree(staging, output, last=_LAST_NAME)
@@ -63,5 +78,5 @@ def _publish(staging: str, output: str) -> None:
     storage.sync_tree(staging)
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(output)  # an empty one
-    shutil.move(staging, output)
+    os.rename(staging, output)
     storage.sync_directory(os.path.dirname(output))

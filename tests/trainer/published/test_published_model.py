@@ -10,7 +10,15 @@ from preprocessing.foundation.commands import UsageError
 from tests.trainer.published.directories import arrays, copied, write_arrays
 from tests.trainer.published.parity import DECODERS
 from trainer.models.functional import weight_places
-from trainer.published.published_model import load_published, open_published
+from trainer.models.language_model import PrecisionConfig
+from trainer.published.origin import origin_of, read_origin, write_origin
+from trainer.published.published_model import (
+    build_published,
+    load_published,
+    open_published,
+)
+from trainer.published.safetensors_writing import TensorToWrite, write_weights
+from trainer.published.saving import publication_of_origin, write_publication
 
 LAYER = "model.layers.0."
 
@@ -160,6 +168,43 @@ def test_old_files_without_a_prefix_and_with_buffers_are_read(tmp_path):
     old["lm_head.weight"] = old["wte.weight"] + 1
     write_arrays(directory, old)
     assert "as tie_word_embeddings" in refusal(directory)
+
+
+def given_back(directory, out):
+    """Reads a directory and writes it again, by way of what a run keeps of it."""
+    published = open_published(str(directory))
+    decoder = published.config.decoder
+    model = build_published(published, PrecisionConfig(), decoder)
+    write_origin(str(out), origin_of(published))
+    kept = read_origin(str(out))
+    assert kept is not None
+    write_publication(publication_of_origin(kept, str(out)), model, str(out))
+    return (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_narrow_types_are_given_back_bit_for_bit(tmp_path, dtype):
+    directory = copied("mixtral", tmp_path / "mixtral")
+    write_arrays(directory, arrays(DECODERS / "mixtral"), dtype)
+    same = (directory / "model.safetensors").read_bytes()
+    assert given_back(directory, tmp_path) == same
+
+
+def test_types_of_both_widths_in_one_file_and_old_names_are_given_back(tmp_path):
+    directory = copied("gpt2", tmp_path / "gpt2")
+    values = arrays(DECODERS / "gpt2")
+    old = {name.removeprefix("transformer."): x for name, x in values.items()}
+    old["lm_head.weight"] = old["wte.weight"]
+    narrow = [name for name in old if "attn" in name]
+    write_weights(
+        str(directory),
+        [
+            TensorToWrite(name, "BF16" if name in narrow else "F32", x.shape, x.copy)
+            for name, x in old.items()
+        ],
+    )
+    same = (directory / "model.safetensors").read_bytes()
+    assert given_back(directory, tmp_path) == same
 
 
 def test_what_tells_weights_from_others_is_their_numbers(llama):
