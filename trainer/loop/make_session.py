@@ -251,7 +251,12 @@ def _notes(
     """Returns what people should know before the first step."""
     notes, last = list[str](), planned.config.loop.last_step
     if planned.published is not None and not start.position.step:
-        notes += planned.published.config.notes
+        described = planned.published.config
+        notes.append(
+            f"begins with the weights in {described.directory}, of the family "
+            f"{described.kind.model_type}"
+        )
+        notes += described.notes
     if start.position.step >= last:
         notes.append(f"step {last:,} is already done")
     if not rows.validation.num_rows:
