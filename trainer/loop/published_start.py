@@ -69,10 +69,8 @@ def check_tokenizer(dataset: str, manifest: Manifest, directory: str) -> None:
             f"wanted {TOKENIZER_JSON} beside the weights in {directory}, found none. "
             "Download it: the dataset has to be of the same"
         ) from None
-    ours, name = (
-        read_tokenizer(dataset, manifest),
-        storage.join(dataset, TOKENIZER_JSON),
-    )
+    name = storage.join(dataset, TOKENIZER_JSON)
+    ours = read_tokenizer(dataset, manifest)
     odd = first_difference(byte_level.parse(ours, name), byte_level.parse(theirs, path))
     if odd is not None:
         raise UsageError(

@@ -20,7 +20,7 @@ from preprocessing.foundation.commands import UsageError, first_of
 from trainer.models.decoder import DecoderConfig
 from trainer.models.functional import weight_places
 from trainer.models.language_model import LanguageModel, ModelConfig, PrecisionConfig
-from trainer.models.parts.layers import Initializer
+from trainer.models.parts.layers import Initializer, Zeros
 from trainer.models.parts.weights import Weight, declare
 from trainer.published.families.family import Family
 from trainer.published.families.layouts import Table
@@ -187,7 +187,7 @@ def load_published(
 def weight_shapes(config: PublishedConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each weight of the decoder, by path; allocates nothing."""
     with tf.Graph().as_default():
-        model = config.decoder.build(config.num_ids, PrecisionConfig(), Initializer(0))
+        model = config.decoder.build(config.num_ids, PrecisionConfig(), Zeros(0))
         return {
             place.path: tuple(place.variable.shape.as_list())
             for place in weight_places(model)

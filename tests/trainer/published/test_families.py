@@ -126,3 +126,28 @@ def test_what_published_files_hold_beside_their_class_changes_nothing(
     model_type, fields
 ):
     assert decoder(model_type=model_type, **fields) == decoder(model_type=model_type)
+
+
+def test_buffers_of_old_files_are_told_from_biases():
+    for model_type, buffers, weights in (
+        (
+            "gpt2",
+            ["h.0.attn.bias", "transformer.h.11.attn.masked_bias"],
+            ["h.0.attn.c_attn.bias", "transformer.h.0.ln_1.bias"],
+        ),
+        (
+            "gpt_neox",
+            [
+                "gpt_neox.layers.0.attention.bias",
+                "gpt_neox.layers.0.attention.rotary_emb.inv_freq",
+            ],
+            ["gpt_neox.layers.0.attention.dense.bias"],
+        ),
+        (
+            "llama",
+            ["model.layers.0.self_attn.rotary_emb.inv_freq"],
+            ["model.layers.0.self_attn.q_proj.bias"],
+        ),
+    ):
+        skips = FAMILIES[model_type].skips
+        assert all(map(skips, buffers)) and not any(map(skips, weights))
