@@ -12,6 +12,7 @@ import json
 import tokenizers
 from tokenizers import AddedToken
 
+from preprocessing.tokenizer.byte_level import word_bytes
 from preprocessing.tokenizer.pre_tokenizing import LLAMA3_PATTERN, QWEN2_PATTERN
 from tests.scripts_corpus import (
     changed,
@@ -28,8 +29,6 @@ PHI_RUNS = (
 )
 OLMO_NAMES = ("|||IP_ADDRESS|||", "|||EMAIL_ADDRESS|||", "|||PHONE_NUMBER|||")
 QWEN_NAMES = ("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>")
-# Words of the corpus that the vocabularies are of: rare ones are the last merged.
-WORDS = ("quick", " brown", " lazy dog", "jumps", " über", " большой", "東京", " over")
 DIGITS = {"type": "Digits", "individual_digits": True}
 BYTE_LEVEL = {
     "type": "ByteLevel",
@@ -135,10 +134,15 @@ def family(name: str) -> bytes:
         split = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}"}, "invert": False}
         steps = _sequence({**split, "behavior": "Isolated"}, _sequence(BYTE_LEVEL))
         tokens = (*plain("12", " 1"), AddedToken("0 ", rstrip=True))
-        return with_added(gpt2, tokens, pre_tokenizer=steps)
+        # Digits that merge across the places to cut, if those are missed.
+        model = json.loads(gpt2)["model"]
+        for left, right in (("3", "4"), ("34", "5"), ("6", "7")):
+            model["vocab"][left + right] = len(model["vocab"])
+            model["merges"].append([left, right])
+        return with_added(gpt2, tokens, pre_tokenizer=steps, model=model)
     if name == "prefix":  # RoBERTa's and BART's kin of GPT-2
         spaced = {**BYTE_LEVEL, "add_prefix_space": True}
-        return with_added(gpt2, plain("zq", "<mask> "), pre_tokenizer=spaced)
+        return with_added(gpt2, plain("zq", "<mask>"), pre_tokenizer=spaced)
     if name == "qwen2":
         tokens = plain(*QWEN_NAMES, normalized=False)
         return with_added(split_style_tokenizer(QWEN2_PATTERN), tokens, normalizer=NFC)
@@ -147,6 +151,13 @@ def family(name: str) -> bytes:
     if name == "odd nfc":
         return with_added(gpt2, ODD_TOKENS, normalizer=NFC)
     raise KeyError(name)
+
+
+def _last_words(data: bytes) -> tuple[str, ...]:
+    """Returns some of the words that were merged last."""
+    vocab = json.loads(data)["model"]["vocab"]
+    words = sorted(vocab, key=vocab.__getitem__)[-60::2]
+    return tuple(word_bytes(word).decode(errors="ignore") for word in words)
 
 
 def pieces_of(name: str) -> tuple[str, ...]:
@@ -169,9 +180,9 @@ def pieces_of(name: str) -> tuple[str, ...]:
     if name in ("threes", "smollm"):
         code += ("0 ", " 1", "1234567", "٣", "½", "\U00011de0", "Ⅷ", "  ", "a1b")
     if name in ("prefix", "gpt2"):
-        code += ("zq", "<mask> ", "  ", "'LL")
+        code += ("zq", "<mask>", "  ", "'LL")
     if name == "llama3":
-        code += WORDS
+        code += _last_words(family(name))
     runs = {"neox": NEOX_RUNS, "olmo": (*NEOX_RUNS, *OLMO_NAMES), "phi": PHI_RUNS}
     names = {"llama3": LLAMA_NAMES, "qwen2": QWEN_NAMES, "olmo2": OLMO_NAMES}
     return (*code, *(runs | names).get(name, ()))

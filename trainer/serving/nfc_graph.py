@@ -14,11 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.tokenizer.contested import nfc_ranges
-from trainer.serving.character_classes import MARK, class_of
+from trainer.serving.character_classes import class_of
 from trainer.serving.nfc_tables import nfc_tables
 
-# Read as U+FFFD by TensorFlow, for ICU reports the end of a text by that number.
-_MISREAD = "\uffff"
 _PAGE = 256  # code points
 _POINT_BITS = 21
 _SECOND = 1 << 8  # flag beside a class: may be the second of a pair
@@ -65,13 +63,12 @@ class NfcGraph:
         self._composed = np.array([tables.compositions[p] for p in pairs], np.int32)
 
     def normalise(self, texts: tf.Tensor) -> tf.Tensor:
-        """Returns texts in NFC: string [batch], valid UTF-8 without NUL."""
+        """Returns texts in NFC: string [batch], valid UTF-8."""
         affected = tf.where(tf.strings.regex_full_match(texts, self._sensitive))
         if_any = tf.gather_nd(texts, affected)
         return tf.tensor_scatter_nd_update(texts, affected, self._normalised(if_any))
 
     def _normalised(self, texts: tf.Tensor) -> tf.Tensor:
-        texts = tf.strings.regex_replace(texts, _MISREAD, MARK)
         decoded = tf.strings.unicode_decode(texts, "UTF-8")
         points, sizes = self._decomposed(decoded.values)
         owners = tf.repeat(decoded.value_rowids(), sizes)
@@ -180,11 +177,10 @@ def _encoded(points: tf.Tensor, owners: tf.Tensor, count: tf.Tensor) -> tf.Tenso
     TensorFlow's own op writes U+FFFD for the 66 code points that are no characters.
 
     Args:
-        points: of all texts, one after the other; 0 stands for U+FFFF.
+        points: of all texts, one after the other.
         owners: the text that each is of, ascending.
         count: of texts.
     """
-    points = tf.where(points == 0, ord(_MISREAD), points)
     more = [tf.cast(points >= first, tf.int32) for first in (0x80, 0x800, 0x10000)]
     behind = tf.add_n(more)
     heads = tf.gather(tf.constant([0, 0xC0, 0xE0, 0xF0]), behind)

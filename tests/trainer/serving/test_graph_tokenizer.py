@@ -179,6 +179,12 @@ def test_a_file_that_lists_every_split_of_every_entry_has_the_same_ids() -> None
     assert_same_ids(tokenizer_of(json.dumps(file).encode()), texts)
 
 
+def test_splits_of_an_entry_that_lie_apart_keep_their_ranks() -> None:
+    """As no file made from tiktoken's has them: "a" + "bc" is the last of all."""
+    splits = [("b", "c"), ("a", "b"), ("ab", "c"), ("bc", "d"), ("a", "bc")]
+    assert_same_ids(handmade(splits), ["abcd", "abc", "abab", "bcd", "aabcdd"])
+
+
 def test_merges_before_those_of_their_parts_are_refused() -> None:
     tokenizer = handmade([("ab", "c"), ("a", "b"), ("b", "c")])
     with pytest.raises(UsageError, match="comes before its parts"):
