@@ -24,9 +24,9 @@ class Config(DecoderConfig):
 
 
 class Poisoned(Decoder):
-    def _embed(self, tokens):
+    def _embed(self, tokens, positions):
         bad = np.array([row.split() for row in self.config.poison.split(";")], np.int32)
-        embedded = super()._embed(tokens)
+        embedded = super()._embed(tokens, positions)
         if tokens.shape[-1] != bad.shape[-1]:  # a prompt that is continued
             return embedded
         same = tf.reduce_all(tokens[:, None, :] == bad[None], axis=-1)
