@@ -16,7 +16,8 @@ word ends before the space of the first kind. In the second kind the line feed e
 ends such a word or is one by itself, for `\s*[\r\n]+`, `\s+(?!\S)` and `\s+` all take
 it alone. Only `(?!\S)` looks at what follows a word, only behind white space: a left
 piece ends in none, or in a lone line feed, which is one word with or without it. No
-pattern looks back, so the right piece is cut as in the whole. In NFC nothing is
+pattern looks back, so the right piece is cut as in the whole. A cut at numbers, which
+comes before the pattern, adds places where words end and takes none. In NFC nothing is
 reordered or composed across a space or a line feed. White space is what any of the
 engines may take for it: U+180E, U+200B and U+FEFF are avoided too.
 """

@@ -12,6 +12,7 @@ from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.tokenizer.added_tokens import AddedToken, Level, levels_of
 from preprocessing.tokenizer.pre_tokenizing import (
+    KNOWN_PATTERNS,
     WordCutting,
     not_byte_level,
     read_pre_tokenizer,
@@ -80,11 +81,13 @@ class ByteLevelBPE:
     def beyond_graphs(self) -> str | None:
         """What a TensorFlow graph does not reproduce, so that export refuses it.
 
-        None if nothing of this kind is named; the words' pattern and the merges are
-        judged by the graph's own tokenizer.
+        None if nothing of this kind is named; the merges are judged by the graph's own
+        tokenizer.
         """
         if self.normalizer not in (None, "NFC"):
             return f"its normaliser {self.normalizer}"
+        if self.pattern not in (None, *KNOWN_PATTERNS):
+            return f"its pattern of words {self.pattern!r}"
         return "add_prefix_space behind a Split" if self.cutting.spaced_words else None
 
     @property

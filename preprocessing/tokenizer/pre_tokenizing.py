@@ -44,6 +44,12 @@ O200K_PATTERN = (
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+# Mistral's since Nemo ("Tekken"): o200k's without contractions, one digit a word.
+TEKKEN_PATTERN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 # Those that match every text from end to end; gigatoken has a cutter for each.
 KNOWN_PATTERNS = (
     GPT2_PATTERN,
@@ -51,6 +57,7 @@ KNOWN_PATTERNS = (
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
     O200K_PATTERN,
+    TEKKEN_PATTERN,
 )
 # Steps before the last that cut at numbers, and how many digits a piece holds.
 _NUMBER_PATTERNS = {r"\p{N}": 1, r"\p{N}{1,3}": 3, r"\p{N}+": None}

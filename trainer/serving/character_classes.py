@@ -20,6 +20,7 @@ from preprocessing.tokenizer.pre_tokenizing import (
     LLAMA3_PATTERN,
     O200K_PATTERN,
     QWEN2_PATTERN,
+    TEKKEN_PATTERN,
     NumberCut,
     digits_of,
 )
@@ -44,8 +45,8 @@ class WordPattern:
 
 
 @functools.cache  # asking takes a second
-def word_pattern(pattern: str) -> WordPattern | None:
-    """Returns the RE2 form of a known pattern; None for an unknown one."""
+def word_pattern(pattern: str) -> WordPattern:
+    """Returns the RE2 form of one of `KNOWN_PATTERNS`."""
     if pattern == GPT2_PATTERN:
         return _gpt2()
     rest = {
@@ -53,11 +54,13 @@ def word_pattern(pattern: str) -> WordPattern | None:
         LLAMA3_PATTERN: rf"|{class_of(_numbers())}{{1,3}}|@[\r\n]*|%*[\r\n]+|%+",
         QWEN2_PATTERN: rf"|{class_of(_numbers())}|@[\r\n]*|%*[\r\n]+|%+",
         O200K_PATTERN: rf"|{class_of(_numbers())}{{1,3}}|@[\r\n/]*|%*[\r\n]+|%+",
-    }.get(pattern)
-    if rest is None:
-        return None
+        TEKKEN_PATTERN: rf"|{class_of(_numbers())}|@[\r\n/]*|%*[\r\n]+|%+",
+    }[pattern]
     rest = rest.replace("@", f" ?{_others()}+").replace("%", class_of(_spaces()))
-    words = _cased_words() if pattern == O200K_PATTERN else _plain_words()
+    words = {
+        O200K_PATTERN: lambda: _cased_words(f"(?:{_contraction()})?"),
+        TEKKEN_PATTERN: lambda: _cased_words(""),
+    }.get(pattern, _plain_words)()
     inner = class_of(_spaces() - {10, 13})
     return WordPattern(run=_run(inner), word=words + rest)
 
@@ -86,11 +89,10 @@ def _plain_words() -> str:
     return f"{_contraction()}|{prefix}?{class_of(_letters())}+"
 
 
-def _cased_words() -> str:
+def _cased_words(ending: str) -> str:
     prefix = class_of(_EVERYTHING - _letters() - _numbers() - {10, 13}) + "?"
     upper = class_of(_matching(r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"))
     lower = class_of(_matching(r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"))
-    ending = f"(?:{_contraction()})?"
     return f"{prefix}{upper}*{lower}+{ending}|{prefix}{upper}+{lower}*{ending}"
 
 

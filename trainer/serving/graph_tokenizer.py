@@ -152,10 +152,7 @@ def _pattern(tokenizer: Tokenizer) -> WordPattern | None:
         raise _refusal(bpe.beyond_graphs)
     if bpe.pattern is None:
         return None
-    pattern = word_pattern(bpe.pattern)
-    if pattern is None:
-        raise _refusal(f"its pre-tokenizer's pattern {bpe.pattern!r}")
-    return pattern
+    return word_pattern(bpe.pattern)
 
 
 def _levels(tokenizer: Tokenizer) -> list[AddedTokensGraph | None]:

@@ -14,6 +14,7 @@ from preprocessing.tokenizer.pre_tokenizing import (
     CL100K_PATTERN,
     LLAMA3_PATTERN,
     QWEN2_PATTERN,
+    TEKKEN_PATTERN,
     pre_tokenizer_json,
 )
 from preprocessing.tokenizer.special_tokens import SpecialIds
@@ -128,7 +129,7 @@ def test_any_ids_decode_as_the_tokenizer_decodes_them(rows: list[list[int]]) -> 
     assert found == [tokenizer.decode(row) for row in known]
 
 
-@pytest.mark.parametrize("pattern", [CL100K_PATTERN, QWEN2_PATTERN])
+@pytest.mark.parametrize("pattern", [CL100K_PATTERN, QWEN2_PATTERN, TEKKEN_PATTERN])
 def test_other_published_patterns_have_the_same_ids(pattern: str) -> None:
     texts = hostile_strings(seed=10, count=2000) + documents(seed=10, count=100)
     assert_same_ids(tokenizer_of(split_style_tokenizer(pattern)), texts)
