@@ -62,7 +62,7 @@ class Lineage:
     context: int | None
     versions: Mapping[str, str]
     expected: Mapping[str, Any]
-    stop_ids: Sequence[int] = ()
+    stop_ids: Sequence[int] = dataclasses.field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
     def to_bytes(self) -> bytes:

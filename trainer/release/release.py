@@ -101,5 +101,5 @@ def _lineage(servable: Servable, answers: dict[str, object]) -> Lineage:
         context=decoding.context,
         versions={name: metadata.version(name) for name in _PACKAGES},
         expected=answers,
-        stop_ids=decoding.stop_ids,
+        stop_ids=list(decoding.stop_ids),
     )

@@ -4,9 +4,11 @@
 import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -369,6 +371,9 @@ def test_the_error_of_a_damaged_rerun_is_one_line_and_its_status_1(
 
     monkeypatch.setattr("sys.argv", ["quern-prepare", *flags])
     monkeypatch.setattr(os, "_exit", end)
+    # An ending command silences its threads and all logs, of this process here.
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(logging, "disable", lambda level=0: None)
     with pytest.raises(SystemExit):
         run(functools.partial(prepare_corpus.main, sizes=SMALL))
     assert statuses == [1]

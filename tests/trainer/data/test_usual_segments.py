@@ -49,7 +49,7 @@ class Told(tf.Module):
         super().__init__()
         config = DecoderConfig(num_layers=1, d_model=8, num_heads=1, ffn_dim=8)
         self.inner = build_model(config, 32, PrecisionConfig(), seed=0)
-        self.compute_dtype = self.inner.compute_dtype
+        self.config, self.compute_dtype = config, self.inner.compute_dtype
 
     def __call__(self, *inputs: tf.Tensor, max_segments: int, **more: object):
         return self.inner(*inputs, **more) * float(max_segments)

@@ -80,7 +80,9 @@ def test_a_peer_that_greets_and_never_connects_is_not_waited_for(dataset, tmp_pa
         ),
         "devices": "a CPU",
         "--collectives": "ring",
-        **stated(config, data.hash, str(run), {"--profile": "none"}),
+        **stated(
+            config, data.hash, str(run), {"--profile": "none", "--init_from": "none"}
+        ),
     }
     [process] = start_two(dataset, [run] * 2, more, [0], ports)
     greeted = b""

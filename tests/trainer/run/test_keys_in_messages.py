@@ -19,7 +19,9 @@ CONFIGS = [
 ]
 KEYS = {key for config in CONFIGS for key in flattened(config)}
 # Methods, files and attributes that look like keys.
-NO_KEYS = re.compile(r"(jsonl?|toml|py|md|sh|txt|proto|map|TFRecord\w*|vocabulary)$")
+NO_KEYS = re.compile(
+    r"(jsonl?|safetensors|toml|py|md|sh|txt|proto|map|TFRecord\w*|vocabulary)$"
+)
 
 
 def named(text: str) -> set[str]:
