@@ -10,6 +10,7 @@ model.generate(["Once upon a time"], max_new_tokens=20)
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from trainer.published.published_tokenizer import (
     published_stop_ids,
 )
 from trainer.release.reopened import servable_of_release
-from trainer.release.servable import servable_of_run
+from trainer.release.servable import decoding_of_published, servable_of_run
 from trainer.run.checkpoints import open_run
 from trainer.serving.generate import Decoding, generate, ids_of, texts_of
 from trainer.serving.sampling import Sampling
@@ -56,6 +57,9 @@ class LoadedModel:
             self._compute_logits,
             autograph=False,
             input_signature=[tf.TensorSpec([None, None], tf.int32)],
+        )
+        self._generate = tf.function(
+            partial(generate, model), autograph=False, reduce_retracing=True
         )
 
     def logits(self, input_ids: Any) -> tf.Tensor:
@@ -124,8 +128,7 @@ class LoadedModel:
             tf.fill([len(rows)], float(top_p)),
             tf.range(seed, seed + len(rows), dtype=tf.int64),
         )
-        found = generate(
-            self.model,
+        found = self._generate(
             tf.RaggedTensor.from_row_lengths(
                 tf.constant([id for row in rows for id in row], tf.int32),
                 [len(row) for row in rows],
@@ -195,12 +198,5 @@ def _load_published(directory: str) -> LoadedModel:
         first, *others = published_stop_ids(directory) or (-1,)
         decoding = Decoding(None, first, 0, context, stop_ids=tuple(others))
         return LoadedModel(model, decoding, None, error)
-    ids = published_stop_ids(directory)
-    decoding = Decoding(
-        tokenizer.bos_id,
-        tokenizer.eos_id,
-        tokenizer.pad_id,
-        context,
-        stop_ids=tuple(x for x in ids if x != tokenizer.eos_id),
-    )
+    decoding = decoding_of_published(directory, tokenizer, context)
     return LoadedModel(model, decoding, tokenizer)

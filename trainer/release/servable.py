@@ -81,13 +81,7 @@ def servable_of_published(directory: str) -> Servable:
         what=f"the published weights in {directory}",
         model=model,
         tokenizer=tokenizer,
-        decoding=Decoding(
-            bos_id=tokenizer.bos_id,
-            eos_id=tokenizer.eos_id,
-            pad_id=tokenizer.pad_id,
-            context=model.context(length),
-            stop_ids=further_stop_ids(directory, tokenizer),
-        ),
+        decoding=decoding_of_published(directory, tokenizer, model.context(length)),
         length=length,
         config={
             "model": dataclasses.asdict(config.decoder),
@@ -96,6 +90,25 @@ def servable_of_published(directory: str) -> Servable:
         dataset_hash=None,
         step=0,
         remedy="Take other weights",
+    )
+
+
+def decoding_of_published(
+    directory: str, tokenizer: Tokenizer, context: int | None
+) -> Decoding:
+    """Returns what generation must know of published weights besides them.
+
+    Args:
+        directory: where they are.
+        tokenizer: theirs.
+        context: positions that decoding may use; None is any number.
+    """
+    return Decoding(
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        context=context,
+        stop_ids=further_stop_ids(directory, tokenizer),
     )
 
 

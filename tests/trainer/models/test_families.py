@@ -113,6 +113,11 @@ each_family = pytest.mark.parametrize(
 )
 
 
+def slack(name: str) -> float:
+    """Returns how much further apart roundings may lie: sums of 64 and 96, not 16."""
+    return 10.0 if name in SMALL else 1.0
+
+
 def build(name: str, compute: str = "float32", seed: int = 0) -> LanguageModel:
     """Builds a model whose weights are large enough for mistakes to show."""
     model = build_model(ALL[name], VOCAB, PrecisionConfig(compute), seed)
@@ -185,7 +190,9 @@ def test_rows_read_in_pieces_of_their_own_equal_one_full_pass(
         logits = model.logits(hidden).numpy()
         for row, (place, length) in enumerate(zip(places, lengths, strict=True)):
             wanted = whole[row, place : place + length]
-            np.testing.assert_allclose(logits[row, :length], wanted, atol=5e-5)
+            np.testing.assert_allclose(
+                logits[row, :length], wanted, atol=1e-5 * slack(name)
+            )
         places = places + lengths
 
 
@@ -255,7 +262,9 @@ def test_xla_computes_what_the_graph_computes(name: str, xla: str) -> None:
     plain, compiled = (sums(model, rows, what) for what in ("none", xla))
     for one, other in zip(plain, compiled, strict=True):
         # By the largest entry: others are differences of entries of its size.
-        np.testing.assert_allclose(one, other, atol=8e-5 * np.abs(one).max())
+        np.testing.assert_allclose(
+            one, other, atol=4e-5 * slack(name) * np.abs(one).max()
+        )
 
 
 @each_family
@@ -291,7 +300,7 @@ def test_a_saved_model_answers_like_the_model(name: str, tmp_path: str) -> None:
     loaded = tf.saved_model.load(str(tmp_path))
     positions = tf.zeros_like(ids) + tf.range(LENGTH)
     answer = loaded.score(ids, tf.ones_like(ids), positions)
-    np.testing.assert_allclose(answer, read(model, ids), atol=1e-5)
+    np.testing.assert_allclose(answer, read(model, ids), atol=1e-6 * slack(name))
 
 
 @each_family
