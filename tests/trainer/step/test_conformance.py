@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.step.conformance_case import (
+    FAMILIES,
     STEPS,
     SUBJECTS,
     make_subject,
@@ -28,7 +29,13 @@ from trainer.step.train_step import TrainState, make_train_loop, run_steps
 
 pytestmark = pytest.mark.slow
 
-every_subject = pytest.mark.parametrize("name", SUBJECTS)
+every_subject = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.drill] if name in FAMILIES else [])
+        for name in SUBJECTS
+    ],
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +44,19 @@ def one_device() -> tf.distribute.Strategy:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
+def replicated(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple]:
     """Starts the runs on two replicas, which take their own process, at once."""
     output = tmp_path_factory.mktemp("conformance") / "losses.npz"
+    module = "tests.trainer.step.conformance_case"
+    asked = {
+        item.callspec.params["name"]
+        for item in request.session.items
+        if item.path == request.path and hasattr(item, "callspec")
+    }
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.trainer.step.conformance_case", str(output)],
+        [sys.executable, "-m", module, str(output), *sorted(asked)],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -140,7 +155,10 @@ def test_bfloat16_stays_close_to_float32(
 ) -> None:
     _, step = make_subject(name, one_device, compute="bfloat16")
     found = mean_loss(make_train_loop(step, one_device)(rows(), STEPS))
-    np.testing.assert_allclose(found, trained(name).losses, atol=0.05)
+    # Near a border bfloat16 takes another expert, of a handful in a small model.
+    experts = getattr(SUBJECTS[name][0], "num_experts", 0) and name in FAMILIES
+    atol = 0.1 if experts else 0.05
+    np.testing.assert_allclose(found, trained(name).losses, atol=atol)
 
 
 @every_subject
