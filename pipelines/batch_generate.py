@@ -185,7 +185,8 @@ def _described(tally: Tally) -> str:
 
 def _generation_config(values: argparse.Namespace) -> GenerationConfig:
     names = [field.name for field in dataclasses.fields(GenerationConfig)]
-    return GenerationConfig(**{name: getattr(values, name) for name in names})
+    given = {name: getattr(values, name) for name in names if name in values}
+    return GenerationConfig(**given)
 
 
 def _parser() -> CommandParser:

@@ -42,6 +42,7 @@ FLOORS = {
         "models",
         "published.families",
         "published",
+        "serving.engine",
         "serving",
         "machine",
         "optimizers.update_rules",

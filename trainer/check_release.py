@@ -5,7 +5,8 @@
 
     ops         only those a stock server has, none that needs XLA or a device
     load        through TensorFlow's C API, XLA switched off
-    answers     equal to those the trainer gave when it exported (assets/lineage.json)
+    answers     equal to those the trainer gave when it exported (assets/lineage.json),
+                by `generate` and by slots: prefill, insert and decode
     law of ids  ids in the graph = ids of `tokenizers`, on texts chosen to break it
     warm-up     the requests the server will replay can be read and answered
 
@@ -31,7 +32,8 @@ from preprocessing.foundation.terminal import quiet_libraries
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.release.c_api import Session, TensorFlowLibrary
 from trainer.release.op_lint import lint, read_graph
-from trainer.release.warmup_requests import read_requests
+from trainer.release.session_slots import slot_differences
+from trainer.release.warmup_requests import Request, read_requests
 from trainer.serving.id_law import difference
 
 # One machine sums in another order than the next; ids and texts must be equal anyway.
@@ -73,12 +75,19 @@ def check(release: str) -> None:
     session = Session(library, release)
     print(f"loads with XLA off under TensorFlow {library.version}")
     lineage = releases.read_lineage(release)
-    _check_answers(session, lineage, library.version)
+    data = storage.read_bytes(storage.join(release, releases.WARMUP_NAME))
+    requests = read_requests(data)
+    _check_answers(session, lineage, library.version, requests)
     _check_ids(session, release, lineage)
-    _check_warmup(session, release)
+    _check_warmup(session, requests)
 
 
-def _check_answers(session: Session, lineage: releases.Lineage, version: str) -> None:
+def _check_answers(
+    session: Session,
+    lineage: releases.Lineage,
+    version: str,
+    requests: Sequence[Request],
+) -> None:
     """Compares the answers to every expected request.
 
     Under the TensorFlow that exported, all must be equal. Another version may round
@@ -92,6 +101,8 @@ def _check_answers(session: Session, lineage: releases.Lineage, version: str) ->
         if found and name == "score":
             raise WorkError(found[0])
         differences += found
+    found, count = slot_differences(session, lineage, requests)
+    differences, rows = differences + found, rows + count
     exported = lineage.versions["tensorflow"]
     if differences and (version == exported or 2 * len(differences) > rows):
         raise WorkError(differences[0])
@@ -163,9 +174,7 @@ def _check_ids(session: Session, release: str, lineage: releases.Lineage) -> Non
     print(f"encodes {count} texts as `tokenizers` does")
 
 
-def _check_warmup(session: Session, release: str) -> None:
-    data = storage.read_bytes(storage.join(release, releases.WARMUP_NAME))
-    requests = read_requests(data)
+def _check_warmup(session: Session, requests: Sequence[Request]) -> None:
     for request in requests:
         session.run(request.signature, request.inputs)
     print(f"answers its {len(requests)} warm-up requests")

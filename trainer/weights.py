@@ -10,7 +10,6 @@ model.generate(["Once upon a time"], max_new_tokens=20)
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,14 @@ from trainer.published.published_tokenizer import (
 from trainer.release.reopened import servable_of_release
 from trainer.release.servable import decoding_of_published, servable_of_run
 from trainer.run.checkpoints import open_run
-from trainer.serving.generate import Decoding, generate, ids_of, texts_of
-from trainer.serving.sampling import Sampling
+from trainer.serving.engine.engine import continue_all
+from trainer.serving.engine.prompts import as_read
+from trainer.serving.engine.requests import Request
+from trainer.serving.generate import Decoding
+from trainer.serving.slot_models import slots_of_model
+
+# Prompts that decode together.
+_ROWS = 32
 
 
 class LoadedModel:
@@ -58,9 +63,7 @@ class LoadedModel:
             autograph=False,
             input_signature=[tf.TensorSpec([None, None], tf.int32)],
         )
-        self._generate = tf.function(
-            partial(generate, model), autograph=False, reduce_retracing=True
-        )
+        self._slots = slots_of_model(model, decoding)
 
     def logits(self, input_ids: Any) -> tf.Tensor:
         """Returns what the model holds of each next id.
@@ -121,24 +124,22 @@ class LoadedModel:
             )
         rows = self._encode(texts) if texts else [[*map(int, row)] for row in prompts]
         self._check_ids([id for row in rows for id in row])
-        sampling = Sampling(
-            tf.fill([len(rows)], max_new_tokens),
-            tf.fill([len(rows)], float(temperature)),
-            tf.fill([len(rows)], top_k),
-            tf.fill([len(rows)], float(top_p)),
-            tf.range(seed, seed + len(rows), dtype=tf.int64),
-        )
-        found = self._generate(
-            tf.RaggedTensor.from_row_lengths(
-                tf.constant([id for row in rows for id in row], tf.int32),
-                [len(row) for row in rows],
-            ),
-            sampling,
-            self.decoding if texts else replace(self.decoding, bos_id=None),
-        )
+        decoding = self.decoding if texts else replace(self.decoding, bos_id=None)
+        requests = [
+            Request(
+                place,
+                *as_read(row, max_new_tokens, decoding),
+                temperature=float(temperature),
+                top_k=top_k,
+                top_p=float(top_p),
+                seed=seed + place,
+            )
+            for place, row in enumerate(rows)
+        ]
+        found = continue_all(self._slots, requests, _ROWS)
         if texts and self.tokenizer is not None:
-            return texts_of(found, self.tokenizer)
-        return ids_of(found)
+            return [self.tokenizer.decode(ids) for ids in found]
+        return found
 
     def _compute_logits(self, ids: tf.Tensor) -> tf.Tensor:
         positions = tf.zeros_like(ids) + tf.range(tf.shape(ids)[1])

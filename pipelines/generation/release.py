@@ -102,7 +102,7 @@ def answer(
         [row_seed(config.seed, prompt.id) for prompt in good],
         model,
         config,
-        lambda done: report(chunk.index, refused + done),
+        lambda done, _: report(chunk.index, refused + done),
     )
     found = iter(answers)
     lines = [

@@ -16,7 +16,13 @@ class GenerationConfig:
         top_k: sample among the k likeliest ids; 0 sets no limit.
         top_p: sample among the fewest ids whose mass reaches p; 1 sets no limit.
         seed: the job's; each row has its own, from this and its id.
-        batch_size: rows per batch.
+        batch_size: rows that decode together, and of prompts that are encoded together.
+        min_p: sample among the ids at least that share as likely as the likeliest; 0
+            sets no limit.
+        repetition_penalty: makes ids that were there less likely; 1 leaves them.
+        stop: strings that end a continuation and are no part of it.
+        cache_memory: bytes that the rows' keys and values may take; 0 sets no limit.
+        time_limit: seconds that a prompt may decode for; 0 sets no limit.
     """
 
     max_new_tokens: int = 64
@@ -25,6 +31,11 @@ class GenerationConfig:
     top_p: float = 1.0
     seed: int = 0
     batch_size: int = 16
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    cache_memory: int = 0
+    time_limit: float = 0.0
 
     def __post_init__(self) -> None:
         _check("max_new_tokens", self.max_new_tokens, 1, 2**31 - 1)
@@ -32,6 +43,15 @@ class GenerationConfig:
         _check("top_k", self.top_k, 0, 2**31 - 1)
         _check("top_p", self.top_p, 0.0, 1.0)
         _check("batch_size", self.batch_size, 1, 65_536)
+        _check("min_p", self.min_p, 0.0, 1.0)
+        _check("repetition_penalty", self.repetition_penalty, 0.01, 100.0)
+        _check("cache_memory", self.cache_memory, 0, 2**63 - 1)
+        _check("time_limit", self.time_limit, 0.0, 1e9)
+        if "" in self.stop:
+            raise UsageError(
+                "wanted a text for --stop, found an empty one. Leave it out, or give "
+                "one that answers end with"
+            )
 
 
 def _check(name: str, value: float, lowest: float, highest: float) -> None:

@@ -6,6 +6,16 @@
                       -> text, token_ids, num_tokens, finish_reason
     score             text -> log_likelihood, num_tokens, num_bytes
     tokenize          text -> token_ids, num_tokens
+    prefill           token_ids, position, num_tokens, source, state -> state
+    insert            slot, capacity, state, fresh -> state
+    decode            token, position, steps, count, temperature, top_k, top_p, min_p,
+                      repetition_penalty, seed, history, state
+                      -> state, token_ids, num_tokens, stopped
+
+The last three are for whoever keeps slots that are refilled, as batch generation does:
+`trainer/serving/slots.py` says what each promises. A state is as many tensors as the
+model has, `state_0`, `state_1` and on, a row each; zeros with 1 for every open size are
+an empty one.
 
 The one table of them: the graph, its check, the expected answers, the warm-up and batch
 generation follow it. Every input and output has an entry per row: TensorFlow Serving's
@@ -43,41 +53,60 @@ class Output:
 
 @dataclass(frozen=True)
 class Input:
-    """A named argument, one value a row.
+    """A named argument, an entry a row.
 
     Attributes:
         name: of the tensor.
         dtype: as an output's.
         meaning: what it asks for.
         warmup: what a request that only warms up sends.
+        shape: of one row's entry; None is any size.
     """
 
     name: str
     dtype: str
     meaning: str
-    warmup: str | int | float
+    warmup: str | int | float | Sequence[int]
+    shape: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What goes into a function of a release, in order, and what comes out."""
+    """What goes into a function of a release, in order, and what comes out.
+
+    Attributes:
+        inputs: the named ones.
+        outputs: likewise.
+        states: names of the states that go in behind the inputs; where there is one,
+            a state comes out before the outputs.
+    """
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
+    states: tuple[str, ...] = ()
 
     def fed(self, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """Returns what to feed: numbers as arrays `[batch]`, texts as lists of bytes.
+        """Returns what to feed: numbers as arrays, texts as lists of bytes.
 
         Raises:
             KeyError: an input is left out.
         """
-        return {each.name: _typed(each, values[each.name]) for each in self.inputs}
+        named = {each.name: _typed(each, values[each.name]) for each in self.inputs}
+        states = tuple(f"{name}_" for name in self.states)
+        return named | {
+            name: value for name, value in values.items() if name.startswith(states)
+        }
 
 
 _PROMPT = Input("prompt", STRING, "text to continue", "Once upon a time")
 _DOCUMENT = Input("text", STRING, "a whole document", "Once upon a time")
 _ANSWER = Output("text", STRING, "the continuation, without the prompt")
 _NUM_TOKENS = Output("num_tokens", "int32", "ids of the row")
+_TEMPERATURE = Input("temperature", "float32", "0 or less is greedy", 1.0)
+_TOP_K = Input("top_k", "int32", "likeliest ids sampled among; 0 for all", 40)
+_TOP_P = Input("top_p", "float32", "mass of the ids sampled among; 1 for all", 1.0)
+_SEED = Input("seed", "int64", "the row's own", 1)
+STATE, FRESH = "state", "fresh"
 
 SIGNATURES: Mapping[str, Signature] = {
     "serving_default": Signature((_PROMPT,), (_ANSWER,)),
@@ -85,10 +114,10 @@ SIGNATURES: Mapping[str, Signature] = {
         (
             _PROMPT,
             Input("max_new_tokens", "int32", "the most ids to generate", 2),
-            Input("temperature", "float32", "0 or less is greedy", 1.0),
-            Input("top_k", "int32", "likeliest ids sampled among; 0 for all", 40),
-            Input("top_p", "float32", "mass of the ids sampled among; 1 for all", 1.0),
-            Input("seed", "int64", "the row's own", 1),
+            _TEMPERATURE,
+            _TOP_K,
+            _TOP_P,
+            _SEED,
         ),
         (
             _ANSWER,
@@ -111,6 +140,45 @@ SIGNATURES: Mapping[str, Signature] = {
             Output("token_ids", "int32", "ids without BOS and EOS, PAD behind", IDS),
             _NUM_TOKENS,
         ),
+    ),
+    "prefill": Signature(
+        (
+            Input("token_ids", "int32", "ids to read", [0], IDS),
+            Input("position", "int32", "of the first; 0 begins anew", 0),
+            Input("num_tokens", "int32", "how many of them there are", 1),
+            Input("source", "int32", "the row of the state that goes on", 0),
+        ),
+        (),
+        (STATE,),
+    ),
+    "insert": Signature(
+        (
+            Input("slot", "int32", "where the fresh row goes; -1 is nowhere", 0),
+            Input("capacity", "int32", "positions to have room for", 16),
+        ),
+        (),
+        (STATE, FRESH),
+    ),
+    "decode": Signature(
+        (
+            Input("token", "int32", "the newest id, to be read first", 0),
+            Input("position", "int32", "where it stands; 0 begins anew", 0),
+            Input("steps", "int32", "the most ids to generate now", 2),
+            Input("count", "int32", "ids generated before", 0),
+            _TEMPERATURE,
+            _TOP_K,
+            _TOP_P,
+            Input("min_p", "float32", "least share of the likeliest's; 0 for all", 0.1),
+            Input("repetition_penalty", "float32", "1 for none", 1.1),
+            _SEED,
+            Input("history", "int32", "ids that are penalised; -1 fills", [0], IDS),
+        ),
+        (
+            Output("token_ids", "int32", "the new ids, PAD behind them, no EOS", IDS),
+            _NUM_TOKENS,
+            Output("stopped", "bool", "whether an id that ends was met"),
+        ),
+        (STATE,),
     ),
 }
 

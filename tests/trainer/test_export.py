@@ -19,7 +19,7 @@ from preprocessing.contracts.releases import (
     read_lineage,
     versions,
 )
-from preprocessing.contracts.signatures import SIGNATURES
+from preprocessing.contracts.signatures import SIGNATURES, STATE
 from preprocessing.foundation.commands import UsageError, WorkError
 from tests.releases import release_untrained
 from tests.trainer.small_runs import small_run
@@ -60,7 +60,7 @@ def test_a_release_answers_through_the_c_api_as_the_trainer_does(
     export.main(["--run", runs(family), "--output", models, "--check"])
     printed = capfd.readouterr().out
     assert "loads with XLA off" in printed
-    assert "answers 18 of 18 requests as the trainer did" in printed
+    assert "answers 24 of 24 requests as the trainer did" in printed
     assert [*versions(models)] == [1]
     lineage = read_lineage(find_release(models))
     assert lineage.step == 2
@@ -91,10 +91,15 @@ def test_the_signatures_of_a_release_are_those_of_the_table_row_by_row(release):
             {key: (spec.dtype.name, spec.shape.as_list()) for key, spec in part.items()}
             for part in (inputs, outputs)
         ]
+    cache = found["prefill"][1]  # as many tensors as the model has, a row each
+    assert cache and all(shape[0] is None for _, shape in cache.values())
     wanted = {}
     for name, signature in SIGNATURES.items():
-        taken = {each.name: (each.dtype, [None]) for each in signature.inputs}
+        taken = {e.name: (e.dtype, [None, *e.shape]) for e in signature.inputs}
         given = {e.name: (e.dtype, [None, *e.shape]) for e in signature.outputs}
+        for state in signature.states:
+            taken |= {key.replace(STATE, state): each for key, each in cache.items()}
+            given |= cache
         wanted[name] = [taken, given]
     assert found == wanted
 

@@ -16,8 +16,11 @@ from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.data.input_pipeline import Features, SubRows
 from trainer.data.mixed_rows import JoinedRows
 from trainer.run.samples_config import SamplesConfig
-from trainer.serving.generate import Decoding, Generation, generate, texts_of
-from trainer.serving.sampling import Sampling
+from trainer.serving.engine.engine import continue_all
+from trainer.serving.engine.prompts import as_read
+from trainer.serving.engine.requests import Request
+from trainer.serving.generate import Decoding
+from trainer.serving.slot_models import slots_of_model
 from trainer.step.model_with_values import ModelWithValues
 
 # The likeliest continuation, and one as a reader would be served.
@@ -60,18 +63,17 @@ def make_sampler(
         context=evaluated.model.context(rows.sequence_length),
     )
     prompts = choose_prompts(rows, config.count, tokenizer.bos_id)
-    sampling = _sampling(len(prompts), config.tokens, seed)
-    ids = tf.ragged.constant(prompts * len(TEMPERATURES), dtype=tf.int32)
-
-    @tf.function(autograph=False)
-    def run(values: list[tf.Tensor]) -> Generation:
-        with evaluated.called_with(values):
-            return generate(evaluated.model, ids, sampling, decoding)
+    requests = _requests(prompts, decoding, config.tokens, seed)
+    held = list[tf.Tensor]()
+    slots = slots_of_model(
+        evaluated.model, decoding, lambda: held, evaluated.called_with
+    )
 
     def sample() -> list[Sample]:
-        result = run(evaluated.values())
-        texts = texts_of(result, tokenizer)
-        count = len(prompts)
+        held[:] = evaluated.values()
+        found = continue_all(slots, requests, len(requests))
+        held.clear()
+        texts, count = [tokenizer.decode(ids) for ids in found], len(prompts)
         return [
             Sample(tokenizer.decode(prompt), texts[index::count])
             for index, prompt in enumerate(prompts)
@@ -124,16 +126,20 @@ def _prompt(features: Features, bos_id: int | None) -> list[int]:
     return ids
 
 
-def _sampling(prompts: int, max_new_tokens: int, seed: int) -> Sampling:
+def _requests(
+    prompts: Sequence[Sequence[int]], decoding: Decoding, tokens: int, seed: int
+) -> list[Request]:
     """Returns how each prompt is continued, at each temperature in turn."""
-    rows = prompts * len(TEMPERATURES)
-    return Sampling(
-        max_new_tokens=tf.fill([rows], max_new_tokens),
-        temperature=tf.repeat(tf.constant(TEMPERATURES), prompts),
-        top_k=tf.zeros([rows], tf.int32),
-        top_p=tf.ones([rows]),
-        seed=tf.range(rows, dtype=tf.int64) + seed,
-    )
+    chosen = itertools.product(TEMPERATURES, prompts)
+    return [
+        Request(
+            number,
+            *as_read(prompt, tokens, decoding),
+            temperature=temperature,
+            seed=seed + number,
+        )
+        for number, (temperature, prompt) in enumerate(chosen)
+    ]
 
 
 def _as_code(text: str) -> str:

@@ -187,6 +187,18 @@ class Decoder(tf.Module):
         empty = tf.zeros(shape, self.compute_dtype)
         return tuple((empty, empty) for _ in self.layers)
 
+    def with_capacity(
+        self, state: tuple[Cache, ...], capacity: int | tf.Tensor
+    ) -> tuple[Cache, ...]:
+        """Returns the state with columns cut off or added; copies none that fits."""
+
+        def resized(cache: tf.Tensor) -> tf.Tensor:
+            kept = cache[:, :, : capacity + 1]
+            missing = capacity + 1 - dimensions(kept)[2]
+            return tf.pad(kept, [[0, 0], [0, 0], [0, missing], [0, 0]])
+
+        return tuple((resized(keys), resized(values)) for keys, values in state)
+
     def decode(
         self,
         tokens: tf.Tensor,

@@ -222,6 +222,13 @@ class LanguageModel(Protocol):
         each tensor is the rows'.
         """
 
+    def with_capacity(self, state: Any, capacity: int | tf.Tensor) -> Any:
+        """Returns a state of the same rows for `capacity` positions, more or fewer.
+
+        What rows hold of the positions below that stays. A nest of zeros in which
+        every size that is open (None) but the rows' is 1 counts as an empty state.
+        """
+
     def decode(
         self,
         tokens: tf.Tensor,

@@ -170,6 +170,13 @@ class Recurrent(tf.Module):
         shape = [batch, self.config.d_model]
         return tuple(tf.zeros(shape, tf.float32) for _ in self.layers)
 
+    def with_capacity(
+        self, state: tuple[tf.Tensor, ...], capacity: int | tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns the state: capacity plays no part."""
+        del capacity
+        return state
+
     def decode(
         self,
         tokens: tf.Tensor,

@@ -20,6 +20,8 @@ trainer's.
     reopened.py            A release's model, out of its SavedModel's variables
     servable.py            What a release is made of: of a run's checkpoint, or of
                            published weights
+    session_slots.py       Drives a release's slots through the C API, with the
+                           engine of batch generation
     warmup_requests.py     The requests TensorFlow Serving replays before a release
                            takes traffic
 """

@@ -50,7 +50,8 @@ def expected_answers(
     prompts = _ragged(ids, lengths)
     requests: dict[str, list[Any]] = {"prompt": list(PROMPTS), **_SETTINGS}
     fed = SIGNATURES["generate"].fed(requests)
-    chosen = Sampling(*(tf.constant(fed[name]) for name in Sampling._fields))
+    del fed["prompt"]
+    chosen = Sampling(**{name: tf.constant(value) for name, value in fed.items()})
     run = tf.function(
         lambda sampling: generate(model, prompts, sampling, decoding), autograph=False
     )

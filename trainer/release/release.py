@@ -3,7 +3,9 @@
 
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from preprocessing.contracts.releases import (
@@ -48,7 +50,7 @@ def write_release(servable: Servable, directory: str, name: str) -> None:
     files = {
         TOKENIZER_ASSET: tokenizer.json_bytes,
         LINEAGE_NAME: _lineage(servable, answers).to_bytes(),
-        WARMUP_NAME: write_requests(name, warmup_requests()),
+        WARMUP_NAME: write_requests(name, warmup_requests(module)),
     }
     try:
         tf.saved_model.save(module, directory, signatures=module.signatures())
@@ -79,12 +81,19 @@ def _not_finite(servable: Servable, what: str, names: list[str]) -> UsageError:
     )
 
 
-def warmup_requests() -> list[Request]:
+def warmup_requests(module: TextModel) -> list[Request]:
     """Returns one small request per signature: each traces memory and thread pools."""
-    return [
-        Request(name, signature.fed({i.name: [i.warmup] for i in signature.inputs}))
-        for name, signature in SIGNATURES.items()
+    empty = [
+        np.zeros([n or 1 for n in each.shape], each.dtype.as_numpy_dtype)
+        for each in module.slots.states
     ]
+    requests = []
+    for name, signature in SIGNATURES.items():
+        values: dict[str, Any] = {i.name: [i.warmup] for i in signature.inputs}
+        for state in signature.states:
+            values |= {f"{state}_{index}": each for index, each in enumerate(empty)}
+        requests.append(Request(name, signature.fed(values)))
+    return requests
 
 
 def _lineage(servable: Servable, answers: dict[str, object]) -> Lineage:

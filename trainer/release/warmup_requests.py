@@ -30,7 +30,7 @@ _DTYPES = {number: dtype for dtype, number in _NUMBERS.items()}
 
 @dataclass(frozen=True)
 class Request:
-    """One Predict call: strings are lists of bytes, numbers are arrays of rank 1."""
+    """One Predict call: strings are lists of bytes, numbers are arrays."""
 
     signature: str
     inputs: Inputs
@@ -67,7 +67,8 @@ def _prediction_log(model_name: str, request: Request) -> bytes:
 
 def _fill(tensor: Any, value: np.ndarray | list[bytes]) -> None:
     """Fills an empty `TensorProto`."""
-    tensor.tensor_shape.dim.add(size=len(value))
+    for size in np.shape(value):
+        tensor.tensor_shape.dim.add(size=size)
     if isinstance(value, list):
         tensor.dtype = _DT_STRING
         tensor.string_val.extend(value)
@@ -85,7 +86,8 @@ def _request(record: bytes) -> Request:
 def _value(tensor: Any) -> np.ndarray | list[bytes]:
     if tensor.dtype == _DT_STRING:
         return list(tensor.string_val)
-    return np.frombuffer(tensor.tensor_content, _DTYPES[tensor.dtype])
+    flat = np.frombuffer(tensor.tensor_content, _DTYPES[tensor.dtype])
+    return flat.reshape([each.size for each in tensor.tensor_shape.dim])
 
 
 def _frame(payload: bytes) -> bytes:

@@ -5,8 +5,8 @@ training.
 
     added_tokens_graph.py  Cuts texts at their added tokens inside a TensorFlow graph,
                            as the corpus does
-    answering.py           Answers a list of prompts with a release, in batches of
-                           one fixed size
+    answering.py           Answers a list of prompts with a release: text to ids,
+                           the engine, ids to text
     character_classes.py   Word cutting for TensorFlow: a tokenizer's pattern
                            rewritten for RE2, exactly
     generate.py            Continues prompts inside the graph: one prefill, then one
@@ -28,6 +28,12 @@ training.
                            engine in TF Serving
     signatures.py          What computes a release's answers: text in, text out, the
                            tokenizer in the graph
+    slot_graphs.py         The calls of a slot model as functions of tensors in the
+                           order of their signature
+    slot_models.py         Slot models for the engine: of a language model in memory,
+                           and of a release
+    slots.py               Decoding in slots that are refilled: what one call of a
+                           graph does for them
     whole_words.py         Words that are one id though their merges do not give it
                            (`ignore_merges`)
 """

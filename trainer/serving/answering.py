@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers a list of prompts with a release, in batches of one fixed size.
+"""Answers a list of prompts with a release: text to ids, the engine, ids to text.
 
-    count the ids of each -> sort by length -> batches, the last filled up -> answers
-
-Growing batches make a language model run out of memory, and a failure loses its whole
-batch. Here a batch that fails is halved until the prompt at fault is alone.
+What stands beside what in the engine follows from the list alone, so the same list has
+the same answers wherever it is answered, and a prompt at fault costs only its own.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from preprocessing.contracts.generation_config import GenerationConfig
-from preprocessing.contracts.prompt_limits import prompt_room
-from preprocessing.contracts.releases import Lineage
+from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.serving.engine.engine import Engine
+from trainer.serving.engine.ordering import in_order
+from trainer.serving.engine.prompts import as_read
+from trainer.serving.engine.requests import Finished, Request
 from trainer.serving.loaded_release import LoadedRelease
 
 
@@ -21,7 +24,7 @@ def answer_texts(
     seeds: Sequence[int],
     model: LoadedRelease,
     config: GenerationConfig,
-    report: Callable[[int], None],
+    report: Callable[[int, int], None],
 ) -> tuple[list[dict[str, Any]], int]:
     """Answers every text.
 
@@ -30,31 +33,37 @@ def answer_texts(
         seeds: the seed of each.
         model: the release.
         config: how they are continued; its seed plays no part.
-        report: called with the number of texts done after each batch.
+        report: called whenever some are done, with the number of texts done and of ids
+            made for them.
 
     Returns:
-        {text, num_tokens, finish_reason} or {error} for each text, in their order; and
-        how many of them lost their first ids for want of room.
+        {text, num_tokens, finish_reason} or {error} for each text, in their order; with
+        {shortened: True} where the prompt lost its first ids for want of room; and how
+        many did.
     """
-    answers = _counted(texts, model, config.batch_size)
-    counts = {
-        i: found["num_tokens"] for i, found in answers.items() if "error" not in found
-    }
-    # Neighbours of like length share a batch: least padding. Ties keep their order.
-    order = sorted(counts, key=lambda i: (counts[i], i))
-
-    def run(rows: Sequence[int]) -> list[dict[str, Any]]:
-        chosen = [texts[i] for i in rows], [seeds[i] for i in rows]
-        return _run_padded(*chosen, model, config)
-
-    done = len(texts) - len(order)
-    for start in range(0, len(order), config.batch_size):
-        batch = order[start : start + config.batch_size]
-        answers.update(bisected(batch, run))
-        done += len(batch)
-        report(done)
-    shortened = _shortened(counts.values(), model.lineage, config.max_new_tokens)
-    return [answers[i] for i in range(len(texts))], shortened
+    tokenizer, opened = model.tokenizer, int(model.lineage.bos_id is not None)
+    answers, encoded = _encoded(texts, tokenizer, config.batch_size)
+    requests, shortened = list[Request](), set[int]()
+    for i, ids in encoded.items():
+        read, limit = as_read(ids, config.max_new_tokens, model.lineage)
+        requests.append(_request(i, read, limit, seeds[i], config))
+        if len(read) < len(ids) + opened:
+            shortened.add(i)
+    engine = Engine(
+        model.slots, config.batch_size, tokenizer.token_bytes(), config.cache_memory
+    )
+    done, tokens = len(answers), 0
+    for request in in_order(requests):
+        engine.add(request)
+    while not engine.idle:
+        finished = engine.step()
+        for each in finished:
+            answers[each.key] = _answer(each, tokenizer, each.key in shortened)
+            tokens += len(each.ids)
+        done += len(finished)
+        if finished:
+            report(done, tokens)
+    return [answers[i] for i in range(len(texts))], len(shortened)
 
 
 def bisected(
@@ -75,49 +84,53 @@ def bisected(
     return {**bisected(rows[:middle], run), **bisected(rows[middle:], run)}
 
 
-def _counted(
-    texts: Sequence[str], model: LoadedRelease, batch_size: int
-) -> dict[int, dict[str, Any]]:
-    """Returns row -> {"num_tokens": …} or {"error": …}.
+def _encoded(
+    texts: Sequence[str], tokenizer: Tokenizer, batch_size: int
+) -> tuple[dict[int, dict[str, Any]], dict[int, list[int]]]:
+    """Returns text -> {"error": …} of those that cannot be encoded, and -> ids."""
 
-    Counted by batches: the graph pads each row to the longest beside it.
-    """
+    def encode(rows: Sequence[int]) -> list[dict[str, Any]]:
+        ids, lengths = tokenizer.encode_batch([texts[i] for i in rows])
+        split = np.split(ids, np.cumsum(lengths)[:-1])
+        return [{"ids": each.tolist()} for each in split]
 
-    def count(rows: Sequence[int]) -> list[dict[str, Any]]:
-        found = model.count_tokens([texts[i] for i in rows])
-        return [{"num_tokens": count} for count in found]
-
-    results = dict[int, dict[str, Any]]()
+    found = dict[int, dict[str, Any]]()
     for start in range(0, len(texts), batch_size):
         rows = range(start, min(start + batch_size, len(texts)))
-        results.update(bisected(rows, count))
-    return results
+        found.update(bisected(rows, encode))
+    errors = {i: each for i, each in found.items() if "error" in each}
+    return errors, {i: each["ids"] for i, each in found.items() if i not in errors}
 
 
-def _run_padded(
-    texts: Sequence[str],
-    seeds: Sequence[int],
-    model: LoadedRelease,
-    config: GenerationConfig,
-) -> list[dict[str, Any]]:
-    """Runs a batch filled up to its fixed size with rows that ask for nothing."""
-    rows, empty = len(texts), config.batch_size - len(texts)
-    own: dict[str, list[Any]] = {
-        "prompt": [*texts, *[""] * empty],
-        "max_new_tokens": [config.max_new_tokens] * rows + [0] * empty,
-        "seed": [*seeds, *[0] * empty],
+def _request(
+    key: int, ids: Sequence[int], limit: int, seed: int, config: GenerationConfig
+) -> Request:
+    return Request(
+        key=key,
+        ids=ids,
+        limit=limit,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        min_p=config.min_p,
+        repetition_penalty=config.repetition_penalty,
+        seed=seed,
+        stop=tuple(text.encode() for text in config.stop),
+        time_limit=config.time_limit,
+    )
+
+
+def _answer(end: Finished, tokenizer: Tokenizer, shortened: bool) -> dict[str, Any]:
+    if end.error:
+        return {"error": end.error}
+    text = tokenizer.decode(end.ids)
+    if end.num_bytes is not None:
+        table = tokenizer.token_bytes()
+        spelled = b"".join(table[id] for id in end.ids if id < len(table))
+        text = spelled[: end.num_bytes].decode("utf-8", errors="replace")
+    answer = {
+        "text": text,
+        "num_tokens": len(end.ids),
+        "finish_reason": end.reason,
     }
-    shared: dict[str, list[Any]] = {
-        name: [getattr(config, name)] * config.batch_size
-        for name in ("temperature", "top_k", "top_p")
-    }
-    return model.generate({**own, **shared})[:rows]
-
-
-def _shortened(counts: Iterable[int], lineage: Lineage, max_new_tokens: int) -> int:
-    """Returns how many prompts, of so many ids without BOS, lose the first of them."""
-    if lineage.context is None:
-        return 0
-    opened = int(lineage.bos_id is not None)
-    room = prompt_room(max_new_tokens, lineage.context)
-    return sum(count + opened > room for count in counts)
+    return answer | {"shortened": True} if shortened else answer

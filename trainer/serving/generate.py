@@ -2,8 +2,8 @@
 """Continues prompts inside the graph: one prefill, then one token per loop turn.
 
     prompts (ragged)   [a b c d e]  [f g]
-    right-padded       a b c d e . . .      to a power of two: few shapes, each row
-                       f g . . . . . .      at its own position
+    right-padded       a b c d e . . .      to a bucket: few shapes, each row at its
+                       f g . . . . . .      own position
     prefill            hidden of a row's last id gives its first new one
     while any alive    decode one id a row, sample, write, stop rows at EOS or limit
 
@@ -11,7 +11,7 @@ Nothing here needs XLA: a stock TensorFlow Serving switches it off.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -22,10 +22,8 @@ from preprocessing.contracts.prompt_limits import (
 )
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.language_model import LanguageModel
-from trainer.serving.sampling import Sampling, checked, sample
-
-SMALLEST_BUCKET = 16
-_LARGEST_BUCKET = 1 << 20
+from trainer.serving.engine.sizes import buckets
+from trainer.serving.sampling import Sampling, checked, penalised, sample
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,8 @@ def generate(
         lengths = tf.minimum(lengths, prompt_room(limit, decoding.context))
         limit = tf.minimum(limit, decoding.context - lengths)
     ids = right_pad(prompts, lengths, decoding)
-    return _decode(model, ids, lengths, limit, sampling, decoding)
+    asked = sampling._replace(max_new_tokens=limit)
+    return _decode(ids, lengths, Loop(model, asked, decoding))
 
 
 def ids_of(generation: Generation) -> list[list[int]]:
@@ -125,12 +124,9 @@ def right_pad(
 ) -> tf.Tensor:
     """Returns the last `lengths` ids of each row, right-padded: int32 `[batch, width]`.
 
-    The width is the smallest bucket that holds every row: a power of two, at most
-    the context.
+    The width is the smallest bucket that holds every row, at most the context.
     """
-    longest = tf.reduce_max(tf.concat([lengths, [1]], axis=0))
-    sizes = tf.constant(buckets(decoding.context))
-    width = tf.reduce_min(tf.where(sizes >= longest, sizes, sizes[-1]))
+    width = bucket_of(lengths, decoding)
     column = tf.range(width)
     first = tf.cast(prompts.row_splits[1:], tf.int32) - lengths
     real = column < lengths[:, None]
@@ -138,104 +134,145 @@ def right_pad(
     return tf.where(real, tf.gather(prompts.flat_values, source), decoding.pad_id)
 
 
-def buckets(context: int | None) -> list[int]:
-    """Returns the widths prompts are padded to, ascending."""
-    last = _LARGEST_BUCKET if context is None else context
-    sizes = [SMALLEST_BUCKET]
-    while sizes[-1] < last:
-        sizes.append(sizes[-1] * 2)
-    return [size for size in sizes if size < last] + [last]
+def bucket_of(counts: tf.Tensor, decoding: Decoding) -> tf.Tensor:
+    """Returns the smallest bucket that holds all of `counts` positions, `[batch]`."""
+    longest = tf.reduce_max(tf.concat([counts, [1]], axis=0))
+    sizes = tf.constant(buckets(decoding.context))
+    return tf.reduce_min(tf.where(sizes >= longest, sizes, sizes[-1]))
 
 
-class _Progress(NamedTuple):
-    """What the loop carries: the next step and what has been written so far."""
+class Progress(NamedTuple):
+    """What the loop carries: the next step and what has been written so far.
 
-    step: tf.Tensor  # int32 scalar, ids generated so far
-    token: tf.Tensor  # int32 [batch], the newest id
-    alive: tf.Tensor  # bool [batch]
-    stopped: tf.Tensor  # bool [batch], met EOS
-    count: tf.Tensor  # int32 [batch]
-    written: tf.Tensor  # int32 [most, batch], time-major: a row per step
+    Attributes:
+        step: int32 scalar, ids generated so far.
+        token: int32 `[batch]`, the newest id, which no state holds yet.
+        alive: bool `[batch]`.
+        stopped: bool `[batch]`, met EOS or another id that ends.
+        count: int32 `[batch]`, ids kept.
+        written: int32 `[most, batch]`, time-major: a row per step.
+        seen: bool `[batch, vocab]`, ids that a repetition penalty looks at; () without.
+    """
+
+    step: tf.Tensor
+    token: tf.Tensor
+    alive: tf.Tensor
+    stopped: tf.Tensor
+    count: tf.Tensor
+    written: tf.Tensor
+    seen: tf.Tensor | tuple[()] = ()
 
 
-def _decode(
-    model: LanguageModel,
-    ids: tf.Tensor,
-    lengths: tf.Tensor,
-    limit: tf.Tensor,
-    sampling: Sampling,
-    decoding: Decoding,
-) -> Generation:
+@dataclass(frozen=True)
+class Loop:
+    """The loop of decoding: reads the newest id of each row and chooses the next.
+
+    Attributes:
+        model: whose ids they are.
+        sampling: how they are chosen; its `max_new_tokens` are this loop's.
+        decoding: which of them end a row.
+        before: int32, a number or `[batch]`: ids generated before this loop.
+    """
+
+    model: LanguageModel
+    sampling: Sampling
+    decoding: Decoding
+    before: int | tf.Tensor = 0
+
+    def start(self, token: tf.Tensor, seen: tf.Tensor | tuple[()] = ()) -> Progress:
+        """Returns progress before the first step, each row's newest id `token`."""
+        batch, limit = tf.shape(token)[0], self.sampling.max_new_tokens
+        most = tf.reduce_max(tf.concat([limit, [0]], axis=0))
+        return Progress(
+            step=tf.constant(0),
+            token=token,
+            alive=limit > 0,
+            stopped=tf.zeros([batch], tf.bool),
+            count=tf.zeros([batch], tf.int32),
+            written=tf.fill([most, batch], self.decoding.pad_id),
+            seen=seen,
+        )
+
+    def choose(self, hidden: tf.Tensor, progress: Progress) -> Progress:
+        """Samples the next id of every row from `hidden` `[batch, d_model]`."""
+        logits, penalty = self.model.logits(hidden), self.sampling.repetition_penalty
+        if penalty is not None:
+            logits = penalised(logits, progress.seen, penalty)
+        token = sample(logits, self.sampling, self.before + progress.step)
+        ends = token == self.decoding.eos_id
+        for other in self.decoding.stop_ids:
+            ends |= token == other
+        kept = progress.alive & ~ends
+        token = tf.where(kept, token, self.decoding.pad_id)
+        written = tf.tensor_scatter_nd_update(
+            progress.written, progress.step[None, None], token[None]
+        )
+        return Progress(
+            step=progress.step + 1,
+            token=token,
+            alive=kept & (progress.step + 1 < self.sampling.max_new_tokens),
+            stopped=progress.stopped | (progress.alive & ends),
+            count=progress.count + tf.cast(kept, tf.int32),
+            written=tf.ensure_shape(written, progress.written.shape),
+            seen=progress.seen if penalty is None else marked(progress.seen, token),
+        )
+
+    def run(
+        self, progress: Progress, state: Any, first: tf.Tensor
+    ) -> tuple[Progress, Any]:
+        """Goes on until no row is alive.
+
+        Args:
+            progress: of `start` or `choose`.
+            state: the model's, with room for what is to come.
+            first: int32 `[batch]`, where the id stands that the first one follows.
+        """
+
+        def body(progress: Progress, state: Any) -> tuple[Progress, Any]:
+            # A row's newest id is not in its state yet; one that has ended reads none.
+            places, reads = first + progress.count, tf.cast(progress.alive, tf.int32)
+            hidden, new = self.model.decode(
+                progress.token[:, None], state, places, reads
+            )
+            new = tf.nest.map_structure(
+                lambda value, old: tf.ensure_shape(value, old.shape), new, state
+            )
+            return self.choose(hidden[:, 0], progress), new
+
+        return tf.while_loop(
+            lambda progress, state: tf.reduce_any(progress.alive),
+            body,
+            (progress, state),
+        )
+
+
+def marked(seen: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
+    """Returns `seen` `[batch, vocab]`, true at each row's `token` too."""
+    places = tf.stack([tf.range(tf.size(token)), token], axis=1)
+    new = tf.tensor_scatter_nd_update(seen, places, tf.ones_like(token, tf.bool))
+    return tf.ensure_shape(new, seen.shape)
+
+
+def _decode(ids: tf.Tensor, lengths: tf.Tensor, loop: Loop) -> Generation:
     """Runs the prefill of `lengths` ids a row, and the loop; shapes as `right_pad`."""
-    batch = tf.shape(ids)[0]
-    most = tf.reduce_max(tf.concat([limit, [0]], axis=0))
+    model, limit = loop.model, loop.sampling.max_new_tokens
     capacity = tf.reduce_max(tf.concat([lengths + limit, [0]], axis=0))
-    state = model.initial_state(batch, capacity)
+    state = model.initial_state(tf.shape(ids)[0], capacity)
     hidden, state = model.decode(ids, state, tf.zeros_like(lengths), lengths)
+    # The first id follows from the prefill itself: for one prompt that is a step less.
     last = tf.gather(hidden, lengths - 1, batch_dims=1)
-    progress = _Progress(
-        step=tf.constant(0),
-        token=tf.fill([batch], decoding.pad_id),
-        alive=limit > 0,
-        stopped=tf.zeros([batch], tf.bool),
-        count=tf.zeros([batch], tf.int32),
-        written=tf.fill([most, batch], decoding.pad_id),
-    )
+    progress = loop.start(tf.fill(tf.shape(lengths), loop.decoding.pad_id))
     # A batch that asks for nothing has no row to write to.
     progress = tf.cond(
-        most > 0,
-        lambda: _advance(model, last, progress, limit, sampling, decoding),
+        tf.reduce_any(limit > 0),
+        lambda: loop.choose(last, progress),
         lambda: progress,
     )
-
-    def body(progress: _Progress, state: object) -> tuple[_Progress, object]:
-        # A row's newest id is not in its state yet; a row that has ended reads none.
-        positions = lengths + progress.count - 1
-        reads = tf.cast(progress.alive, tf.int32)
-        hidden, new = model.decode(progress.token[:, None], state, positions, reads)
-        new = tf.nest.map_structure(
-            lambda value, old: tf.ensure_shape(value, old.shape), new, state
-        )
-        step = _advance(model, hidden[:, 0], progress, limit, sampling, decoding)
-        return step, new
-
-    progress, _ = tf.while_loop(
-        lambda progress, state: tf.reduce_any(progress.alive),
-        body,
-        (progress, state),
-    )
+    progress, _ = loop.run(progress, state, lengths - 1)
     return _finish(progress)
 
 
-def _advance(
-    model: LanguageModel,
-    hidden: tf.Tensor,
-    progress: _Progress,
-    limit: tf.Tensor,
-    sampling: Sampling,
-    decoding: Decoding,
-) -> _Progress:
-    """Samples the next id of every row from `hidden` `[batch, d_model]`."""
-    token = sample(model.logits(hidden), sampling, progress.step)
-    ends = token == decoding.eos_id
-    for other in decoding.stop_ids:
-        ends |= token == other
-    kept = progress.alive & ~ends
-    token = tf.where(kept, token, decoding.pad_id)
-    written = tf.tensor_scatter_nd_update(
-        progress.written, progress.step[None, None], token[None]
-    )
-    return _Progress(
-        step=progress.step + 1,
-        token=token,
-        alive=kept & (progress.step + 1 < limit),
-        stopped=progress.stopped | (progress.alive & ends),
-        count=progress.count + tf.cast(kept, tf.int32),
-        written=tf.ensure_shape(written, progress.written.shape),
-    )
-
-
-def _finish(progress: _Progress) -> Generation:
+def _finish(progress: Progress) -> Generation:
     longest = tf.reduce_max(tf.concat([progress.count, [0]], axis=0))
     return Generation(
         token_ids=tf.transpose(progress.written[:longest]),

@@ -8,36 +8,54 @@ from typing import Any
 from preprocessing.contracts import releases
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.globs import literal_directory
 from preprocessing.foundation.terminal import quiet_libraries
+from preprocessing.tokenizer.tokenizer import Tokenizer
 
 quiet_libraries()
 
 import tensorflow as tf  # noqa: E402
 import tensorflow_text  # noqa: E402, F401  # registers the tokenizer's ops
 
+from trainer.serving.slot_models import slots_of_signatures  # noqa: E402
+
 
 class LoadedRelease:
-    """A release as TensorFlow loads it, with its lineage.
+    """A release as TensorFlow loads it, with its lineage and tokenizer.
 
     Args:
         release: its directory, local or cloud.
         threads: cores it may use.
+
+    Raises:
+        UsageError: it is none, or an older one without the signatures of slots.
     """
 
     def __init__(self, release: str, threads: int) -> None:
         _limit_threads(threads)
         self.lineage = releases.read_lineage(release)
+        self.tokenizer = Tokenizer.restore(
+            storage.join(release, releases.TOKENIZER_ASSET),
+            bos_id=self.lineage.bos_id,
+            eos_id=self.lineage.eos_id,
+            pad_id=self.lineage.pad_id,
+        )
+        given = release
         with tempfile.TemporaryDirectory(prefix="quern-") as copy:
             if storage.is_cloud(release):
                 releases.copy_tree(release, copy)
                 release = copy
             with literal_directory(release) as name:
                 self._module = tf.saved_model.load(name)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Returns the number of ids of each text, without BOS and EOS."""
-        return self._answer("tokenize", {"text": texts})["num_tokens"].numpy().tolist()
+        missing = SIGNATURES.keys() - self._module.signatures.keys()
+        if missing:
+            raise UsageError(
+                f"wanted the signatures {', '.join(SIGNATURES)} in {given}, found "
+                f"none named {', '.join(sorted(missing))}: it is of an older Quern. "
+                "Export the run again"
+            )
+        self.slots = slots_of_signatures(self._module.signatures)
 
     def generate(self, requests: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         """Continues each prompt; `requests` are the inputs of the signature.

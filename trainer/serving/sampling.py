@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses one token per row from logits, with every parameter a tensor per row.
 
-    logits ─┬─ argmax ─────────────────────────────── rows with temperature <= 0
-            └─ / temperature ─ top_k, top_p ─ + Gumbel ─ argmax ── the other rows
+    logits ─ penalty ─┬─ argmax ──────────────────────────── rows with temperature <= 0
+                      └─ / temperature ─ top_k, top_p, min_p ─ + Gumbel ─ argmax
 
 The noise of a candidate is a pure function of (the row's seed, step, token id), so a
 row's sample never depends on its neighbours in the batch, nor on how it was reached.
@@ -36,8 +36,8 @@ class Sampling(NamedTuple):
     """How each row is continued; every field is a `[batch]` tensor.
 
     The order is that of Hugging Face's processors: the logits are divided by the
-    temperature, `top_k` cuts, and `top_p` is a share of what `top_k` left. Of equal
-    logits the lower ids stand first, as for greedy's choice.
+    temperature, `top_k` cuts, `top_p` is a share of what `top_k` left, and `min_p` cuts
+    last. Of equal logits the lower ids stand first, as for greedy's choice.
 
     Attributes:
         max_new_tokens: int32, the most ids to generate.
@@ -47,6 +47,10 @@ class Sampling(NamedTuple):
         top_p: float32, sample among the fewest ids whose mass reaches p; 1 or more
             sets no limit, 0 or less leaves the likeliest id.
         seed: int64, the row's own.
+        min_p: float32, sample among the ids of at least that share of the likeliest
+            id's likelihood; 0 or less sets no limit; None sets none for any row.
+        repetition_penalty: float32, above 0; see `penalised`. 1 leaves logits as they
+            are; None those of every row.
     """
 
     max_new_tokens: tf.Tensor
@@ -54,6 +58,8 @@ class Sampling(NamedTuple):
     top_k: tf.Tensor
     top_p: tf.Tensor
     seed: tf.Tensor
+    min_p: tf.Tensor | None = None
+    repetition_penalty: tf.Tensor | None = None
 
 
 class _Limits(NamedTuple):
@@ -61,8 +67,10 @@ class _Limits(NamedTuple):
 
     top_k: tf.Tensor  # int32, from 1 to the vocabulary's size
     top_p: tf.Tensor  # float64
+    lowest: tf.Tensor  # float32, the least logarithm of a share that min_p leaves
     temperature: tf.Tensor  # float32, above 0
     seed: tf.Tensor  # int64
+    step: tf.Tensor  # int32
 
 
 def checked(sampling: Sampling, rows: tf.Tensor) -> Sampling:
@@ -72,7 +80,8 @@ def checked(sampling: Sampling, rows: tf.Tensor) -> Sampling:
         tf.errors.InvalidArgumentError: a parameter has not one value for each prompt,
             or is NaN; when the graph runs.
     """
-    found = {name: tf.size(field) for name, field in sampling._asdict().items()}
+    given = {k: field for k, field in sampling._asdict().items() if field is not None}
+    found = {name: tf.size(field) for name, field in given.items()}
     told = [part for name, size in found.items() for part in (f"{name}:", size)]
     unequal = tf.reduce_any(tf.stack(list(found.values())) != rows)
     checks = [
@@ -81,19 +90,42 @@ def checked(sampling: Sampling, rows: tf.Tensor) -> Sampling:
             ["wanted one value of every input for each of the prompts:", rows, *told],
         )
     ]
-    for name in ("temperature", "top_p"):
-        nan = tf.reduce_any(tf.math.is_nan(getattr(sampling, name)))
+    for name in [name for name, field in given.items() if field.dtype.is_floating]:
+        nan = tf.reduce_any(tf.math.is_nan(given[name]))
         wish = f"wanted a {name} for every row, found NaN. Send a number"
         checks.append(tf.debugging.Assert(~nan, [wish]))
+    if sampling.repetition_penalty is not None:
+        above = tf.reduce_all(sampling.repetition_penalty > 0)
+        wish = "wanted a repetition_penalty above 0 for every row, found less. Send 1"
+        checks.append(tf.debugging.Assert(above, [wish]))
     with tf.control_dependencies([check for check in checks if check is not None]):
-        return Sampling(*(tf.identity(field) for field in sampling))
+        return Sampling(**{name: tf.identity(field) for name, field in given.items()})
+
+
+def penalised(logits: tf.Tensor, seen: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
+    """Makes ids less likely that a row has seen: logits divided, below 0 multiplied.
+
+    That is what CTRL (Keskar et al. 2019, arXiv 1909.05858) and Hugging Face's
+    `RepetitionPenaltyLogitsProcessor` do, over the prompt and what was generated.
+
+    Args:
+        logits: float32 `[batch, vocab]`.
+        seen: bool `[batch, vocab]`.
+        penalty: float32 `[batch]`.
+    """
+
+    def apply() -> tf.Tensor:
+        by = penalty[:, None]
+        return tf.where(seen, tf.where(logits < 0, logits * by, logits / by), logits)
+
+    return tf.cond(tf.reduce_any(penalty != 1), apply, lambda: logits)
 
 
 def sample(logits: tf.Tensor, sampling: Sampling, step: tf.Tensor) -> tf.Tensor:
     """Returns int32 ids `[batch]` chosen from float32 `logits` `[batch, vocab]`.
 
-    `step` is the int32 number of ids the row has generated so far. No parameter is
-    NaN, and every logit is finite.
+    `step` is int32, a number or `[batch]`: ids the row has generated so far. No
+    parameter is NaN, and every logit is finite.
     """
     best = tf.argmax(logits, axis=-1, output_type=tf.int32)
     return tf.cond(
@@ -113,30 +145,32 @@ def _sample_some(
     temperature = tf.where(warm, sampling.temperature, 1.0)
     vocab = int(logits.shape[-1])
     within = (sampling.top_k > 0) & (sampling.top_k < vocab)
+    min_p = tf.zeros_like(temperature) if sampling.min_p is None else sampling.min_p
     limits = _Limits(
         tf.where(within, sampling.top_k, vocab),
         tf.cast(sampling.top_p, tf.float64),
+        # Above 1 not even the likeliest id would be left.
+        tf.math.log(tf.clip_by_value(min_p, 0.0, 1.0)),
         temperature,
         sampling.seed,
+        tf.broadcast_to(step, tf.shape(sampling.seed)),
     )
     limited = warm & (within | (sampling.top_p < 1))
     # One id has the same noise in every branch, and each row goes the way that its own
     # values say: which rows share the batch changes no row's answer.
     chosen = tf.cond(
         tf.reduce_any(warm & ~limited),
-        lambda: tf.where(warm, _sample_unlimited(below, limits, step), best),
+        lambda: tf.where(warm, _sample_unlimited(below, limits), best),
         lambda: best,
     )
     return tf.cond(
         tf.reduce_any(limited),
-        lambda: _put(chosen, limited, _sample_limited(below, limited, limits, step)),
+        lambda: _put(chosen, limited, _sample_limited(below, limited, limits)),
         lambda: chosen,
     )
 
 
-def _sample_limited(
-    below: tf.Tensor, limited: tf.Tensor, limits: _Limits, step: tf.Tensor
-) -> tf.Tensor:
+def _sample_limited(below: tf.Tensor, limited: tf.Tensor, limits: _Limits) -> tf.Tensor:
     """Samples the rows that `limited` names, among what top_k and top_p leave.
 
     `below` are the logits less their maximum. Masses are float64: summed in float32, a
@@ -147,7 +181,7 @@ def _sample_limited(
     vocab = int(below.shape[-1])
     if vocab <= _CANDIDATES:
         values, ids = tf.math.top_k(below, vocab)
-        return _sample_ranked(values, ids, limits, step)
+        return _sample_ranked(values, ids, limits)
     values, ids = tf.math.top_k(below, _CANDIDATES)
     mass = tf.reduce_sum(_masses(values, limits), axis=-1)
     # Half a millisecond for 16 rows of 16 k ids, which top_k alone does not need.
@@ -158,11 +192,11 @@ def _sample_limited(
     )
     short = (limits.top_k < vocab) | (mass < limits.top_p * whole)
     wide = (limits.top_k > _CANDIDATES) & short
-    chosen = _sample_ranked(values, ids, limits, step, whole)
+    chosen = _sample_ranked(values, ids, limits, whole)
 
     def sort_wide() -> tf.Tensor:
         values, ids = tf.math.top_k(tf.boolean_mask(below, wide), vocab)
-        sampled = _sample_ranked(values, ids, _of(limits, wide), step)
+        sampled = _sample_ranked(values, ids, _of(limits, wide))
         return _put(chosen, wide, sampled)
 
     return tf.cond(tf.reduce_any(wide), sort_wide, lambda: chosen)
@@ -172,7 +206,6 @@ def _sample_ranked(
     values: tf.Tensor,
     ids: tf.Tensor,
     limits: _Limits,
-    step: tf.Tensor,
     whole: tf.Tensor | float = 0.0,
 ) -> tf.Tensor:
     """Samples among ranked candidates, their `values` and `ids` `[batch, n]`.
@@ -188,15 +221,19 @@ def _sample_ranked(
     total = tf.where(limits.top_k <= count, before[:, -1] + mass[:, -1], whole)
     wanted = limits.top_p * total * _SAME_SHARE
     keep = (rank == 0) | (before < wanted[:, None]) | (limits.top_p >= 1)[:, None]
-    noisy = values / limits.temperature[:, None] + gumbel(limits.seed, step, ids)
+    quotients = values / limits.temperature[:, None]
+    keep &= quotients >= limits.lowest[:, None]
+    noisy = quotients + gumbel(limits.seed, limits.step, ids)
     best = tf.argmax(tf.where(keep & among, noisy, values.dtype.min), axis=-1)
     return tf.gather(ids, best, batch_dims=1)
 
 
-def _sample_unlimited(below: tf.Tensor, limits: _Limits, step: tf.Tensor) -> tf.Tensor:
-    """Samples from the whole vocabulary."""
+def _sample_unlimited(below: tf.Tensor, limits: _Limits) -> tf.Tensor:
+    """Samples from all of the vocabulary that min_p leaves."""
     ids = tf.range(int(below.shape[-1]))[None]
-    noisy = below / limits.temperature[:, None] + gumbel(limits.seed, step, ids)
+    quotients = below / limits.temperature[:, None]
+    noisy = quotients + gumbel(limits.seed, limits.step, ids)
+    noisy = tf.where(quotients >= limits.lowest[:, None], noisy, below.dtype.min)
     return tf.argmax(noisy, axis=-1, output_type=tf.int32)
 
 

@@ -8,24 +8,18 @@ There is a function for each signature of the table in
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.language_model import LanguageModel
 from trainer.serving.generate import Decoding, Generation, generate
 from trainer.serving.graph_tokenizer import GraphTokenizer
 from trainer.serving.sampling import Sampling
 from trainer.serving.score import score
+from trainer.serving.slot_graphs import NAMES, SlotGraphs, inputs_of
 
 # What `serving_default` asks for: enough to see a sentence end, little enough to answer
 # within the 30 s that TensorFlow Serving's REST interface waits. Greedy, so that the
 # same prompt has the same answer.
 DEFAULT_MAX_NEW_TOKENS = 64
-
-
-def _inputs(signature: str) -> list[tf.TensorSpec]:
-    """Returns what a signature of the table takes, in its order."""
-    inputs = SIGNATURES[signature].inputs
-    return [tf.TensorSpec([None], each.dtype, name=each.name) for each in inputs]
 
 
 class TextModel(tf.Module):
@@ -43,6 +37,8 @@ class TextModel(tf.Module):
         self._decoding, self._sequence_length = decoding, sequence_length
         sizes = [len(token) for token in tokenizer.token_bytes()]
         self._token_bytes = np.array(sizes, np.int32)
+        self.slots = SlotGraphs(model, decoding)
+        self._of_slots = {name: self._slot_function(name) for name in NAMES}
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """Returns the functions to save, by the name of their signature."""
@@ -51,14 +47,15 @@ class TextModel(tf.Module):
             "generate": self.generate,
             "score": self.score,
             "tokenize": self.tokenize,
+            **self._of_slots,
         }
 
-    @tf.function(autograph=False, input_signature=_inputs("serving_default"))
+    @tf.function(autograph=False, input_signature=inputs_of("serving_default"))
     def complete(self, prompt: tf.Tensor) -> dict[str, tf.Tensor]:
         """Continues each prompt greedily by up to `DEFAULT_MAX_NEW_TOKENS` ids."""
         return {"text": self._text(self._generate(prompt, greedy(tf.size(prompt))))}
 
-    @tf.function(autograph=False, input_signature=_inputs("generate"))
+    @tf.function(autograph=False, input_signature=inputs_of("generate"))
     def generate(
         self,
         prompt: tf.Tensor,
@@ -73,7 +70,7 @@ class TextModel(tf.Module):
         generation = self._generate(prompt, sampling)
         return {"text": self._text(generation), **generation._asdict()}
 
-    @tf.function(autograph=False, input_signature=_inputs("score"))
+    @tf.function(autograph=False, input_signature=inputs_of("score"))
     def score(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores each text as a whole document; see `trainer.serving.score`."""
         ids = self.tokenizer.encode(text)
@@ -85,13 +82,22 @@ class TextModel(tf.Module):
         sizes = tf.constant(self._token_bytes)
         return score(self.model, documents, self._sequence_length, sizes)._asdict()
 
-    @tf.function(autograph=False, input_signature=_inputs("tokenize"))
+    @tf.function(autograph=False, input_signature=inputs_of("tokenize"))
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Encodes each text, without BOS and EOS, padded on the right with PAD."""
         ids = self.tokenizer.encode(text)
         padded = ids.to_tensor(self._decoding.pad_id)
         lengths = tf.cast(ids.row_lengths(), tf.int32)
         return {"token_ids": padded, "num_tokens": lengths}
+
+    def _slot_function(self, name: str) -> tf.types.experimental.GenericFunction:
+        """Returns the function of `prefill`, `insert` or `decode`; see `slots`."""
+
+        def run(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.slots.run(name, tensors)
+
+        specs = self.slots.specs(name)
+        return tf.function(run, autograph=False, input_signature=specs)
 
     def _generate(self, prompt: tf.Tensor, sampling: Sampling) -> Generation:
         prompts = self.tokenizer.encode(prompt)

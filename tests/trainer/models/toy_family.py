@@ -49,6 +49,9 @@ class Toy(tf.Module):
     def initial_state(self, batch, capacity):
         return tf.zeros([batch, 0])
 
+    def with_capacity(self, state, capacity):
+        return state
+
     def decode(self, tokens, state, positions, lengths):
         return self(tokens, tokens, tokens), state
 

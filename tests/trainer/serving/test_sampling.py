@@ -20,13 +20,17 @@ def logits() -> np.ndarray:
     return np.random.default_rng(0).normal(size=VOCAB).astype(np.float32) * 2
 
 
-def settings(temperature=1.0, top_k=0, top_p=1.0, first_seed=0, rows=ROWS) -> Sampling:
+def settings(
+    temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, first_seed=0, rows=ROWS
+) -> Sampling:
     return Sampling(
         tf.fill([rows], 1),
         tf.fill([rows], float(temperature)),
         tf.fill([rows], top_k),
         tf.fill([rows], float(top_p)),
         tf.range(first_seed, first_seed + rows, dtype=tf.int64),
+        tf.fill([rows], float(min_p)),
+        tf.ones([rows]),
     )
 
 
@@ -38,10 +42,11 @@ def draw(row: np.ndarray, sampling: Sampling, step: int = 0) -> np.ndarray:
 run = tf.function(sample, autograph=False)
 
 
-def law(row: np.ndarray, temperature=1.0, top_k=0, top_p=1.0) -> np.ndarray:
+def law(row: np.ndarray, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0) -> np.ndarray:
     """Returns what ids are drawn with, in float64 and Hugging Face's order.
 
-    Temperature, then top-k, then top-p of what is left; of equals the lower id first.
+    Temperature, then top-k, then top-p of what is left, then min-p; of equals the
+    lower id first.
     """
     order = np.argsort(-row, kind="stable")
     scaled = row[order].astype(np.float64) / temperature
@@ -52,6 +57,7 @@ def law(row: np.ndarray, temperature=1.0, top_k=0, top_p=1.0) -> np.ndarray:
     if top_p < 1:
         before = np.cumsum(weights) - weights
         weights[(before >= top_p - 1e-9) & (np.arange(len(row)) > 0)] = 0
+    weights[weights < min_p * weights[0]] = 0
     wanted = np.zeros(len(row))
     wanted[order] = weights / weights.sum()
     return wanted
@@ -82,6 +88,9 @@ def assert_drawn_from(counts: np.ndarray, wanted: np.ndarray) -> None:
         {"top_p": 0.9999999, "temperature": 3.0},
         {"top_k": 40, "top_p": 0.8, "temperature": 2.0},
         {"top_k": 350, "top_p": 0.97, "temperature": 2.0},
+        {"min_p": 0.04, "temperature": 2.0},
+        {"min_p": 0.04, "top_k": 350, "top_p": 0.97, "temperature": 2.0},
+        {"min_p": 1.0},
     ],
     ids=str,
 )
@@ -158,6 +167,8 @@ def test_a_row_draws_the_same_whatever_its_neighbours_ask_for(logits):
         tf.constant([0, 12, 0, 0, 0, 390]),
         tf.constant([1.0, 1.0, 0.8, 1.0, 0.999, 0.99]),
         tf.constant([5, 6, 7, 8, 9, 10], tf.int64),
+        tf.constant([0.0, 0.0, 0.1, 0.05, 0.0, 0.01]),
+        tf.ones([6]),
     )
     for step in range(20):
         together = draw(logits, mixed, step)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from preprocessing.contracts.signatures import SIGNATURES
 from tests.releases import SEQUENCE_LENGTH, tokenizer_of, untrained_run
 from trainer.models.model import FAMILIES
+from trainer.release.release import warmup_requests
 from trainer.release.servable import decoding_of
 from trainer.serving.signatures import TextModel
 
@@ -30,11 +31,19 @@ def text_model(request, dataset) -> TextModel:
 
 
 def answer(text_model: TextModel, name: str, values: dict) -> dict[str, tf.Tensor]:
-    inputs = {
-        each.name: tf.constant(values[each.name], each.dtype)
-        for each in SIGNATURES[name].inputs
+    function = text_model.signatures()[name].get_concrete_function()
+    specs = function.structured_input_signature[1] or {
+        each.name: each for each in text_model.slots.specs(name)
     }
-    return text_model.signatures()[name].get_concrete_function()(**inputs)
+    inputs = {key: filled(spec, values.get(key, ())) for key, spec in specs.items()}
+    return function(**inputs)
+
+
+def filled(spec: tf.TensorSpec, rows) -> tf.Tensor:
+    """Returns rows as a tensor; without any, of size 1 where a size is open."""
+    if len(rows):
+        return tf.constant(rows, spec.dtype)
+    return tf.zeros([0, *(size or 1 for size in spec.shape[1:])], spec.dtype)
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
@@ -67,3 +76,12 @@ def test_a_parameter_that_is_no_number_is_refused_wherever_it_stands(
     values[row] = math.nan
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"a {name} for every row"):
         answer(text_model, "generate", {**REQUEST, name: values})
+
+
+def test_every_signature_is_warmed_up_once_with_all_that_it_takes(text_model):
+    requests = warmup_requests(text_model)
+    assert [request.signature for request in requests] == [*text_model.signatures()]
+    for request in requests:
+        function = text_model.signatures()[request.signature]
+        names = [spec.name for spec in function.input_signature]
+        assert [*request.inputs] == names

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A slot model of whole numbers: each id follows from every id before it.
+
+A state holds what each row has read, [rows, capacity], 0 where nothing is: so a row
+that read too little, too much or another's ids goes on otherwise.
+"""
+
+import numpy as np
+
+VOCAB = 40
+EOS = 7
+
+
+def next_id(ids, request=None) -> int:
+    """Returns what follows ids; a penalty makes it depend on what was there."""
+    value = 1
+    for place, id in enumerate(ids):
+        value = (value * 31 + (place + 1) * (id + 3)) % 1_000_003
+    return 1 + value % (VOCAB - 1)
+
+
+def continued(request) -> tuple[list[int], str]:
+    """Returns what a request is answered, without slots."""
+    ids = [*request.ids]
+    while len(ids) < len(request.ids) + request.limit:
+        id = next_id(ids)
+        if id == EOS:
+            return ids[len(request.ids) :], "stop"
+        ids.append(id)
+    return ids[len(request.ids) :], "length"
+
+
+class CountingModel:
+    """Fails where a poisonous id is read; notes the shape of each call."""
+
+    def __init__(self, poison=(), most_bytes=None) -> None:
+        self.poison, self.most_bytes = {*poison}, most_bytes
+        self.read, self.largest, self.calls = 0, 0, 0
+
+    def empty(self, rows):
+        return np.zeros([rows, 1], np.int64)
+
+    def num_bytes(self, state):
+        return state.nbytes
+
+    def prefill(self, inputs, state):
+        made = state[inputs["source"]]
+        need = int((inputs["position"] + inputs["num_tokens"]).max())
+        made = self._kept(self._resized(made, need))
+        for row, ids in enumerate(inputs["token_ids"]):
+            first, count = inputs["position"][row], inputs["num_tokens"][row]
+            self._check(ids[:count])
+            made[row, first : first + count] = ids[:count]
+            self.read += int(count)
+        return made
+
+    def insert(self, inputs, state, fresh):
+        capacity = int(inputs["capacity"].max())
+        made, fresh = self._resized(state, capacity), self._resized(fresh, capacity)
+        for row, slot in enumerate(inputs["slot"]):
+            if 0 <= slot < len(made):
+                made[slot] = fresh[row]
+        return self._kept(made)
+
+    def decode(self, inputs, state):
+        self.calls += 1
+        steps, position = inputs["steps"], inputs["position"]
+        state = self._kept(self._resized(state, int((position + steps).max())))
+        width = int(steps.max())
+        ids = np.zeros([len(state), width], np.int32)
+        counts, stopped = np.zeros(len(state), np.int32), np.zeros(len(state), bool)
+        for row in range(len(state)):
+            token = int(inputs["token"][row])
+            for step in range(steps[row]):
+                self._check([token])
+                place = position[row] + step
+                state[row, place] = token
+                token = next_id(state[row, : place + 1].tolist())
+                if token == EOS:
+                    stopped[row] = True
+                    break
+                ids[row, step] = token
+                counts[row] += 1
+        return state, ids, counts, stopped
+
+    def _resized(self, state, capacity):
+        made = np.zeros([len(state), max(capacity, 1)], np.int64)
+        kept = state[:, :capacity]
+        made[:, : kept.shape[1]] = kept
+        return made
+
+    def _kept(self, state):
+        self.largest = max(self.largest, state.nbytes)
+        if self.most_bytes is not None and state.nbytes > self.most_bytes:
+            raise MemoryError("out of memory\nand a long explanation")
+        return state
+
+    def _check(self, ids):
+        if self.poison & {int(id) for id in ids}:
+            raise ValueError("cannot swallow this\nand a long explanation")

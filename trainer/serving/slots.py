@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding in slots that are refilled: what one call of a graph does for them.
+
+    prefill   new prompts, less their last id  -> a fresh state, a row each
+    insert    rows of a fresh state            -> slots of the state that decodes
+    decode    up to so many ids a row          -> the state, and the ids
+
+Nothing is kept between calls: the state goes in and comes out, which costs one copy of
+it a call, so a call of `decode` makes several ids. The last id of a prompt is read by
+`decode`, whose first logits are that row's: prefill needs neither logits nor sampling.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from preprocessing.contracts.prompt_limits import most_new_tokens
+from trainer.models.language_model import LanguageModel
+from trainer.serving.generate import Decoding, Loop, bucket_of
+from trainer.serving.sampling import Sampling, checked
+
+
+class Rows(NamedTuple):
+    """What `decode` asks of each row; each field a `[rows]` tensor.
+
+    Attributes:
+        token: int32, the newest id, which the state does not hold yet.
+        position: int32, where it stands; 0 begins anew.
+        steps: int32, ids to make in this call; 0 leaves the row as it is.
+        count: int32, ids generated in earlier calls.
+    """
+
+    token: tf.Tensor
+    position: tf.Tensor
+    steps: tf.Tensor
+    count: tf.Tensor
+
+
+class Decoded(NamedTuple):
+    """What `decode` made.
+
+    Attributes:
+        state: after the ids that were read: all but each row's newest.
+        token_ids: int32 `[rows, most steps]`, PAD behind a row's ids, no EOS.
+        num_tokens: int32 `[rows]`, ids of each row.
+        stopped: bool `[rows]`, whether an id that ends it was met.
+    """
+
+    state: Any
+    token_ids: tf.Tensor
+    num_tokens: tf.Tensor
+    stopped: tf.Tensor
+
+
+class Read(NamedTuple):
+    """Ids to read: int32 `[n, width]`, right-padded, and `[n]` of each other field.
+
+    Attributes:
+        token_ids: of pieces of prompts, whose last id is no part of them.
+        position: of the first of them; 0 begins anew.
+        num_tokens: how many there are; 0 reads none.
+        source: the row of the given state that goes on; several may name one.
+    """
+
+    token_ids: tf.Tensor
+    position: tf.Tensor
+    num_tokens: tf.Tensor
+    source: tf.Tensor
+
+
+def prefill(model: LanguageModel, state: Any, read: Read, decoding: Decoding) -> Any:
+    """Returns a state of n rows, each its `source` and the ids of its piece."""
+    state = tf.nest.map_structure(lambda each: tf.gather(each, read.source), state)
+    room = bucket_of(read.position + read.num_tokens, decoding)
+    state = model.with_capacity(state, room)
+    _, state = model.decode(read.token_ids, state, read.position, read.num_tokens)
+    return state
+
+
+def insert(
+    model: LanguageModel,
+    state: Any,
+    fresh: Any,
+    slot: tf.Tensor,
+    capacity: tf.Tensor,
+    decoding: Decoding,
+) -> Any:
+    """Returns the state with rows of a fresh one in their slots.
+
+    Args:
+        model: whose states they are.
+        state: of all slots.
+        fresh: another, of n rows, for as many positions or not.
+        slot: int32 `[n]`, which slot each fresh row goes to. One out of range goes to
+            none, of several that name the same the first does: so a fixed shape can be
+            filled up.
+        capacity: int32 `[n]`, positions there is to be room for; the largest counts.
+        decoding: names the context.
+    """
+    room = bucket_of(capacity, decoding)
+    state, fresh = model.with_capacity(state, room), model.with_capacity(fresh, room)
+    rows = tf.shape(tf.nest.flatten(state)[0])[0]
+    slots, places = tf.unique(slot)
+    numbers = tf.range(tf.size(slot))
+    first = tf.math.unsorted_segment_min(numbers, places, tf.size(slots))
+    real = (slots >= 0) & (slots < rows)
+    slots, first = tf.boolean_mask(slots, real), tf.boolean_mask(first, real)
+
+    def put(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        moved = tf.gather(new, first)
+        return tf.tensor_scatter_nd_update(old, slots[:, None], moved)
+
+    return tf.nest.map_structure(put, state, fresh)
+
+
+def decode(
+    model: LanguageModel,
+    state: Any,
+    rows: Rows,
+    sampling: Sampling,
+    history: tf.Tensor,
+    decoding: Decoding,
+) -> Decoded:
+    """Continues each row by up to its `steps` ids; ends when all rows have.
+
+    Args:
+        model: the model.
+        state: of all rows; what it has room for is fitted to what the rows need.
+        rows: where they stand.
+        sampling: how they go on; its `max_new_tokens` play no part.
+        history: int32 `[rows, any]`, ids of the prompt and its continuation that a
+            `repetition_penalty` looks at; others, as -1, only fill.
+        decoding: which ids end a row.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a parameter has not one value for each row, or
+            is NaN; when the graph runs.
+    """
+    most = most_new_tokens(decoding.context, decoding.unbounded)
+    steps = tf.clip_by_value(rows.steps, 0, most)
+    if decoding.context is not None:
+        steps = tf.minimum(steps, decoding.context - rows.position)
+    asked = checked(sampling._replace(max_new_tokens=steps), tf.size(rows.token))
+    seen: tf.Tensor | tuple[()] = ()
+    if sampling.repetition_penalty is not None:
+        seen = _seen(history, model.vocab_size)
+    state = model.with_capacity(state, bucket_of(rows.position + steps, decoding))
+    loop = Loop(model, asked, decoding, rows.count)
+    progress, state = loop.run(loop.start(rows.token, seen), state, rows.position)
+    ids = tf.transpose(progress.written)
+    return Decoded(state, ids, progress.count, progress.stopped)
+
+
+def _seen(history: tf.Tensor, vocab_size: int) -> tf.Tensor:
+    """Returns which ids each row's history holds, bool `[rows, vocab_size]`."""
+    real = tf.where((history >= 0) & (history < vocab_size))
+    ids = tf.cast(tf.gather_nd(history, real), tf.int64)
+    places = tf.stack([real[:, 0], ids], axis=1)
+    shape = tf.stack([tf.shape(history)[0], vocab_size])
+    found = tf.ones_like(ids, tf.bool)
+    none = tf.ensure_shape(tf.zeros(shape, tf.bool), [None, vocab_size])
+    return tf.tensor_scatter_nd_update(none, places, found)
