@@ -31,7 +31,7 @@ from trainer.release.servable import decoding_of_published, servable_of_run
 from trainer.run.checkpoints import open_run
 from trainer.serving.engine.engine import continue_all
 from trainer.serving.engine.prompts import as_read
-from trainer.serving.engine.requests import Request
+from trainer.serving.engine.requests import SlotRequest
 from trainer.serving.generate import Decoding
 from trainer.serving.slot_models import slots_of_model
 
@@ -126,7 +126,7 @@ class LoadedModel:
         self._check_ids([id for row in rows for id in row])
         decoding = self.decoding if texts else replace(self.decoding, bos_id=None)
         requests = [
-            Request(
+            SlotRequest(
                 place,
                 *as_read(row, max_new_tokens, decoding),
                 temperature=float(temperature),

@@ -96,7 +96,8 @@ class GenerationOutput:
         """
         path = storage.join(self.directory, JOB_NAME)
         if storage.exists(path):
-            self._check_same(strict_json.loads(storage.read_bytes(path)), asdict(job))
+            wanted = strict_json.loads(canonical_json(asdict(job)))
+            self._check_same(strict_json.loads(storage.read_bytes(path)), wanted)
             return True
         if storage.exists(self.directory) and not storage.is_dir(self.directory):
             raise UsageError(

@@ -18,7 +18,7 @@ from trainer.data.mixed_rows import JoinedRows
 from trainer.run.samples_config import SamplesConfig
 from trainer.serving.engine.engine import continue_all
 from trainer.serving.engine.prompts import as_read
-from trainer.serving.engine.requests import Request
+from trainer.serving.engine.requests import SlotRequest
 from trainer.serving.generate import Decoding
 from trainer.serving.slot_models import slots_of_model
 from trainer.step.model_with_values import ModelWithValues
@@ -128,11 +128,11 @@ def _prompt(features: Features, bos_id: int | None) -> list[int]:
 
 def _requests(
     prompts: Sequence[Sequence[int]], decoding: Decoding, tokens: int, seed: int
-) -> list[Request]:
+) -> list[SlotRequest]:
     """Returns how each prompt is continued, at each temperature in turn."""
     chosen = itertools.product(TEMPERATURES, prompts)
     return [
-        Request(
+        SlotRequest(
             number,
             *as_read(prompt, tokens, decoding),
             temperature=temperature,

@@ -13,10 +13,10 @@ from preprocessing.contracts.releases import Lineage
 from preprocessing.contracts.signatures import FRESH, SIGNATURES, STATE
 from preprocessing.foundation.commands import WorkError
 from trainer.release.c_api import Session
-from trainer.release.warmup_requests import Request as Warmup
+from trainer.release.warmup_requests import Request
 from trainer.serving.engine.engine import Engine
 from trainer.serving.engine.prompts import as_read
-from trainer.serving.engine.requests import Finished, Request
+from trainer.serving.engine.requests import Finished, SlotRequest
 from trainer.serving.engine.slot_model import Inputs
 
 _SLOTS, _STEPS = 3, 5
@@ -73,7 +73,7 @@ class SessionSlots:
 
 
 def slot_differences(
-    session: Session, lineage: Lineage, warmups: Sequence[Warmup]
+    session: Session, lineage: Lineage, warmups: Sequence[Request]
 ) -> tuple[list[str], int]:
     """Returns a sentence for each prompt that slots continue otherwise than `generate`.
 
@@ -102,7 +102,7 @@ def slot_differences(
         most = asked["max_new_tokens"][row]
         read, limit = as_read(ids[:length].tolist(), most, lineage)
         settings = {name: asked[name][row] for name in _SETTINGS}
-        engine.add(Request(row, read, limit, **settings))
+        engine.add(SlotRequest(row, read, limit, **settings))
     found = list[Finished]()
     while not engine.idle:
         found += engine.step()

@@ -15,7 +15,7 @@ from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.serving.engine.engine import Engine
 from trainer.serving.engine.ordering import in_order
 from trainer.serving.engine.prompts import as_read
-from trainer.serving.engine.requests import Finished, Request
+from trainer.serving.engine.requests import Finished, SlotRequest
 from trainer.serving.loaded_release import LoadedRelease
 
 
@@ -43,7 +43,7 @@ def answer_texts(
     """
     tokenizer, opened = model.tokenizer, int(model.lineage.bos_id is not None)
     answers, encoded = _encoded(texts, tokenizer, config.batch_size)
-    requests, shortened = list[Request](), set[int]()
+    requests, shortened = list[SlotRequest](), set[int]()
     for i, ids in encoded.items():
         read, limit = as_read(ids, config.max_new_tokens, model.lineage)
         requests.append(_request(i, read, limit, seeds[i], config))
@@ -104,8 +104,8 @@ def _encoded(
 
 def _request(
     key: int, ids: Sequence[int], limit: int, seed: int, config: GenerationConfig
-) -> Request:
-    return Request(
+) -> SlotRequest:
+    return SlotRequest(
         key=key,
         ids=ids,
         limit=limit,

@@ -141,7 +141,7 @@ def bucket_of(counts: tf.Tensor, decoding: Decoding) -> tf.Tensor:
     return tf.reduce_min(tf.where(sizes >= longest, sizes, sizes[-1]))
 
 
-class Progress(NamedTuple):
+class DecodeProgress(NamedTuple):
     """What the loop carries: the next step and what has been written so far.
 
     Attributes:
@@ -179,11 +179,13 @@ class Loop:
     decoding: Decoding
     before: int | tf.Tensor = 0
 
-    def start(self, token: tf.Tensor, seen: tf.Tensor | tuple[()] = ()) -> Progress:
+    def start(
+        self, token: tf.Tensor, seen: tf.Tensor | tuple[()] = ()
+    ) -> DecodeProgress:
         """Returns progress before the first step, each row's newest id `token`."""
         batch, limit = tf.shape(token)[0], self.sampling.max_new_tokens
         most = tf.reduce_max(tf.concat([limit, [0]], axis=0))
-        return Progress(
+        return DecodeProgress(
             step=tf.constant(0),
             token=token,
             alive=limit > 0,
@@ -193,7 +195,7 @@ class Loop:
             seen=seen,
         )
 
-    def choose(self, hidden: tf.Tensor, progress: Progress) -> Progress:
+    def choose(self, hidden: tf.Tensor, progress: DecodeProgress) -> DecodeProgress:
         """Samples the next id of every row from `hidden` `[batch, d_model]`."""
         logits, penalty = self.model.logits(hidden), self.sampling.repetition_penalty
         if penalty is not None:
@@ -207,7 +209,7 @@ class Loop:
         written = tf.tensor_scatter_nd_update(
             progress.written, progress.step[None, None], token[None]
         )
-        return Progress(
+        return DecodeProgress(
             step=progress.step + 1,
             token=token,
             alive=kept & (progress.step + 1 < self.sampling.max_new_tokens),
@@ -218,8 +220,8 @@ class Loop:
         )
 
     def run(
-        self, progress: Progress, state: Any, first: tf.Tensor
-    ) -> tuple[Progress, Any]:
+        self, progress: DecodeProgress, state: Any, first: tf.Tensor
+    ) -> tuple[DecodeProgress, Any]:
         """Goes on until no row is alive.
 
         Args:
@@ -228,7 +230,7 @@ class Loop:
             first: int32 `[batch]`, where the id stands that the first one follows.
         """
 
-        def body(progress: Progress, state: Any) -> tuple[Progress, Any]:
+        def body(progress: DecodeProgress, state: Any) -> tuple[DecodeProgress, Any]:
             # A row's newest id is not in its state yet; one that has ended reads none.
             places, reads = first + progress.count, tf.cast(progress.alive, tf.int32)
             hidden, new = self.model.decode(
@@ -272,7 +274,7 @@ def _decode(ids: tf.Tensor, lengths: tf.Tensor, loop: Loop) -> Generation:
     return _finish(progress)
 
 
-def _finish(progress: Progress) -> Generation:
+def _finish(progress: DecodeProgress) -> Generation:
     longest = tf.reduce_max(tf.concat([progress.count, [0]], axis=0))
     return Generation(
         token_ids=tf.transpose(progress.written[:longest]),

@@ -54,32 +54,31 @@ class SlotGraphs:
 
     def run(self, name: str, tensors: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
         """Computes what the signature of a name does, of inputs in its order."""
-        count, size = len(SIGNATURES[name].inputs), len(self.states)
-        named = SIGNATURES[name].inputs
+        named, size = SIGNATURES[name].inputs, len(self.states)
         inputs = {each.name: t for each, t in zip(named, tensors, strict=False)}
-        firsts = [count + size * i for i in range(len(SIGNATURES[name].states))]
-        states = [self._packed(tensors[first : first + size]) for first in firsts]
+        firsts = [len(named) + size * i for i in range(len(SIGNATURES[name].states))]
+        state, *others = [
+            tf.nest.pack_sequence_as(self._nest, tensors[first : first + size])
+            for first in firsts
+        ]
         if name == "decode":
-            return self._decode(inputs, *states)
+            return self._decode(inputs, state)
         if name == "prefill":
             read = slots.Read(**inputs)
-            state = slots.prefill(self._model, *states, read, self._decoding)
-        else:
-            state = slots.insert(
-                self._model, *states, **inputs, decoding=self._decoding
-            )
-        return self._named(state)
+            return self._named(slots.prefill(self._model, state, read, self._decoding))
+        where = slots.Insertion(**inputs)
+        (fresh,) = others
+        return self._named(
+            slots.insert(self._model, state, fresh, where, self._decoding)
+        )
 
     def _decode(self, inputs: dict[str, tf.Tensor], state: Any) -> dict[str, tf.Tensor]:
-        rows = slots.Rows(*(inputs.pop(name) for name in slots.Rows._fields))
+        rows = slots.SlotRows(*(inputs.pop(name) for name in slots.SlotRows._fields))
         history = inputs.pop("history")
         sampling = Sampling(max_new_tokens=rows.steps, **inputs)
         made = slots.decode(self._model, state, rows, sampling, history, self._decoding)
         answers = made._asdict()
         return self._named(answers.pop("state")) | answers
-
-    def _packed(self, tensors: Sequence[tf.Tensor]) -> Any:
-        return tf.nest.pack_sequence_as(self._nest, tensors)
 
     def _named(self, state: Any) -> dict[str, tf.Tensor]:
         """Returns a state's tensors under their names, with the shapes of `states`."""

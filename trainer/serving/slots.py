@@ -20,7 +20,7 @@ from trainer.serving.generate import Decoding, Loop, bucket_of
 from trainer.serving.sampling import Sampling, checked
 
 
-class Rows(NamedTuple):
+class SlotRows(NamedTuple):
     """What `decode` asks of each row; each field a `[rows]` tensor.
 
     Attributes:
@@ -68,6 +68,19 @@ class Read(NamedTuple):
     source: tf.Tensor
 
 
+class Insertion(NamedTuple):
+    """Where rows of a fresh state go; each field `[n]`.
+
+    Attributes:
+        slot: int32, which slot each goes to. One out of range goes to none, of several
+            that name the same the first does: so a fixed shape can be filled up.
+        capacity: int32, positions there is to be room for; the largest counts.
+    """
+
+    slot: tf.Tensor
+    capacity: tf.Tensor
+
+
 def prefill(model: LanguageModel, state: Any, read: Read, decoding: Decoding) -> Any:
     """Returns a state of n rows, each its `source` and the ids of its piece."""
     state = tf.nest.map_structure(lambda each: tf.gather(each, read.source), state)
@@ -78,35 +91,21 @@ def prefill(model: LanguageModel, state: Any, read: Read, decoding: Decoding) ->
 
 
 def insert(
-    model: LanguageModel,
-    state: Any,
-    fresh: Any,
-    slot: tf.Tensor,
-    capacity: tf.Tensor,
-    decoding: Decoding,
+    model: LanguageModel, state: Any, fresh: Any, where: Insertion, decoding: Decoding
 ) -> Any:
-    """Returns the state with rows of a fresh one in their slots.
-
-    Args:
-        model: whose states they are.
-        state: of all slots.
-        fresh: another, of n rows, for as many positions or not.
-        slot: int32 `[n]`, which slot each fresh row goes to. One out of range goes to
-            none, of several that name the same the first does: so a fixed shape can be
-            filled up.
-        capacity: int32 `[n]`, positions there is to be room for; the largest counts.
-        decoding: names the context.
-    """
-    room = bucket_of(capacity, decoding)
+    """Returns the state with the rows of a fresh one, of any room, in their slots."""
+    room = bucket_of(where.capacity, decoding)
     state, fresh = model.with_capacity(state, room), model.with_capacity(fresh, room)
     rows = tf.shape(tf.nest.flatten(state)[0])[0]
-    slots, places = tf.unique(slot)
-    numbers = tf.range(tf.size(slot))
+    slots, places = tf.unique(where.slot)
+    numbers = tf.range(tf.size(where.slot))
     first = tf.math.unsorted_segment_min(numbers, places, tf.size(slots))
     real = (slots >= 0) & (slots < rows)
     slots, first = tf.boolean_mask(slots, real), tf.boolean_mask(first, real)
 
     def put(old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        if 0 in old.shape[1:]:  # which a scatter refuses
+            return old
         moved = tf.gather(new, first)
         return tf.tensor_scatter_nd_update(old, slots[:, None], moved)
 
@@ -116,7 +115,7 @@ def insert(
 def decode(
     model: LanguageModel,
     state: Any,
-    rows: Rows,
+    rows: SlotRows,
     sampling: Sampling,
     history: tf.Tensor,
     decoding: Decoding,

@@ -11,9 +11,10 @@ from preprocessing.contracts.generation_config import GenerationConfig
 from tests.trainer.serving.engine.counting_model import CountingModel, continued
 from trainer.serving.answering import answer_texts, bisected
 from trainer.serving.engine.prompts import as_read
-from trainer.serving.engine.requests import Request
+from trainer.serving.engine.requests import SlotRequest
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEF"
+POISON = "F"  # beyond the ids that the model makes
 
 
 class Letters:
@@ -49,16 +50,16 @@ def run(texts, poison=(), **settings):
 
 def wanted(text, most=4):
     ids = [3 + LETTERS.index(letter) for letter in text]
-    made, reason = continued(Request(0, *as_read(ids, most, LINEAGE)))
+    made, reason = continued(SlotRequest(0, *as_read(ids, most, LINEAGE)))
     told = {"text": Letters().decode(made), "num_tokens": len(made)}
     return told | {"finish_reason": reason}
 
 
 def test_prompts_at_fault_cost_their_neighbours_nothing():
-    texts = ["a", "bb", "x", "ccc", "uncountable", "dddd", "xa", "eeeee", "f"]
-    found, _, told = run(texts, poison=[3 + LETTERS.index("x")])
+    texts = ["a", "bb", "F", "ccc", "uncountable", "dddd", "Fa", "eeeee", "f"]
+    found, _, told = run(texts, poison=[3 + LETTERS.index(POISON)])
     for text, answer in zip(texts, found, strict=True):
-        if "x" in text:
+        if POISON in text:
             error = "generation failed: cannot swallow this"
         elif text == "uncountable":
             error = "generation failed: cannot encode this"

@@ -22,12 +22,15 @@ from trainer.models.model import PrecisionConfig, build_model
 from trainer.serving.engine.engine import Engine, continue_all
 from trainer.serving.engine.ordering import in_order
 from trainer.serving.engine.prompts import as_read
-from trainer.serving.engine.requests import Request
+from trainer.serving.engine.requests import SlotRequest
 from trainer.serving.generate import Decoding, generate
 from trainer.serving.sampling import Sampling
 from trainer.serving.slot_models import slots_of_model
 
-CONFIGS = {**MODELS, "toy": ToyConfig(family="toy")}
+CONFIGS = {
+    **{name: MODELS[name] for name in ("decoder", "recurrent", "windows and caps")},
+    "toy": ToyConfig(family="toy"),
+}
 _DRAWN = np.random.default_rng(0)
 PROMPTS = [
     _DRAWN.integers(3, VOCAB, _DRAWN.integers(0, 40)).tolist() for _ in range(40)
@@ -49,13 +52,13 @@ def family(request):
     return model, decoding, slots_of_model(model, decoding)
 
 
-def requests_of(decoding, sampled: bool) -> list[Request]:
+def requests_of(decoding, sampled: bool) -> list[SlotRequest]:
     found = []
     for i, (prompt, limit) in enumerate(zip(PROMPTS, LIMITS, strict=True)):
         warm = sampled and i % 3 > 0
         read, most = as_read(prompt, limit, decoding)
         found.append(
-            Request(
+            SlotRequest(
                 i,
                 read,
                 most,
@@ -133,20 +136,20 @@ def test_a_slot_out_of_range_is_nowhere_and_of_two_of_one_name_the_first_stays(f
         np.testing.assert_array_equal(got.numpy(), wish.numpy())
 
 
-@pytest.mark.parametrize("penalty", [1.0, 1.3, 0.8])
-def test_a_repetition_penalty_looks_at_the_prompt_and_what_was_made(family, penalty):
-    model, decoding, slots = family
-    decoding = replace(decoding, eos_id=-1)
-    slots = slots_of_model(model, decoding)
-    ids = [5, 9, 33, 9]
-    request = Request(0, ids, 12, repetition_penalty=penalty)
-    beside = Request(1, [4, 4], 20)
-    found = continue_all(slots, [request, beside], 2)[0]
-    wanted = [*ids]
-    for _ in range(12):
-        logits = logits_after(model, wanted)
-        seen = np.unique(wanted)
-        old = logits[seen]
-        logits[seen] = np.where(old < 0, old * penalty, old / penalty)
-        wanted.append(int(logits.argmax()))
-    assert found == wanted[4:]
+def test_a_repetition_penalty_looks_at_the_prompt_and_what_was_made(family):
+    model, _, slots = family
+    ids, penalties = [5, 9, 33, 9], (1.0, 1.3, 0.8)
+    asked = [
+        SlotRequest(i, ids, 8, repetition_penalty=p) for i, p in enumerate(penalties)
+    ]
+    for penalty, found in zip(penalties, continue_all(slots, asked, 2), strict=True):
+        wanted = [*ids]
+        while len(wanted) < len(ids) + 8:
+            logits = logits_after(model, wanted)
+            seen = np.unique(wanted)
+            old = logits[seen]
+            logits[seen] = np.where(old < 0, old * penalty, old / penalty)
+            if int(logits.argmax()) == EOS:
+                break
+            wanted.append(int(logits.argmax()))
+        assert found == wanted[4:]

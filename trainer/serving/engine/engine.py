@@ -19,7 +19,7 @@ import numpy as np
 
 from preprocessing.foundation.commands import WorkError
 from trainer.serving.engine.ordering import in_order
-from trainer.serving.engine.requests import Finished, Request
+from trainer.serving.engine.requests import Finished, SlotRequest
 from trainer.serving.engine.sizes import SMALLEST_BUCKET, rounded_up
 from trainer.serving.engine.slot_model import CacheSize, SlotModel, State, cache_size
 from trainer.serving.engine.stop_strings import StopStrings
@@ -34,14 +34,14 @@ _SCORES = 1 << 22
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 _TYPES = {"top_k": np.int32, "seed": np.int64}
 # What an idle row asks for: anything that is allowed.
-_IDLE = Request(key=-1, ids=(0,), limit=0)
+_IDLE = SlotRequest(key=-1, ids=(0,), limit=0)
 
 
 @dataclass
 class _Row:
     """A request in its slot."""
 
-    request: Request
+    request: SlotRequest
     stops: StopStrings | None
     until: float | None
     ids: list[int] = field(default_factory=list)
@@ -80,14 +80,14 @@ class Engine:
         self._size = CacheSize(0, 0, 0)
         if cache_memory:
             self._size = cache_size(model, cache_memory)
-        self._waiting = deque[Request]()
+        self._waiting = deque[SlotRequest]()
         # Requests whose calls failed together, to be redone apart from all others.
-        self._apart = deque[deque[Request]]()
+        self._apart = deque[deque[SlotRequest]]()
         self._rows: list[_Row | None] = []
         self._state: State = None
         self._prefix: tuple[tuple[int, ...], State] = ((), None)
 
-    def add(self, request: Request) -> None:
+    def add(self, request: SlotRequest) -> None:
         """Lets a request wait for its turn."""
         self._waiting.append(request)
 
@@ -120,9 +120,9 @@ class Engine:
     def _live(self) -> list[tuple[int, _Row]]:
         return [(slot, row) for slot, row in enumerate(self._rows) if row is not None]
 
-    def _take(self) -> tuple[list[Request], list[Finished]]:
+    def _take(self) -> tuple[list[SlotRequest], list[Finished]]:
         """Returns the requests to admit now, in order, and those that end at once."""
-        taken, finished, queue = list[Request](), list[Finished](), self._queue()
+        taken, finished, queue = list[SlotRequest](), list[Finished](), self._queue()
         while queue:
             request = queue[0]
             if request.limit <= 0:
@@ -136,7 +136,7 @@ class Engine:
             queue.popleft()
         return taken, finished
 
-    def _queue(self) -> deque[Request]:
+    def _queue(self) -> deque[SlotRequest]:
         """Returns the requests whose turn it is: none of others beside those apart."""
         live = self._live()
         while self._apart and not self._apart[0] and not live:
@@ -145,7 +145,7 @@ class Engine:
             return self._waiting
         return deque() if live else self._apart[0]
 
-    def _most_rows(self, taken: Sequence[Request]) -> int:
+    def _most_rows(self, taken: Sequence[SlotRequest]) -> int:
         """Returns how many rows may decode together, the live ones and these."""
         room = max(
             [each.room for each in taken]
@@ -154,14 +154,14 @@ class Engine:
         fit = self._size.rows(rounded_up(room, SMALLEST_BUCKET))
         return self._slots if fit is None else min(fit, self._slots)
 
-    def _too_large(self, request: Request) -> str:
+    def _too_large(self, request: SlotRequest) -> str:
         wanted = self._size.bytes_of_row(rounded_up(request.room, SMALLEST_BUCKET))
         return (
             f"wanted {wanted:,.0f} bytes of cache for the prompt and what follows, "
             f"found --cache_memory {self._size.limit:,}. Raise it"
         )
 
-    def _arrange(self, taken: Sequence[Request]) -> None:
+    def _arrange(self, taken: Sequence[SlotRequest]) -> None:
         """Gives the state as many rows as it is to have, the live ones first.
 
         More where there are too few, fewer where half of them or more would idle and
@@ -185,7 +185,7 @@ class Engine:
         self._state = state
         self._rows = [row for _, row in live] + [None] * (new - len(live))
 
-    def _admit(self, group: Sequence[Request]) -> None:
+    def _admit(self, group: Sequence[SlotRequest]) -> None:
         """Reads the prompts of a group and puts them into free slots."""
         free = [slot for slot, row in enumerate(self._rows) if row is None]
         slots = free[: len(group)]
@@ -266,13 +266,17 @@ class Engine:
         width = rounded_up(max(map(len, seen)), SMALLEST_BUCKET)
         return {**found, "history": _padded(seen, width, -1)}
 
-    def _all_failed(self, taken: Sequence[Request], error: Exception) -> list[Finished]:
+    def _all_failed(
+        self, taken: Sequence[SlotRequest], error: Exception
+    ) -> list[Finished]:
         """Lets the live rows and what was to join them be redone."""
         requests = [*(row.request for _, row in self._live()), *taken]
         self._rows, self._state = [], None
         return self._failed(requests, error)
 
-    def _failed(self, requests: Sequence[Request], error: Exception) -> list[Finished]:
+    def _failed(
+        self, requests: Sequence[SlotRequest], error: Exception
+    ) -> list[Finished]:
         """Lets requests whose call failed be redone in halves, until one is alone."""
         if len(requests) == 1:
             message = str(error).strip().splitlines() or [type(error).__name__]
@@ -285,7 +289,7 @@ class Engine:
 
 
 def continue_all(
-    model: SlotModel, requests: Sequence[Request], slots: int
+    model: SlotModel, requests: Sequence[SlotRequest], slots: int
 ) -> list[list[int]]:
     """Returns the ids that continue each request, which are named by their places.
 
@@ -338,9 +342,9 @@ def _padded(rows: Sequence[Sequence[int]], width: int, filler: int) -> np.ndarra
     return padded
 
 
-def _calls(requests: Sequence[Request]) -> list[list[Request]]:
+def _calls(requests: Sequence[SlotRequest]) -> list[list[SlotRequest]]:
     """Cuts requests into those that one call of prefill reads, with one prefix each."""
-    calls, scores = list[list[Request]](), 0
+    calls, scores = list[list[SlotRequest]](), 0
     for request in requests:
         width = rounded_up(len(request.ids) - request.shared, SMALLEST_BUCKET)
         row = min(width, _PIECE) * rounded_up(len(request.ids), SMALLEST_BUCKET)
@@ -357,5 +361,5 @@ def _calls(requests: Sequence[Request]) -> list[list[Request]]:
     return calls
 
 
-def _same_prefix(a: Request, b: Request) -> bool:
+def _same_prefix(a: SlotRequest, b: SlotRequest) -> bool:
     return [*a.ids[: a.shared]] == [*b.ids[: b.shared]]

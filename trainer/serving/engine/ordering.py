@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from trainer.serving.engine.requests import Request
+from trainer.serving.engine.requests import SlotRequest
 
 # Ids that reading a prefix once must save: a further call of prefill, for one row
 # alone, costs about as much as reading this many more ids beside others'.
@@ -33,7 +33,7 @@ class _Run:
         return self.shared * (self.last - self.first)
 
 
-def in_order(requests: Sequence[Request]) -> list[Request]:
+def in_order(requests: Sequence[SlotRequest]) -> list[SlotRequest]:
     """Returns the requests as they are best taken, each with what it shares."""
     by_ids = sorted(requests, key=lambda each: (*each.ids,))
     groups = [
@@ -42,7 +42,7 @@ def in_order(requests: Sequence[Request]) -> list[Request]:
     ]
     place = {each.key: number for number, each in enumerate(requests)}
 
-    def by_length(each: Request) -> tuple[int, int]:
+    def by_length(each: SlotRequest) -> tuple[int, int]:
         return len(each.ids), place[each.key]
 
     ordered = [sorted(group, key=by_length) for group in groups]
@@ -50,7 +50,7 @@ def in_order(requests: Sequence[Request]) -> list[Request]:
     return [each for group in ordered for each in group]
 
 
-def _runs(by_ids: Sequence[Request]) -> list[_Run]:
+def _runs(by_ids: Sequence[SlotRequest]) -> list[_Run]:
     """Cuts sorted requests into runs whose shared prefixes save the most ids."""
     common = [_common(a, b) for a, b in pairwise(by_ids)]
     runs = _cut([_rounded_down(each) for each in common], 0, len(by_ids) - 1)
@@ -82,7 +82,7 @@ def _cut(common: Sequence[int], first: int, last: int) -> Iterator[_Run]:
         yield from parts
 
 
-def _common(a: Request, b: Request) -> int:
+def _common(a: SlotRequest, b: SlotRequest) -> int:
     """Returns how many first ids two prompts share, but for the last of each."""
     most = min(len(a.ids), len(b.ids)) - 1
     differ = (i for i in range(most) if a.ids[i] != b.ids[i])

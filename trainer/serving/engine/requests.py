@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Request:
+class SlotRequest:
     """One prompt and how it is continued; the answer depends on nothing else.
 
     Attributes:

@@ -14,7 +14,7 @@ from tests.trainer.serving.engine.counting_model import (
 )
 from trainer.serving.engine.engine import Engine
 from trainer.serving.engine.ordering import in_order
-from trainer.serving.engine.requests import Request
+from trainer.serving.engine.requests import SlotRequest
 from trainer.serving.engine.sizes import SMALLEST_BUCKET, rounded_up
 
 TABLE = [bytes([97 + id % 3]) * (1 + id % 2) for id in range(VOCAB)]
@@ -24,7 +24,9 @@ ids = st.lists(st.integers(1, VOCAB - 1), min_size=1, max_size=40)
 prompts = st.one_of(ids, ids.map(lambda each: [5] * 30 + each))
 requests = st.lists(
     st.tuples(prompts, st.integers(0, 20)), min_size=1, max_size=14
-).map(lambda drawn: [Request(i, ids, limit) for i, (ids, limit) in enumerate(drawn)])
+).map(
+    lambda drawn: [SlotRequest(i, ids, limit) for i, (ids, limit) in enumerate(drawn)]
+)
 
 
 def answered(engine, asked):
@@ -83,14 +85,14 @@ def test_states_never_take_more_than_the_memory_they_may(asked, slots, memory):
 
 
 def test_a_machine_with_less_memory_than_asked_for_answers_with_fewer_rows():
-    asked = [Request(i, [1 + i], 30) for i in range(12)]
+    asked = [SlotRequest(i, [1 + i], 30) for i in range(12)]
     found = answered(Engine(CountingModel(most_bytes=8 * 33 * 3), 8), asked)
     for each in asked:
         assert ([*found[each.key].ids], found[each.key].reason) == continued(each)
 
 
 def test_a_slot_that_ends_is_refilled_at_once():
-    asked = [Request(i, [1 + i], 16 if i else 160) for i in range(11)]
+    asked = [SlotRequest(i, [1 + i], 16 if i else 160) for i in range(11)]
     asked = [each for each in asked if continued(each)[1] == "length"]
     model = CountingModel()
     answered(Engine(model, 2, steps=16), asked)
@@ -122,7 +124,7 @@ def test_a_stop_string_ends_a_text_where_it_first_stands(asked, stops, data):
 
 
 def test_a_prompt_out_of_time_ends_with_what_was_made():
-    long = Request(0, [3], 10_000)
+    long = SlotRequest(0, [3], 10_000)
     long = next(
         each
         for each in (replace(long, ids=[i]) for i in range(1, VOCAB))
@@ -148,8 +150,8 @@ def test_a_prefix_that_many_share_is_read_once(asked):
 
 
 def test_the_order_follows_from_the_list_alone_and_names_every_request_once():
-    asked = [Request(i, [5] * 40 + [i], 3) for i in range(5)]
-    asked += [Request(9, [1, 2, 3], 3), Request(8, [1], 3)]
+    asked = [SlotRequest(i, [5] * 40 + [i], 3) for i in range(5)]
+    asked += [SlotRequest(9, [1, 2, 3], 3), SlotRequest(8, [1], 3)]
     found = in_order(asked)
     assert [each.key for each in found] == [8, 9, 0, 1, 2, 3, 4]
     assert [each.shared for each in found] == [0, 0, 40, 40, 40, 40, 40]
