@@ -14,6 +14,7 @@ from functools import partial
 
 import tensorflow as tf
 
+from trainer.compute.fusion import compiled_whole
 from trainer.models.block import (
     Block,
     Stream,
@@ -28,10 +29,9 @@ from trainer.models.language_model import PrecisionConfig, RowShape
 from trainer.models.parameters import product_flops
 from trainer.models.parts.attention import (
     AttentionView,
-    cache_mask,
-    cache_places,
     segment_mask,
 )
+from trainer.models.parts.cache import Places, cache_mask
 from trainer.models.parts.chunked_attention import Segments
 from trainer.models.parts.fused_attention import PackedSegments, pack_segments
 from trainer.models.parts.layers import (
@@ -205,13 +205,16 @@ class Decoder(tf.Module):
         state: tuple[Cache, ...],
         positions: tf.Tensor,
         lengths: tf.Tensor,
+        *,
+        owned: bool = False,
     ) -> tuple[tf.Tensor, tuple[Cache, ...]]:
         """Continues rows through the key/value cache."""
         spare = dimensions(state[0][0])[2] - 1
         step = tf.range(dimensions(tokens)[1])
         positions_BT = positions[:, None] + step
         columns_BT = tf.where(step < lengths[:, None], positions_BT, spare)
-        places = cache_places(columns_BT, self.config.heads.kv_heads)
+        # XLA has no operation that writes in place, and needs none.
+        places = Places(columns_BT, owned and not compiled_whole())
         views = self._views(positions_BT)
         for kind, view in views.items():
             mask = cache_mask(positions_BT, spare + 1, self.config.sees(kind, None))

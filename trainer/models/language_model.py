@@ -172,7 +172,8 @@ class LanguageModel(Protocol):
     Segment ids count from 1 within a row; 0 is padding. Attention and recurrent state
     never cross from one segment into another. Weights are made by an `Initializer`
     and say what they are for; those of the role `MATRIX` are read in `compute_dtype`
-    alone, so that tensors of that type may stand in their place.
+    alone, so that tensors of that type may stand in their place; what is looked up in a
+    table is cast to float32, so that a table may be narrower as well.
     """
 
     config: ModelConfig
@@ -235,6 +236,8 @@ class LanguageModel(Protocol):
         state: Any,
         positions: tf.Tensor,
         lengths: tf.Tensor,
+        *,
+        owned: bool = False,
     ) -> tuple[tf.Tensor, Any]:
         """Continues each row by `lengths` tokens, reading and extending its state.
 
@@ -249,6 +252,8 @@ class LanguageModel(Protocol):
             positions: int32 `[batch]`, tokens of each row already in its state.
             lengths: int32 `[batch]`, tokens of each row to read now; `positions +
                 lengths` may not pass the capacity.
+            owned: whether the state may be lost by it, as one of `owned_state` that
+                nobody reads again: then nothing of it has to be copied.
 
         Returns:
             Hidden states `[batch, length, d_model]` (meaningless from `lengths` on),
@@ -273,6 +278,13 @@ class LanguageModel(Protocol):
 
         Without logits and what is made of them. Called of a model without values.
         """
+
+
+def owned_state(state: Any) -> Any:
+    """Returns a copy of a decoding state that nothing else refers to."""
+    # Not tf.identity, which copies nothing; and as TensorFlow counts it as stateful, no
+    # two of these are made one by its optimizer.
+    return tf.nest.map_structure(lambda each: tf.raw_ops.DeepCopy(x=each), state)
 
 
 class PenalisedModel(LanguageModel, Protocol):

@@ -183,8 +183,11 @@ class Recurrent(tf.Module):
         state: tuple[tf.Tensor, ...],
         positions: tf.Tensor,
         lengths: tf.Tensor,
+        *,
+        owned: bool = False,
     ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
         """Continues rows from their states, and keeps those of the last real tokens."""
+        del owned  # a state is as small as what is made of it
         reset = positions[:, None] + tf.range(dimensions(tokens)[1]) <= 0
         hidden, after = self._run(tokens, state, reset, None, None)
         last, reads = tf.maximum(lengths - 1, 0), lengths[:, None] > 0

@@ -52,7 +52,7 @@ class Toy(tf.Module):
     def with_capacity(self, state, capacity):
         return state
 
-    def decode(self, tokens, state, positions, lengths):
+    def decode(self, tokens, state, positions, lengths, *, owned=False):
         return self(tokens, tokens, tokens), state
 
     def context(self, sequence_length):

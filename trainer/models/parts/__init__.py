@@ -6,6 +6,8 @@ trained. Each writes its own gradient where TensorFlow's would keep or compute m
     activations.py         Activations of feed-forward layers, each with its slope
     attention.py           Causal grouped-query attention with rotary positions,
                            over rows and over a cache
+    cache.py               The cache of keys and values: what queries see of it, and
+                           how new ones get there
     chunked_attention.py   Attention in chunks with its own gradient: memory linear
                            in the length
     custom_call.py         A custom call of XLA inside a compiled function

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.compute.fusion import fused, softmax, sum_of
+from trainer.models.parts.cache import Places
 from trainer.models.parts.chunked_attention import HIDDEN, Segments, chunked_attention
 from trainer.models.parts.fused_attention import PackedSegments, fused_attention
 from trainer.models.parts.layers import (
@@ -21,7 +22,12 @@ from trainer.models.parts.layers import (
     residual_stddev,
 )
 from trainer.models.parts.normalisation import RMSNorm
-from trainer.models.parts.rotary import Heads, rotated_heads
+from trainer.models.parts.rotary import (
+    Heads,
+    rotated_heads,
+    step_table,
+    turned_step,
+)
 from trainer.models.parts.weights import Role, Weight
 
 
@@ -147,19 +153,21 @@ class Attention(tf.Module):
         x_ND: tf.Tensor,
         view: AttentionView,
         cache: tuple[tf.Tensor, tf.Tensor],
-        places_BKT3: tf.Tensor,
+        places: Places,
     ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         """Writes keys and values at their places in the cache, then attends to it.
 
         The cache is `[B, K, S, H]` twice, as the products read it: turning a cache
-        kept by time costs more than scattering H numbers at a time. On 2 cores whole
+        kept by time costs more than writing H numbers at a time. On 2 cores whole
         answers came 1.11 (8 prompts), 1.25 (32) and 1.25 (64) times as fast as with
-        slices scattered by time (`tests.benchmarks.before_after`); in `[S, B, K, H]`
-        and `[B, S, K, H]`, with a place for each row, no faster than those.
+        slices scattered by time (`tests.benchmarks.before_after`).
         """
-        q_BATH, k_BKTH, v_BKTH = self._project(x_ND, view, heads_first=True)
+        if isinstance(view.length, int) and view.length == 1:
+            q_BATH, k_BKTH, v_BKTH = self._project_step(x_ND, view)
+        else:
+            q_BATH, k_BKTH, v_BKTH = self._project(x_ND, view, heads_first=True)
         k_BKSH, v_BKSH = (
-            tf.tensor_scatter_nd_update(old, places_BKT3, new)
+            places.write(old, new)
             for old, new in zip(cache, (k_BKTH, v_BKTH), strict=True)
         )
         mixed_BTAH = self._attend(q_BATH, k_BKSH, v_BKSH, view.mask)
@@ -173,12 +181,35 @@ class Attention(tf.Module):
         Each is `[B, heads, T, H]`, or `[B, T, heads, H]` unless `heads_first`.
         """
         sizes = self._sizes.heads
+        all_BTXH = self._product(x_ND, view.length)
+        layout = Heads(sizes.heads, sizes.kv_heads, self._scale, heads_first)
+        return rotated_heads(all_BTXH, view.rotation, layout)
+
+    def _project_step(
+        self, x_BD: tf.Tensor, view: AttentionView
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns what `_project` does of single positions, `[B, heads, 1, H]`.
+
+        Queries and keys are turned together, and with one position nothing has to be
+        transposed.
+        """
+        sizes = self._sizes.heads
+        turned = sizes.heads + sizes.kv_heads
+        all_B1XH = self._product(x_BD, 1)
+        qk_B1YH, v_B1KH = tf.split(all_B1XH, [turned, sizes.kv_heads], axis=2)
+        qk_BYH = turned_step(tf.squeeze(qk_B1YH, 1), step_table(view.rotation))
+        q_BAH, k_BKH = tf.split(qk_BYH, [sizes.heads, sizes.kv_heads], axis=1)
+        v_BKH = tf.squeeze(v_B1KH, 1)
+        scaled_BAH = tf.cast(tf.cast(q_BAH, tf.float32) * self._scale, q_BAH.dtype)
+        return scaled_BAH[:, :, None], k_BKH[:, :, None], v_BKH[:, :, None]
+
+    def _product(self, x_ND: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
+        """Returns queries, keys and values as the product gives them, `[B, T, X, H]`."""
+        sizes = self._sizes.heads
         flat = tf.matmul(x_ND, tf.cast(self.qkv, x_ND.dtype))
         flat = self._normed(add_bias(flat, self.qkv_bias))
         heads = sizes.heads + 2 * sizes.kv_heads
-        all_BTXH = tf.reshape(flat, [-1, view.length, heads, sizes.head_dim])
-        layout = Heads(sizes.heads, sizes.kv_heads, self._scale, heads_first)
-        return rotated_heads(all_BTXH, view.rotation, layout)
+        return tf.reshape(flat, [-1, length, heads, sizes.head_dim])
 
     def _normed(self, flat_NX: tf.Tensor) -> tf.Tensor:
         """Returns the product with its queries and keys normed, if they are."""
@@ -289,26 +320,3 @@ def segment_mask(
         columns = tf.range(length)
         seen &= tf.abs(columns[:, None] - columns) < window
     return tf.where(same & seen, 0.0, HIDDEN)[:, None, None]
-
-
-def cache_mask(
-    positions_BT: tf.Tensor, capacity: tf.Tensor, window: int | None = None
-) -> tf.Tensor:
-    """Returns `[B, 1, 1, T, S]`: 0 for the columns up to each query's own."""
-    columns = tf.range(capacity)
-    seen = columns <= positions_BT[:, :, None]
-    if window is not None:
-        seen &= columns > positions_BT[:, :, None] - window
-    return tf.where(seen, 0.0, HIDDEN)[:, None, None]
-
-
-def cache_places(columns_BT: tf.Tensor, kv_heads: int) -> tf.Tensor:
-    """Returns (row, head, column) of each fresh key, int32 `[B, K, T, 3]`."""
-    batch, length = dimensions(columns_BT)
-    axes = (
-        tf.range(batch)[:, None, None],
-        tf.range(kv_heads)[None, :, None],
-        columns_BT[:, None, :],
-    )
-    shape = [batch, kv_heads, length]
-    return tf.stack([tf.broadcast_to(axis, shape) for axis in axes], axis=-1)

@@ -149,7 +149,9 @@ class Vocabulary(tf.Module):
 
     def embed(self, tokens: tf.Tensor) -> tf.Tensor:
         """Looks ids up: int32 `[...]` to float32 `[..., D]`."""
-        return _lookup(tf.convert_to_tensor(self.embedding), tokens)
+        # A release may keep the table in a narrower type; the stream is float32.
+        rows = _lookup(tf.convert_to_tensor(self.embedding), tokens)
+        return tf.cast(rows, tf.float32)
 
     def logits(self, hidden: tf.Tensor) -> tf.Tensor:
         """Maps `[..., D]` to float32 `[..., V]`."""
@@ -180,7 +182,8 @@ def add_positions(
     x_ND: tf.Tensor, table_PD: tf.Tensor, positions_N: tf.Tensor
 ) -> tf.Tensor:
     """Adds to each row the row of a table that its position names."""
-    return x_ND + _lookup(tf.convert_to_tensor(table_PD), positions_N)
+    rows = _lookup(tf.convert_to_tensor(table_PD), positions_N)
+    return x_ND + tf.cast(rows, x_ND.dtype)
 
 
 def dropout(

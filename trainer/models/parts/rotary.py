@@ -188,3 +188,34 @@ def _turn(x_BTYH: tf.Tensor, scale: float, *rotation: tf.Tensor) -> tf.Tensor:
 def _swapped(x: tf.Tensor, swap: bool) -> tf.Tensor:
     """Swaps time and heads."""
     return tf.transpose(x, [0, 2, 1, 3]) if swap else x
+
+
+def step_table(
+    rotation: tuple[tf.Tensor, tf.Tensor] | None,
+) -> tuple[tf.Tensor, tf.Tensor] | None:
+    """Returns `[B, 1, R]` of a rotation of single positions, as `turned_step` wants it.
+
+    Both halves of a head's columns in one product each: of the few numbers of a step,
+    operations cost more than what they compute.
+    """
+    if rotation is None:
+        return None
+    cos, sin = (tf.squeeze(each, 1) for each in rotation)
+    return tf.concat([cos, cos], -1), tf.concat([-sin, sin], -1)
+
+
+def turned_step(
+    x_BYH: tf.Tensor, table: tuple[tf.Tensor, tf.Tensor] | None
+) -> tf.Tensor:
+    """Returns the heads of single positions, turned, in the type they came in."""
+    if table is None:
+        return x_BYH
+    cos, sin = table
+    turned, width = cos.shape[-1], x_BYH.shape[-1]
+    x = tf.cast(x_BYH, tf.float32)
+    rest = []
+    if turned < width:
+        x, *rest = tf.split(x, [turned, width - turned], -1)
+    first, second = tf.split(x, 2, -1)
+    x = x * cos + tf.concat([second, first], -1) * sin
+    return tf.cast(tf.concat([x, *rest], -1) if rest else x, x_BYH.dtype)
