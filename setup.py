@@ -31,6 +31,7 @@ setup(
         "apache-beam>=2.77,<2.78",
         "cloudpathlib[s3,gs,azure]>=0.26",
         "numpy>=1.26",
+        "ml-dtypes>=0.3",
         "packaging>=23",
         "protobuf>=4.25,<7",
         "pyarrow>=17",

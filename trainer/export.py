@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """quern-export: turns a run's checkpoint into a release TensorFlow Serving can load.
 
-checkpoint -> float32 model + tokenizer in one graph -> SavedModel
+checkpoint -> model + tokenizer in one graph -> SavedModel
            -> tokenizer, lineage, warm-up requests beside it
            -> --check: another process reloads it as a stock server would
            -> visible as OUTPUT/VERSION, or not at all
@@ -15,10 +15,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from preprocessing.contracts.manifest import Manifest
-from preprocessing.contracts.releases import SAVED_MODEL_NAME
+from preprocessing.contracts.releases import SAVED_MODEL_NAME, WEIGHT_TYPES
 from preprocessing.foundation.commands import (
     CommandParser,
     UsageError,
@@ -30,6 +30,10 @@ from trainer.machine.tensorflow_logs import quiet_tensorflow
 from trainer.release.huggingface_output import check_new, staged_directory
 from trainer.release.publish import choose_version, staged
 from trainer.run.step_flag import add_step_flag
+
+if TYPE_CHECKING:
+    from trainer.models.model import PrecisionConfig
+    from trainer.release.servable import Servable
 
 HUGGINGFACE = "huggingface"
 
@@ -64,14 +68,24 @@ def _check_flags(values: argparse.Namespace) -> None:
             f"{'neither' if values.run is None else 'both'}. Name one"
         )
     if values.format == HUGGINGFACE:
-        for name in ("from_huggingface", "version", "check"):
+        for name in ("from_huggingface", "version", "check", "data"):
             if getattr(values, name):
                 raise UsageError(
                     f"wanted --format {HUGGINGFACE} without --{name}, which it has no "
                     "use for, found both. Leave it out"
                 )
+        if values.weights != WEIGHT_TYPES[0]:
+            raise UsageError(
+                f"wanted --format {HUGGINGFACE} with --weights {WEIGHT_TYPES[0]}, as "
+                f"trained, found {values.weights}. Leave it out"
+            )
         check_new(values.output)
         return
+    if values.data is not None and values.weights == WEIGHT_TYPES[0]:
+        raise UsageError(
+            "wanted --data with --weights other than float32, which lose something "
+            "to be told, found float32. Leave one out"
+        )
     if values.from_huggingface is not None and values.step is not None:
         raise UsageError(
             "wanted --step with --run alone, found it with --from_huggingface. Leave "
@@ -84,23 +98,38 @@ def _export_release(values: argparse.Namespace) -> None:
     """Publishes the next version of a release."""
     from trainer.models.model import PrecisionConfig
     from trainer.release.release import write_release
+
+    # A server on any machine computes in float32, unless asked to store less: the
+    # run's own type may be bfloat16.
+    narrow = values.weights == "bfloat16"
+    servable = _servable(values, PrecisionConfig("bfloat16" if narrow else "float32"))
+    loss = None
+    if values.data is not None:
+        from trainer.loop.evaluate_stored import stored_loss
+
+        whole = _servable(values, PrecisionConfig()) if narrow else servable
+        loss = stored_loss(whole, servable, values.weights, values.data)
+    output = values.output.rstrip("/")
+    with staged(output, values.version) as (staging, version):
+        write_release(servable, staging, os.path.basename(output), values.weights)
+        if values.check:
+            _check(staging)
+    print(f"exported {servable.what} as {output}/{version}")
+    if values.weights != "float32":
+        told = loss or "not measured, which --data DATASET would"
+        print(f"weights in {values.weights}: {told}")
+
+
+def _servable(values: argparse.Namespace, precision: "PrecisionConfig") -> "Servable":
+    """Returns what is to be released, computing in a type."""
     from trainer.release.servable import servable_of_published, servable_of_run
     from trainer.run.checkpoints import open_run
 
     if values.run is None:
-        servable = servable_of_published(values.from_huggingface)
-        what = "published weights"
-    else:
-        # A server on any machine computes in float32; the run's type may be bfloat16.
-        opened = open_run(values.run, values.step, PrecisionConfig())
-        check_servable(opened.manifest)
-        servable, what = servable_of_run(opened), f"step {opened.step}"
-    output = values.output.rstrip("/")
-    with staged(output, values.version) as (staging, version):
-        write_release(servable, staging, os.path.basename(output))
-        if values.check:
-            _check(staging)
-    print(f"exported {what} as {output}/{version}")
+        return servable_of_published(values.from_huggingface, precision)
+    opened = open_run(values.run, values.step, precision)
+    check_servable(opened.manifest)
+    return servable_of_run(opened)
 
 
 def _export_huggingface(values: argparse.Namespace) -> None:
@@ -170,6 +199,19 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="the model's directory; its last part is the name clients use",
     )
     add_step_flag(parser)
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHT_TYPES,
+        default=WEIGHT_TYPES[0],
+        help="type that matrices and tables are stored in; bfloat16 also computes in "
+        "it, int8 has a float32 scale for each output channel (default: float32)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATASET",
+        help="with narrower --weights: say what they lose, in bits per byte of its "
+        "validation split",
+    )
     parser.add_argument(
         "--version",
         type=int,

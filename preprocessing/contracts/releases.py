@@ -28,6 +28,10 @@ WARMUP_NAME = "assets.extra/tf_serving_warmup_requests"
 LINEAGE_NAME = "assets/lineage.json"
 TOKENIZER_ASSET = "assets/tokenizer.json"
 
+# What the matrices and tables of a release may be stored in; see
+# trainer/models/stored_weights.py.
+WEIGHT_TYPES = ("float32", "bfloat16", "int8")
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -48,6 +52,7 @@ class Lineage:
         versions: name of a package -> the version that exported.
         expected: requests with the answers that the trainer itself gave.
         stop_ids: further ids that end a continuation.
+        weights: the type that matrices and tables are stored in.
         schema_version: of this file.
     """
 
@@ -63,6 +68,7 @@ class Lineage:
     versions: Mapping[str, str]
     expected: Mapping[str, Any]
     stop_ids: Sequence[int] = dataclasses.field(default_factory=list)
+    weights: str = "float32"
     schema_version: int = SCHEMA_VERSION
 
     def to_bytes(self) -> bytes:

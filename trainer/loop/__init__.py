@@ -10,6 +10,8 @@ Takes flags and datasets; gives a trained run: sessions, evaluations, samples, r
                            any strategy
     evaluate_run.py        Evaluates the checkpoint of a run on a dataset, laid out
                            as training lays it out
+    evaluate_stored.py     What a model loses where its weights are stored narrower,
+                           on a dataset's text
     listings.py            What `quern-train --list_presets` and `--list_keys` tell,
                            wrapped for people
     make_session.py        Builds a training session: its model, step, evaluation

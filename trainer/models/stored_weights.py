@@ -12,14 +12,13 @@ computed in the model's compute type.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from trainer.models.functional import WeightPlace, called_with, weight_places
 from trainer.models.parts.weights import Role
 
-WEIGHT_TYPES = ("float32", "bfloat16", "int8")
 _NARROWED = frozenset({Role.MATRIX, Role.EMBEDDING, Role.POSITION, Role.OUTPUT})
 _LARGEST = 127.0
 
@@ -59,7 +58,7 @@ class StoredWeights(tf.Module):
 
         Args:
             model: whose weights they are; its own stay as they are.
-            kind: one of `WEIGHT_TYPES`.
+            kind: one of `WEIGHT_TYPES` of `preprocessing.contracts.releases`.
         """
         super().__init__()
         places = weight_places(model)
@@ -96,8 +95,3 @@ def _reader(kept: tf.Module | tf.Variable) -> Callable[[], tf.Tensor]:
     if isinstance(kept, Int8Weight):
         return kept.value
     return lambda: tf.convert_to_tensor(kept)
-
-
-def stored_bytes(weights: Sequence[tf.Variable]) -> int:
-    """Returns the bytes of variables."""
-    return sum(each.dtype.size * each.shape.num_elements() for each in weights)

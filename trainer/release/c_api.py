@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from preprocessing.foundation.commands import WorkError
@@ -36,6 +37,7 @@ _DTYPES: dict[int, Any] = {
     3: np.dtype(np.int32),
     9: np.dtype(np.int64),
     10: np.dtype(np.bool_),
+    14: np.dtype(ml_dtypes.bfloat16),
 }
 _NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
 

@@ -27,13 +27,17 @@ from trainer.serving.signatures import TextModel
 _PACKAGES = ("quern", "tensorflow", "tensorflow-text", "tokenizers")
 
 
-def write_release(servable: Servable, directory: str, name: str) -> None:
+def write_release(
+    servable: Servable, directory: str, name: str, weights: str = "float32"
+) -> None:
     """Writes all files of a release into a local directory.
 
     Args:
         servable: what it is made of.
         directory: where; nothing there is looked at.
         name: the model's, for the warm-up requests.
+        weights: one of `WEIGHT_TYPES`, how they are stored; what the release is
+            checked against is computed with weights stored so.
 
     Raises:
         UsageError: the graph cannot reproduce the tokenizer, or a weight or an answer
@@ -42,14 +46,15 @@ def write_release(servable: Servable, directory: str, name: str) -> None:
     """
     _check_finite(servable)
     model, tokenizer, length = servable.model, servable.tokenizer, servable.length
-    module = TextModel(model, tokenizer, servable.decoding, length)
-    answers = expected_answers(model, tokenizer, servable.decoding, length)
+    module = TextModel(model, tokenizer, servable.decoding, length, weights)
+    with module.called():
+        answers = expected_answers(model, tokenizer, servable.decoding, length)
     odd = strict_json.with_nulls(answers).get(strict_json.NOTE)
     if odd:
         raise _not_finite(servable, "answers", list(odd))
     files = {
         TOKENIZER_ASSET: tokenizer.json_bytes,
-        LINEAGE_NAME: _lineage(servable, answers).to_bytes(),
+        LINEAGE_NAME: _lineage(servable, answers, weights).to_bytes(),
         WARMUP_NAME: write_requests(name, warmup_requests(module)),
     }
     try:
@@ -96,7 +101,7 @@ def warmup_requests(module: TextModel) -> list[Request]:
     return requests
 
 
-def _lineage(servable: Servable, answers: dict[str, object]) -> Lineage:
+def _lineage(servable: Servable, answers: dict[str, object], weights: str) -> Lineage:
     tokenizer, decoding = servable.tokenizer, servable.decoding
     return Lineage(
         dataset_hash=servable.dataset_hash,
@@ -111,4 +116,5 @@ def _lineage(servable: Servable, answers: dict[str, object]) -> Lineage:
         versions={name: metadata.version(name) for name in _PACKAGES},
         expected=answers,
         stop_ids=list(decoding.stop_ids),
+        weights=weights,
     )

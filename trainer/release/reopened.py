@@ -14,8 +14,10 @@ from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.globs import literal_directory
 from preprocessing.tokenizer.tokenizer import Tokenizer
+from trainer.models.functional import weight_places
 from trainer.models.language_model import LanguageModel, PrecisionConfig
 from trainer.models.model import build_model
+from trainer.models.stored_weights import StoredWeights
 from trainer.release.servable import Servable
 from trainer.run.config import from_json
 from trainer.serving.generate import Decoding
@@ -35,7 +37,7 @@ def servable_of_release(path: str) -> Servable:
     model_keys = strict_json.dumps({"model": lineage.config["model"]})
     config = from_json(model_keys, name).model
     model = build_model(config, lineage.vocab_size, PrecisionConfig(), seed=0)
-    _read_variables(model, release)
+    _read_variables(model, release, lineage.weights)
     return Servable(
         what=f"the release {release}",
         model=model,
@@ -60,16 +62,19 @@ def servable_of_release(path: str) -> Servable:
     )
 
 
-def _read_variables(model: LanguageModel, release: str) -> None:
-    """Assigns a release's variables to a model of its shape."""
+def _read_variables(model: LanguageModel, release: str, weights: str) -> None:
+    """Assigns a release's weights to a model of its shape, however they are kept."""
     with tempfile.TemporaryDirectory(prefix="quern-") as copy:
         found = release
         if storage.is_cloud(release):
             releases.copy_tree(release, copy)
             found = copy
         with literal_directory(found) as directory:
-            # The module that was saved has the model under this name.
-            reader = tf.train.Checkpoint(model=model)
+            # The module that was saved has one of the two, under this name.
+            stored = StoredWeights(model, weights)
+            reader = tf.train.Checkpoint(weights=stored)
+            if weights == "float32":
+                reader = tf.train.Checkpoint(model=model)
             try:
                 status = reader.read(f"{directory}/{_VARIABLES}")
                 status.assert_existing_objects_matched().expect_partial()
@@ -79,3 +84,5 @@ def _read_variables(model: LanguageModel, release: str) -> None:
                     f"wanted the variables of the model that {release} tells of, "
                     f"found: {reason}. Copy the release again"
                 ) from error
+    for place, value in zip(weight_places(model), stored.values(), strict=True):
+        place.variable.assign(tf.cast(value, place.variable.dtype))

@@ -17,6 +17,8 @@ from trainer.published.published_tokenizer import (
 from trainer.run.checkpoints import Run
 from trainer.serving.generate import Decoding
 
+_FLOAT32 = PrecisionConfig()
+
 
 @dataclass(frozen=True)
 class Servable:
@@ -24,7 +26,7 @@ class Servable:
 
     Attributes:
         what: how errors call it.
-        model: computes in float32.
+        model: computes in float32, or what its weights are to be stored in.
         tokenizer: its own.
         decoding: what generation must know besides the weights.
         length: inputs of a window that is scored.
@@ -64,7 +66,9 @@ def servable_of_run(opened: Run) -> Servable:
     )
 
 
-def servable_of_published(directory: str) -> Servable:
+def servable_of_published(
+    directory: str, precision: PrecisionConfig = _FLOAT32
+) -> Servable:
     """Returns what published weights are released as, without training.
 
     Raises:
@@ -75,7 +79,7 @@ def servable_of_published(directory: str) -> Servable:
     config = published.config
     tokenizer = open_published_tokenizer(directory)
     config.decoder.ids(tokenizer.vocab_size)
-    model = build_published(published, PrecisionConfig(), config.decoder)
+    model = build_published(published, precision, config.decoder)
     length = config.decoder.max_positions or 0
     return Servable(
         what=f"the published weights in {directory}",

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from preprocessing.contracts.records import masked_crc
@@ -24,6 +25,7 @@ _NUMBERS: dict[np.dtype, int] = {
     np.dtype(np.float32): 1,
     np.dtype(np.int32): 3,
     np.dtype(np.int64): 9,
+    np.dtype(ml_dtypes.bfloat16): 14,
 }
 _DTYPES = {number: dtype for dtype, number in _NUMBERS.items()}
 

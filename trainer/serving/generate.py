@@ -21,7 +21,7 @@ from preprocessing.contracts.prompt_limits import (
     prompt_room,
 )
 from preprocessing.tokenizer.tokenizer import Tokenizer
-from trainer.models.language_model import LanguageModel
+from trainer.models.language_model import LanguageModel, owned_state
 from trainer.serving.engine.sizes import buckets
 from trainer.serving.sampling import Sampling, checked, penalised, sample
 
@@ -234,7 +234,7 @@ class Loop:
             # A row's newest id is not in its state yet; one that has ended reads none.
             places, reads = first + progress.count, tf.cast(progress.alive, tf.int32)
             hidden, new = self.model.decode(
-                progress.token[:, None], state, places, reads
+                progress.token[:, None], state, places, reads, owned=True
             )
             new = tf.nest.map_structure(
                 lambda value, old: tf.ensure_shape(value, old.shape), new, state
@@ -244,7 +244,8 @@ class Loop:
         return tf.while_loop(
             lambda progress, state: tf.reduce_any(progress.alive),
             body,
-            (progress, state),
+            # The loop writes into it: one copy here, and none in its steps.
+            (progress, owned_state(state)),
         )
 
 

@@ -5,11 +5,16 @@ There is a function for each signature of the table in
 `preprocessing.contracts.signatures`.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.language_model import LanguageModel
+from trainer.models.stored_weights import StoredWeights
 from trainer.serving.generate import Decoding, Generation, generate
 from trainer.serving.graph_tokenizer import GraphTokenizer
 from trainer.serving.sampling import Sampling
@@ -22,8 +27,24 @@ from trainer.serving.slot_graphs import NAMES, SlotGraphs, inputs_of
 DEFAULT_MAX_NEW_TOKENS = 64
 
 
+def _reading_weights(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Has a signature read the weights once, where it begins, and compute with them."""
+
+    @functools.wraps(method)
+    def run(self: "TextModel", *tensors: tf.Tensor) -> Any:
+        with self.called():
+            return method(self, *tensors)
+
+    return run
+
+
 class TextModel(tf.Module):
-    """A language model with its tokenizer, every signature a method."""
+    """A language model with its tokenizer, every signature a method.
+
+    Attributes:
+        model: the model, where its weights are stored as they are.
+        weights: what is stored of them otherwise.
+    """
 
     def __init__(
         self,
@@ -31,9 +52,27 @@ class TextModel(tf.Module):
         tokenizer: Tokenizer,
         decoding: Decoding,
         sequence_length: int,
+        weights: str = "float32",
     ) -> None:
+        """Makes the module.
+
+        Args:
+            model: the model.
+            tokenizer: its own.
+            decoding: what generation must know besides the weights.
+            sequence_length: ids of a window that is scored.
+            weights: one of `WEIGHT_TYPES`, how they are stored.
+        """
         super().__init__()
-        self.model, self.tokenizer = model, GraphTokenizer(tokenizer)
+        stored = StoredWeights(model, weights)
+        # What an attribute holds is saved; the model itself only where it is what is.
+        if weights == "float32":
+            self.model = model
+        else:
+            self.weights = stored
+        self._get_model: Callable[[], LanguageModel] = lambda: model
+        self.called = stored.called
+        self.tokenizer = GraphTokenizer(tokenizer)
         self._decoding, self._sequence_length = decoding, sequence_length
         sizes = [len(token) for token in tokenizer.token_bytes()]
         self._token_bytes = np.array(sizes, np.int32)
@@ -51,11 +90,13 @@ class TextModel(tf.Module):
         }
 
     @tf.function(autograph=False, input_signature=inputs_of("serving_default"))
+    @_reading_weights
     def complete(self, prompt: tf.Tensor) -> dict[str, tf.Tensor]:
         """Continues each prompt greedily by up to `DEFAULT_MAX_NEW_TOKENS` ids."""
         return {"text": self._text(self._generate(prompt, greedy(tf.size(prompt))))}
 
     @tf.function(autograph=False, input_signature=inputs_of("generate"))
+    @_reading_weights
     def generate(
         self,
         prompt: tf.Tensor,
@@ -71,6 +112,7 @@ class TextModel(tf.Module):
         return {"text": self._text(generation), **generation._asdict()}
 
     @tf.function(autograph=False, input_signature=inputs_of("score"))
+    @_reading_weights
     def score(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores each text as a whole document; see `trainer.serving.score`."""
         ids = self.tokenizer.encode(text)
@@ -80,7 +122,9 @@ class TextModel(tf.Module):
             parts.insert(0, tf.fill([batch, 1], self._decoding.bos_id))
         documents = tf.concat(parts, axis=1)
         sizes = tf.constant(self._token_bytes)
-        return score(self.model, documents, self._sequence_length, sizes)._asdict()
+        return score(
+            self._get_model(), documents, self._sequence_length, sizes
+        )._asdict()
 
     @tf.function(autograph=False, input_signature=inputs_of("tokenize"))
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -94,14 +138,15 @@ class TextModel(tf.Module):
         """Returns the function of `prefill`, `insert` or `decode`; see `slots`."""
 
         def run(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.slots.run(name, tensors)
+            with self.called():
+                return self.slots.run(name, tensors)
 
         specs = self.slots.specs(name)
         return tf.function(run, autograph=False, input_signature=specs)
 
     def _generate(self, prompt: tf.Tensor, sampling: Sampling) -> Generation:
         prompts = self.tokenizer.encode(prompt)
-        return generate(self.model, prompts, sampling, self._decoding)
+        return generate(self._get_model(), prompts, sampling, self._decoding)
 
     def _text(self, generation: Generation) -> tf.Tensor:
         ids = tf.RaggedTensor.from_tensor(

@@ -4,7 +4,6 @@
 import functools
 from collections.abc import Callable
 
-
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -204,7 +204,7 @@ class Attention(tf.Module):
         return scaled_BAH[:, :, None], k_BKH[:, :, None], v_BKH[:, :, None]
 
     def _product(self, x_ND: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
-        """Returns queries, keys and values as the product gives them, `[B, T, X, H]`."""
+        """Returns queries, keys and values side by side, `[B, T, X, H]`."""
         sizes = self._sizes.heads
         flat = tf.matmul(x_ND, tf.cast(self.qkv, x_ND.dtype))
         flat = self._normed(add_bias(flat, self.qkv_bias))

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Releases that keep their weights narrower than float32."""
+
+import numpy as np
+import pytest
+
+from preprocessing.contracts.releases import find_release, read_lineage
+from preprocessing.foundation.commands import UsageError
+from tests.datasets import write_dataset
+from tests.trainer.small_runs import small_run
+from trainer import export, task
+from trainer.models.functional import weight_places
+from trainer.models.model import PrecisionConfig
+from trainer.models.stored_weights import StoredWeights
+from trainer.release.reopened import servable_of_release
+from trainer.run.checkpoints import open_run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory) -> str:
+    made = str(tmp_path_factory.mktemp("weights") / "run")
+    small = ["loop.total_steps=2", "loop.evaluate_every=0", "loop.log_every=1"]
+    task.main(small_run(dataset, made, *small))
+    return made
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "kind", ["bfloat16", pytest.param("int8", marks=pytest.mark.drill)]
+)
+def test_a_narrow_release_answers_as_the_narrowed_model_and_says_what_it_lost(
+    run, dataset, kind, tmp_path, capfd
+):
+    models = str(tmp_path / "narrow")
+    narrow = ["--weights", kind, "--data", str(dataset)]
+    export.main(["--run", run, "--output", models, *narrow, "--check"])
+    printed = capfd.readouterr().out
+    assert "answers 24 of 24 requests as the trainer did" in printed
+    last = printed.splitlines()[-1]
+    assert last.startswith(f"weights in {kind}: ") and "bits per byte" in last
+    assert float(last.split("(")[1].split(" %")[0]) < 1.0
+    assert read_lineage(find_release(models)).weights == kind
+    opened = servable_of_release(models)
+    wanted = StoredWeights(open_run(run, None, PrecisionConfig()).model, kind).values()
+    for place, value in zip(weight_places(opened.model), wanted, strict=True):
+        np.testing.assert_array_equal(
+            place.variable.numpy(), value.numpy().astype(np.float32)
+        )
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        (["--format", "huggingface", "--weights", "int8"], "as trained, found int8"),
+        (["--data", "somewhere"], "wanted --data with --weights other than float32"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, wanted, tmp_path):
+    with pytest.raises(UsageError, match=wanted):
+        export.main(["--run", "any", "--output", str(tmp_path / "x"), *flags])
+
+
+def test_a_dataset_of_another_tokenizer_cannot_tell_the_loss(run, tmp_path):
+    other = write_dataset(tmp_path / "other", vocab_size=280, seed=3)
+    flags = ["--weights", "int8", "--data", str(other)]
+    with pytest.raises(UsageError, match="encoded with the tokenizer of the run"):
+        export.main(["--run", run, "--output", str(tmp_path / "m"), *flags])
+    assert not (tmp_path / "m").exists()
