@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""quern-generate: continues every prompt of a JSONL input with a release, under Beam.
+"""quern-generate: continues every prompt of an input with a release, under Beam.
 
     prompts.jsonl -> chunks -> Reshuffle -> release: sort, batch, generate
                                          -> generations-*.jsonl, in the input's order
@@ -7,7 +7,6 @@
 Every id comes out once: as an answer, or as an error of its own.
 """
 
-import argparse
 import dataclasses
 import hashlib
 import time
@@ -17,33 +16,33 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pipelines.beam.progress import watch
 from pipelines.beam.runners import (
-    add_runner_flags,
     available_workers,
     parse_with_beam_flags,
     run_pipeline,
 )
-from pipelines.generation.generations import GenerationJob, GenerationOutput, Tally
-from pipelines.generation.prompts import (
-    LARGEST_LINE_BYTES,
-    Census,
-    PromptFields,
-    chunks,
-    read_prompts,
-    take_census,
+from pipelines.generation.answer_files import AnswerFiles
+from pipelines.generation.census import Census, Counter, chunks, take_census
+from pipelines.generation.flags import (
+    generation_config,
+    generation_parser,
+    prompt_fields,
 )
+from pipelines.generation.generations import GenerationJob, GenerationOutput, Tally
+from pipelines.generation.job_progress import JobProgress
+from pipelines.generation.prompts import PromptReader
 from pipelines.job.own_files import without_own
 from preprocessing.claims.claims import claimed
 from preprocessing.contracts import releases
 from preprocessing.contracts.generation_config import GenerationConfig
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import (
-    CommandParser,
+    UsageError,
     WorkError,
     count_of,
+    note,
     run,
     stopping_on_request,
 )
-from preprocessing.foundation.storage import InputFile
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -51,14 +50,19 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the job that `argv` describes, or what is left of it."""
-    values, beam_args = parse_with_beam_flags(_parser(), argv)
-    config = _generation_config(values)
-    fields = PromptFields(values.prompt_field, values.id_field)
+    values, beam_args = parse_with_beam_flags(generation_parser(), argv)
+    config = generation_config(values)
+    files = AnswerFiles(values.output_format)
+    fields = prompt_fields(values, files.reserved())
     release = releases.find_release(values.model)
-    files = without_own(storage.expand(values.input), values.output)
-    census = take_census(files)
-    output = GenerationOutput(values.output.rstrip("/"), census.num_chunks)
-    job = _job(census, release, fields, config)
+    inputs = without_own(storage.expand(values.input), values.output)
+    prompts = PromptReader(inputs, values.input_format, fields)
+    census = take_census(prompts)
+    _check(census, prompts)
+    size, number = census.chunks(config.batch_size)
+    files = dataclasses.replace(files, integer_ids=census.integer_ids, keep=fields.keep)
+    output = GenerationOutput(values.output.rstrip("/"), number, files)
+    job = _job(census, release, prompts, config, output)
     if output.check_free(job) and output.is_tidy():
         _say_complete(output)
         return
@@ -71,8 +75,8 @@ def main(argv: Sequence[str]) -> None:
             ours.remove_work()  # a job killed at its very end may have left it
             return
         started, todo = time.monotonic(), ours.unfinished()
-        _lay_out(ours, files, fields, census, todo)
         if todo:
+            _lay_out(ours, prompts, census, size, todo)
             workers = min(values.workers or available_workers(), len(todo))
             build = partial(
                 _build,
@@ -82,12 +86,37 @@ def main(argv: Sequence[str]) -> None:
                 workers=workers,
                 todo=todo,
             )
-            poll = partial(ours.progress, census.count, census.chunk_size)
-            with watch(poll, unit="prompts"):
+            poll = JobProgress(ours, census.count, size)
+            with watch(poll, unit="prompts", besides="tokens"):
                 run_pipeline(build, values.runner, workers, beam_args)
         made = ours.tally(todo)
         claim.check()
         _conclude(ours, ours.finish(job), made, time.monotonic() - started)
+
+
+def _check(census: Census, prompts: PromptReader) -> None:
+    """Says what is knowable of an input before work starts.
+
+    Raises:
+        UsageError: it holds not one good prompt.
+    """
+    if not census.count:
+        raise UsageError(
+            "wanted at least one prompt in --input, found only blank lines. Check the "
+            "files"
+        )
+    if census.errors == census.count:
+        raise UsageError(
+            f"wanted at least one prompt in --input, found "
+            f"{count_of(census.errors, 'record')} of which none is one. The first: "
+            f"{census.first_error}"
+        )
+    if prompts.doubles:
+        first, second, *_ = prompts.fields.prompts
+        note(
+            f"{count_of(prompts.doubles, 'record')} with both {first} and {second}: "
+            f"{first} is taken. --prompt_field {second} takes the other"
+        )
 
 
 def _say_complete(output: GenerationOutput) -> None:
@@ -131,37 +160,60 @@ def _build(
 
 def _lay_out(
     output: GenerationOutput,
-    files: Sequence[InputFile],
-    fields: PromptFields,
+    prompts: PromptReader,
     census: Census,
+    size: int,
     todo: Sequence[int],
 ) -> None:
-    """Writes the chunks that are still to be answered."""
-    wanted = set(todo)
-    prompts = read_prompts(files, fields)
-    for index, chunk in enumerate(chunks(prompts, census.chunk_size)):
-        if index in wanted:
-            output.write_chunk(index, chunk)
+    """Writes the chunks that are still to be answered.
+
+    Raises:
+        WorkError: the input is not what the census found.
+    """
+    wanted, counter = set(todo), Counter()
+    try:
+        for index, chunk in enumerate(chunks(counter.passed(prompts), size)):
+            if index in wanted:
+                output.write_chunk(index, chunk)
+    except (OSError, UsageError):
+        _check_unchanged(prompts)
+        raise
+    if counter.census() != census:
+        _check_unchanged(prompts)
+        raise WorkError(
+            "wanted --input as it was when the job began, it has changed since. "
+            "Restore it and run again, or choose another --output"
+        )
+
+
+def _check_unchanged(prompts: PromptReader) -> None:
+    for file in prompts.files:
+        storage.check_unchanged(file.path, file.size, file.modified)
 
 
 def _job(
-    census: Census, release: str, fields: PromptFields, config: GenerationConfig
+    census: Census,
+    release: str,
+    prompts: PromptReader,
+    config: GenerationConfig,
+    output: GenerationOutput,
 ) -> GenerationJob:
     lineage = storage.read_bytes(storage.join(release, releases.LINEAGE_NAME))
     return GenerationJob(
         input_sha256=census.sha256,
         num_prompts=census.count,
-        num_shards=census.num_chunks,
+        num_shards=output.num_shards,
         lineage_sha256=hashlib.sha256(lineage).hexdigest(),
-        fields=dataclasses.asdict(fields),
+        fields=dataclasses.asdict(prompts.fields),
         generation=dataclasses.asdict(config),
+        answers=dataclasses.asdict(output.files),
     )
 
 
 def _conclude(
     output: GenerationOutput, total: Tally, made: Tally, seconds: float
 ) -> None:
-    """Prints the summary.
+    """Prints the summary, and of errors the first.
 
     Raises:
         WorkError: not one prompt could be answered.
@@ -170,9 +222,11 @@ def _conclude(
     print(f"{_described(total)}, {rate:,.0f} tokens/s, in {output.directory}")
     if total.errors == total.prompts:
         raise WorkError(
-            f"wanted at least one answer, found {count_of(total.errors, 'error')}. "
-            f"Read why in {storage.join(output.directory, output.shard_name(0))}"
+            f"wanted at least one answer, found {count_of(total.errors, 'error')}. The "
+            f"first: {total.first_error}"
         )
+    if total.errors:
+        note(f"{count_of(total.errors, 'error')}. The first: {total.first_error}")
 
 
 def _described(tally: Tally) -> str:
@@ -181,59 +235,6 @@ def _described(tally: Tally) -> str:
         f"{count_of(tally.errors, 'error')}, "
         f"{count_of(tally.truncated, 'prompt')} shortened to fit"
     )
-
-
-def _generation_config(values: argparse.Namespace) -> GenerationConfig:
-    names = [field.name for field in dataclasses.fields(GenerationConfig)]
-    given = {name: getattr(values, name) for name in names if name in values}
-    return GenerationConfig(**given)
-
-
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        "quern-generate",
-        "Continues every prompt of a JSONL input with a release, in Beam workers. Run "
-        "the same command again to go on where a job stopped.",
-    )
-    defaults, fields = GenerationConfig(), PromptFields()
-    add = parser.add_argument
-    add("--model", required=True, metavar="MODELS/NAME[/VERSION]", help="the release")
-    add(
-        "--input",
-        required=True,
-        nargs="+",
-        metavar="GLOB",
-        help="JSONL, an object with an id and a prompt per line of up to "
-        f"{LARGEST_LINE_BYTES:,} bytes; .gz and .zst too",
-    )
-    add("--output", required=True, metavar="DIR", help="where answers go")
-    add("--prompt_field", default=fields.prompt, metavar="NAME", help="holds the text")
-    add(
-        "--id_field",
-        default=fields.id,
-        metavar="NAME",
-        help="holds the id, a string or a whole number",
-    )
-    _add_generation_flags(parser, defaults)
-    add_runner_flags(parser)
-    return parser
-
-
-def _add_generation_flags(parser: CommandParser, defaults: GenerationConfig) -> None:
-    words = {
-        "max_new_tokens": "most ids to add to a prompt",
-        "temperature": "0 takes the likeliest id each time",
-        "top_k": "sample among the N likeliest ids; 0 sets no limit",
-        "top_p": "sample among the fewest ids of that mass; 1 sets no limit",
-        "seed": "with a prompt's id it gives the row's own seed",
-        "batch_size": "prompts answered together by a worker",
-    }
-    for name, text in words.items():
-        value = getattr(defaults, name)
-        kind = "N" if isinstance(value, int) else "X"
-        parser.add_argument(
-            f"--{name}", type=type(value), default=value, metavar=kind, help=text
-        )
 
 
 def cli() -> NoReturn:

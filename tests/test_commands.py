@@ -34,6 +34,7 @@ PROMISED = {
     "quern-evaluate": "--run --data --split",
     "quern-export": "--run --output --step --version --check",
     "quern-generate": "--model --input --output --prompt_field --id_field "
+    "--input_format --output_format --keep_fields "
     "--max_new_tokens --temperature",
     "quern-doctor": "",
 }

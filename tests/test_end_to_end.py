@@ -27,9 +27,9 @@ PROMPTS = [
     {"id": "first", "prompt": "def main("},
     {"id": 2, "prompt": "import os\nimport "},
     {"id": "first", "prompt": "a second time"},
-    {"id": 4, "prompt": ""},
+    {"id": 4, "text": ""},
     {"id": 5},
-    {"id": 6, "prompt": "größer als 東京 🙂"},
+    {"prompt": "größer als 東京 🙂"},
 ]
 
 
@@ -156,7 +156,8 @@ def test_the_release_can_be_traced_to_the_dataset_and_the_step(chain):
 def test_every_prompt_is_answered_once_in_order(chain):
     paths = sorted((chain.root / "generated").glob("*.jsonl"))
     lines = [json.loads(line) for path in paths for line in path.open()]
-    assert [line["id"] for line in lines] == ["first", 2, "first", 4, 5, 6]
+    again, nameless = "prompts.jsonl:3", "prompts.jsonl:6"
+    assert [line["id"] for line in lines] == ["first", 2, again, 4, 5, nameless]
     assert [index for index, line in enumerate(lines) if "error" in line] == [2, 4]
     for line in (lines[0], lines[1], lines[3], lines[5]):
         assert set(line) == {"id", "text", "num_tokens", "finish_reason"}

@@ -43,7 +43,7 @@ LEANED_ON = {
         "preprocessing/foundation/strict_json.py",
         "preprocessing/reading/jsonl.py",
         "preprocessing/duplicates/evaluation_texts.py",
-        "pipelines/generation/prompts.py",
+        "pipelines/generation/prompt_files.py",
     },
     "tensorflow.python": set(),
 }

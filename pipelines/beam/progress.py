@@ -27,11 +27,13 @@ class Progress:
         stage: what is being done, as one word.
         done: units done, of `total`.
         total: units there are; 0 if not known yet.
+        besides: what else was made on the way, of which only the speed is told.
     """
 
     stage: str
     done: int
     total: int
+    besides: int = 0
 
 
 @contextmanager
@@ -41,6 +43,7 @@ def watch(
     stream: TextIO | None = None,
     poll_seconds: float = POLL_SECONDS,
     line_seconds: float = LINE_SECONDS,
+    besides: str = "",
 ) -> Iterator[None]:
     """Reports what `poll` returns until the block ends.
 
@@ -50,9 +53,11 @@ def watch(
         stream: where to write; standard error if None.
         poll_seconds: between two calls of `poll`.
         line_seconds: between two lines, where no terminal shows a bar.
+        besides: the unit of what else is made; nothing where that is nothing.
     """
     out = stream or sys.stderr
-    reporter = _Bar(unit, out) if out.isatty() else _Lines(unit, out, line_seconds)
+    speed, bar = _Speed(besides), out.isatty()
+    reporter = _Bar(unit, speed, out) if bar else _Lines(unit, speed, out, line_seconds)
     stopped = threading.Event()
 
     def loop() -> None:
@@ -72,11 +77,29 @@ def watch(
         reporter.close()
 
 
+class _Speed:
+    """The speed of what is made besides, since its stage began."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit, self._start, self._first = unit, 0.0, 0
+
+    def begin(self, progress: Progress) -> None:
+        """Begins a stage."""
+        self._start, self._first = time.monotonic(), progress.besides
+
+    def told(self, progress: Progress) -> str:
+        """Returns it for people; nothing before there is any."""
+        made = progress.besides - self._first
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        return f"{amount(made / seconds, self._unit)}/s" if made else ""
+
+
 class _Bar:
     """A tqdm bar per stage."""
 
-    def __init__(self, unit: str, out: TextIO) -> None:
+    def __init__(self, unit: str, besides: _Speed, out: TextIO) -> None:
         self._unit, self._out = unit, out
+        self._besides = besides
         self._bar: tqdm.tqdm | None = None
         self._stage = ""
 
@@ -85,6 +108,7 @@ class _Bar:
         if progress.stage != self._stage:
             self.close()
             self._stage = progress.stage
+            self._besides.begin(progress)
             self._bar = tqdm.tqdm(
                 desc=progress.stage,
                 total=progress.total or None,
@@ -94,6 +118,7 @@ class _Bar:
                 leave=True,
             )
         assert self._bar is not None
+        self._bar.set_postfix_str(self._besides.told(progress), refresh=False)
         self._bar.update(progress.done - self._bar.n)
         if last:
             self._bar.refresh()
@@ -108,8 +133,9 @@ class _Bar:
 class _Lines:
     """A line every few seconds, and one when a stage ends."""
 
-    def __init__(self, unit: str, out: TextIO, seconds: float) -> None:
+    def __init__(self, unit: str, besides: _Speed, out: TextIO, seconds: float) -> None:
         self._unit, self._out, self._seconds = unit, out, seconds
+        self._besides = besides
         self._stage, self._stage_start, self._first = "", 0.0, 0
         self._written = time.monotonic()
         self._latest: Progress | None = None  # what the last line said
@@ -120,6 +146,7 @@ class _Lines:
         if progress.stage != self._stage:
             self._stage, self._stage_start = progress.stage, now
             self._first = progress.done
+            self._besides.begin(progress)
             last = True
         due = last or now - self._written >= self._seconds
         if due and progress != self._latest:
@@ -135,6 +162,8 @@ class _Lines:
             line += f" of {amount(progress.total, self._unit)} ({share:.0%})"
         if speed > 0:
             line += f", {amount(speed, self._unit)}/s"
+            told = self._besides.told(progress)
+            line += f", {told}" if told else ""
             if progress.total > progress.done:
                 line += f", {(progress.total - progress.done) / speed:.0f} s left"
         return line

@@ -3,7 +3,8 @@
 
     OUTPUT/
       job.json                            what is being made; another job is refused
-      generations-00000-of-00004.jsonl    the answers of one chunk, whole or absent
+      generations-00000-of-00004.jsonl    the answers of one chunk, whole or absent;
+                                          or .parquet, or .tfrecord
       summary.json                        written last
       .work/                              chunks to do, finished ones' numbers; removed
 
@@ -12,17 +13,18 @@ it, so a job killed at any moment goes on where it was.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipelines.beam.progress import Progress
-from pipelines.generation.prompts import Prompt, decode_chunk, encode_chunk
+from pipelines.generation.answer_files import AnswerFiles
+from pipelines.generation.census import decode_chunk, encode_chunk
+from pipelines.generation.prompts import Prompt
 from preprocessing.claims.claims import CLAIM_NAME, check_claim
 from preprocessing.contracts.manifest import canonical_json
 from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError, WorkError, count_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 JOB_NAME = "job.json"
 SUMMARY_NAME = "summary.json"
 _WORK_NAME = ".work"
@@ -33,12 +35,13 @@ class GenerationJob:
     """Everything the answers depend on; two equal jobs give the same files.
 
     Attributes:
-        input_sha256: hash of the input's lines.
-        num_prompts: lines that are not blank.
+        input_sha256: hash of what was read of the input's records.
+        num_prompts: records, blank lines left out.
         num_shards: output files.
         lineage_sha256: hash of the release's lineage.
-        fields: which fields of a line were read.
+        fields: which fields of a record were read.
         generation: how prompts are continued.
+        answers: how answers lie in the shards.
         schema_version: of this file.
     """
 
@@ -48,17 +51,27 @@ class GenerationJob:
     lineage_sha256: str
     fields: Mapping[str, Any]
     generation: Mapping[str, Any]
+    answers: Mapping[str, Any]
     schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of a number of prompts."""
+    """What became of a number of prompts.
+
+    Attributes:
+        prompts: their number.
+        errors: those that have no answer.
+        truncated: those that lost their first ids for want of room.
+        tokens: ids of all answers.
+        first_error: of the first that has no answer, why.
+    """
 
     prompts: int = 0
     errors: int = 0
     truncated: int = 0
     tokens: int = 0
+    first_error: str | None = None
 
     def __add__(self, other: "Tally") -> "Tally":
         """Adds two tallies."""
@@ -67,6 +80,7 @@ class Tally:
             self.errors + other.errors,
             self.truncated + other.truncated,
             self.tokens + other.tokens,
+            self.first_error or other.first_error,
         )
 
 
@@ -77,16 +91,19 @@ class GenerationOutput:
     Attributes:
         directory: where it is, local or cloud.
         num_shards: output files.
+        files: how answers lie in them.
         claim: the token of this job's claim on it; empty where nobody claims it.
     """
 
     directory: str
     num_shards: int
+    files: AnswerFiles = field(default_factory=AnswerFiles)
     claim: str = ""
 
     def shard_name(self, index: int) -> str:
         """Returns a shard's name."""
-        return f"generations-{index:05d}-of-{self.num_shards:05d}.jsonl"
+        ending = self.files.format
+        return f"generations-{index:05d}-of-{self.num_shards:05d}.{ending}"
 
     def check_free(self, job: GenerationJob) -> bool:
         """Tells whether the directory holds the job already.
@@ -96,8 +113,7 @@ class GenerationOutput:
         """
         path = storage.join(self.directory, JOB_NAME)
         if storage.exists(path):
-            wanted = strict_json.loads(canonical_json(asdict(job)))
-            self._check_same(strict_json.loads(storage.read_bytes(path)), wanted)
+            self._check_same(strict_json.loads(storage.read_bytes(path)), job)
             return True
         if storage.exists(self.directory) and not storage.is_dir(self.directory):
             raise UsageError(
@@ -138,7 +154,8 @@ class GenerationOutput:
         return [index for index in shards if self.shard_name(index) not in names]
 
     def write_chunk(self, index: int, prompts: Sequence[Prompt]) -> None:
-        """Leaves the prompts of a shard for a worker."""
+        """Leaves the prompts of a shard for a worker, and none of them reported."""
+        storage.remove_file(self._work("done", index))
         storage.write_atomically(self._work("chunk", index), encode_chunk(prompts))
 
     def read_chunk(self, index: int) -> list[Prompt]:
@@ -159,19 +176,18 @@ class GenerationOutput:
             errors=sum("error" in line for line in lines),
             truncated=truncated,
             tokens=sum(line.get("num_tokens", 0) for line in lines),
+            first_error=next((x["error"] for x in lines if "error" in x), None),
         )
         tally_bytes = strict_json.dumps(asdict(tally)).encode()
         storage.write_atomically(self._work("tally", index), tally_bytes)
-        text = "".join(
-            strict_json.dumps(line, ensure_ascii=False) + "\n" for line in lines
-        )
         path = storage.join(self.directory, self.shard_name(index))
-        storage.write_atomically(path, text.encode())
+        storage.write_atomically(path, self.files.encode(lines))
         storage.remove_file(self._work("chunk", index))
 
-    def report(self, index: int, done: int) -> None:
-        """Notes how many prompts of an unfinished shard have been answered."""
-        storage.write_atomically(self._work("done", index), str(done).encode())
+    def report(self, index: int, done: int, tokens: int) -> None:
+        """Notes how far an unfinished shard is: prompts answered, and their ids."""
+        text = strict_json.dumps({"prompts": done, "tokens": tokens})
+        storage.write_atomically(self._work("done", index), text.encode())
 
     def check_claim(self) -> None:
         """Checks, in any process, that the output is still claimed for this job.
@@ -191,21 +207,17 @@ class GenerationOutput:
             )
         return total
 
-    def progress(self, num_prompts: int, chunk_size: int) -> Progress:
-        """Returns how many prompts have been answered so far.
+    def reported(self, shards: Sequence[int]) -> Tally:
+        """Returns the prompts and tokens that unfinished shards have reported.
 
-        Reads one small file per shard at work, none of which goes away before the end.
+        Reads a small file for each at work, none of which goes away before the end.
         """
-        unfinished = self.unfinished()
-        done = num_prompts
-        for index in unfinished:
-            done -= min(chunk_size, num_prompts - index * chunk_size)
         names = set(storage.list_names(storage.join(self.directory, _WORK_NAME)))
-        for index in unfinished:
-            path = self._work("done", index)
+        total = Tally()
+        for path in (self._work("done", index) for index in shards):
             if path.rpartition("/")[2] in names:
-                done += int(storage.read_bytes(path))
-        return Progress("generate", done, num_prompts)
+                total += Tally(**strict_json.loads(storage.read_bytes(path)))
+        return total
 
     def summary(self) -> Tally | None:
         """Returns the totals of a complete job, None for one that is not."""
@@ -239,10 +251,12 @@ class GenerationOutput:
         return total
 
     def remove_work(self) -> None:
-        """Removes what only an unfinished job needs."""
+        """Removes what only an unfinished job needs, and what killed ones left."""
+        storage.remove_leftovers(self.directory)
         storage.remove_tree(storage.join(self.directory, _WORK_NAME))
 
-    def _check_same(self, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    def _check_same(self, stored: dict[str, Any], job: GenerationJob) -> None:
+        wanted = strict_json.loads(canonical_json(asdict(job)))
         different = [key for key in wanted if stored.get(key) != wanted[key]]
         if different:
             raise UsageError(

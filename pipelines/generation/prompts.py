@@ -1,225 +1,175 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prompts: read from JSONL, judged one by one, and cut into chunks of work.
+"""Prompts: records of the input, judged one by one.
 
-    prompts.jsonl[.gz] {"id": 7, "prompt": "Once"}   one JSON object per line
-    -> Prompt          id 7, text "Once"             or an id with what is wrong with it
-    -> chunk files     consecutive prompts; one chunk becomes one output shard
+    {"id": 7, "prompt": "Once"}  ->  Prompt   id 7, text "Once"
+    {"text": "The cat"}          ->  Prompt   id "prompts.jsonl:2", text "The cat"
+    {"id": 7, "prompt": 3}       ->  Prompt   id "prompts.jsonl:3", what is wrong
 
-Chunks follow from the input alone, never from workers, so a job can be stopped and
-gone on with on another machine.
+Every id comes once: a record without one, or with another's, has its file and line.
 """
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from preprocessing.foundation import storage, strict_json
-from preprocessing.foundation.commands import UsageError
-from preprocessing.foundation.decompression import (
-    DamagedInput,
-    compression_of,
-    decompress,
-)
+from pipelines.generation.prompt_files import Record, formats_of, read_records
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.storage import InputFile
-from preprocessing.reading.first_bytes import check_first_bytes
-from preprocessing.reading.foreign_bytes import not_json_line
+from preprocessing.reading.documents import tells_apart
+from preprocessing.reading.foreign_bytes import is_unicode, listed
 
-# Small enough that a job of a few hundred prompts keeps several workers busy, large
-# enough that sorting a chunk by length leaves little padding.
-CHUNKS = 64
-SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
-# Some 250,000 ids, more than any context; a chunk of such lines still fits in memory.
-LARGEST_LINE_BYTES = 1 << 20
-_READ_BYTES = 1 << 20
+PROMPT_NAMES = ("prompt", "text")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One line of input: its id, and either its text or what is wrong with it."""
+    """One record of input.
 
-    id: Any
+    Attributes:
+        id: its own, a string or a whole number; else its place.
+        text: what is to be continued; None where it has none.
+        error: what is wrong with it then.
+        kept: further fields that answers carry.
+    """
+
+    id: str | int
     text: str | None
     error: str | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PromptFields:
-    """Which fields of a line hold what.
+    """Which fields of a record hold what.
 
     Attributes:
-        prompt: field with the text.
-        id: field with the id, a string or a whole number.
+        prompts: the first of these that there is holds the text.
+        id: the id, a string or a whole number.
+        keep: what answers carry of a record.
     """
 
-    prompt: str = "prompt"
+    prompts: tuple[str, ...] = PROMPT_NAMES
     id: str = "id"
+    keep: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Census:
-    """What a first look at the input found: lines that are not blank, their hash."""
+class PromptReader:
+    """The prompts of files in their order; may be gone through again and again.
 
-    count: int
-    sha256: str
-
-    @property
-    def chunk_size(self) -> int:
-        """Prompts per chunk."""
-        return min(max(-(-self.count // CHUNKS), SMALLEST_CHUNK), LARGEST_CHUNK)
-
-    @property
-    def num_chunks(self) -> int:
-        """Number of chunks, hence of output shards."""
-        return -(-self.count // self.chunk_size)
-
-
-def take_census(files: Sequence[InputFile]) -> Census:
-    """Counts and hashes the lines of all files.
+    Args:
+        files: the files.
+        chosen: their format, or "auto".
+        fields: where a record has what.
 
     Raises:
-        UsageError: there is none.
+        UsageError: a file's format is not one that is read here.
+
+    Attributes:
+        doubles: records in which several fields could be the prompt.
     """
-    digest, count = hashlib.sha256(), 0
-    for _, line in _lines(files):
-        digest.update(line)
-        count += 1
-    if not count:
-        raise UsageError(
-            "wanted at least one prompt in --input, found only blank lines. Check the "
-            "files"
-        )
-    return Census(count, digest.hexdigest())
 
+    def __init__(
+        self, files: Sequence[InputFile], chosen: str, fields: PromptFields
+    ) -> None:
+        self.files, self.fields, self.doubles = files, fields, 0
+        self._formats = formats_of(files, chosen)
 
-def read_prompts(files: Sequence[InputFile], fields: PromptFields) -> Iterator[Prompt]:
-    """Yields one `Prompt` per line that is not blank, in the order of the input.
+    def __iter__(self) -> Iterator[Prompt]:
+        """Yields a prompt for each record; a repeated id is an error of the later one.
 
-    A repeated id is served the first time; what repeats it is an error.
-    """
-    seen: set[bytes] = set()
-    for place, line in _lines(files):
-        prompt = parse_line(line, place, fields)
-        if prompt.id is not None:
+        Raises:
+            UsageError: a file is damaged.
+        """
+        # 16 bytes an id, some 100 of memory: a million ids take 100 MB of the driver.
+        seen: set[bytes] = set()
+        self.doubles = 0
+        for record in self._records():
+            prompt = judged(record, self.fields)
             key = _key(prompt.id)
             if key in seen:
-                prompt = Prompt(prompt.id, None, f"repeated id at {place}")
+                error = prompt.error or f"repeated id {prompt.id} at {record.place}"
+                name = record.place
+                while (key := _key(name)) in seen:
+                    name += "*"  # an earlier record calls itself so
+                prompt = Prompt(name, None, error, prompt.kept)
             seen.add(key)
-        yield prompt
+            self.doubles += len(_there(record, self.fields)) > 1
+            yield prompt
+
+    def _records(self) -> Iterator[Record]:
+        names, optional = self.fields.prompts, (self.fields.id, *self.fields.keep)
+        for file, kind in zip(self.files, self._formats, strict=True):
+            yield from read_records(file, kind, names, optional)
 
 
-def parse_line(line: bytes, place: str, fields: PromptFields) -> Prompt:
-    """Returns what a line says, or what is wrong with it; `place` names the line."""
-    if len(line) > LARGEST_LINE_BYTES:
-        return Prompt(None, None, f"above {LARGEST_LINE_BYTES:,} bytes at {place}")
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        why = not_json_line(line, str(error))
-        return Prompt(None, None, f"not JSON at {place}: {why}")
-    if not isinstance(record, dict):
-        array = " but an array (jq -c '.[]' makes lines of it)"
-        what = array if isinstance(record, list) else ""
-        return Prompt(None, None, f"not a JSON object at {place}{what}")
-    name, text = record.get(fields.id), record.get(fields.prompt)
-    if isinstance(name, bool) or not isinstance(name, str | int) or _broken(name):
-        return Prompt(None, None, _wrong(fields.id, "a string or whole number", place))
-    if fields.prompt not in record:
-        return Prompt(name, None, f"no field {fields.prompt} at {place}")
+def judged(record: Record, fields: PromptFields) -> Prompt:
+    """Returns what a record says, or what is wrong with it."""
+    place = record.place
+    if record.fault:
+        return Prompt(place, None, f"{record.fault} at {place}")
+    kept = {name: _plain(record.fields.get(name)) for name in fields.keep}
+    name = _decoded(record.fields.get(fields.id))
+    given = not (name is None or (isinstance(name, str) and not tells_apart(name)))
+    if given and not _is_id(name):
+        error = f"field {fields.id} not a string or whole number at {place}"
+        return Prompt(place, None, error, kept)
+    own = name if given else place
+    found = _there(record, fields)
+    if not found:
+        wish = " or ".join(fields.prompts)
+        error = f"no field {wish} at {place}, found {listed([*record.fields])}"
+        return Prompt(own, None, error, kept)
+    text = _decoded(record.fields[found[0]])
+    if isinstance(text, bytes):
+        return Prompt(own, None, f"field {found[0]} not UTF-8 at {place}", kept)
     if not isinstance(text, str):
-        return Prompt(name, None, _wrong(fields.prompt, "a string", place))
-    if _broken(text):
-        return Prompt(name, None, f"half of a surrogate pair at {place}")
-    return Prompt(name, text)
+        return Prompt(own, None, f"field {found[0]} not a string at {place}", kept)
+    if not is_unicode(text):
+        return Prompt(own, None, f"half of a surrogate pair at {place}", kept)
+    return Prompt(own, text, None, kept)
 
 
-def _broken(value: str | int) -> bool:
-    """Tells of half a surrogate pair, which JSON can spell and UTF-8 cannot."""
-    return any("\ud800" <= character <= "\udfff" for character in str(value))
-
-
-def _wrong(field: str, wish: str, place: str) -> str:
-    return f"field {field} missing or not {wish} at {place}"
+def _there(record: Record, fields: PromptFields) -> list[str]:
+    """Returns which of the fields that may hold the prompt hold something."""
+    return [each for each in fields.prompts if record.fields.get(each) is not None]
 
 
 def row_seed(seed: int, name: Any) -> int:
     """Returns the int64 seed of a prompt, from the job's seed and the prompt's id."""
-    text = f"{seed}:{_canonical(name)}".encode()
+    # 7 and "7" have different seeds.
+    text = f"{seed}:{strict_json.dumps(name)}".encode()
     digest = hashlib.blake2b(text, digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 
-def chunks(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
-    """Cuts prompts into lists of `size`, the last one shorter."""
-    chunk: list[Prompt] = []
-    for prompt in prompts:
-        chunk.append(prompt)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def _is_id(name: Any) -> bool:
+    if isinstance(name, bool):
+        return False
+    return isinstance(name, int) or (isinstance(name, str) and is_unicode(name))
 
 
-def encode_chunk(chunk: Sequence[Prompt]) -> bytes:
-    """Returns a chunk as the bytes of its file."""
-    return strict_json.dumps([asdict(prompt) for prompt in chunk]).encode()
+def _decoded(value: Any) -> Any:
+    """Returns bytes, which Examples and binary columns hold, as text if they are."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
-def decode_chunk(data: bytes) -> list[Prompt]:
-    """Reads what `encode_chunk` wrote."""
-    return [Prompt(**fields) for fields in strict_json.loads(data)]
+def _plain(value: Any) -> Any:
+    """Returns a value as JSON can have it: a date or a decimal is spelled out."""
+    value = _decoded(value)
+    try:
+        spelled = strict_json.dumps(value, default=str, ensure_ascii=False)
+    except ValueError:  # NaN or infinite, somewhere in it
+        spelled = strict_json.dumps(str(value), ensure_ascii=False)
+    return strict_json.loads(spelled.encode(errors="replace"))
 
 
-def _lines(files: Sequence[InputFile]) -> Iterator[tuple[str, bytes]]:
-    """Yields (file and line number, bytes) of every line that is not blank."""
-    for file in files:
-        for number, line in enumerate(split_lines(_parts(file)), 1):
-            if len(line) <= LARGEST_LINE_BYTES:
-                line = line.strip()
-            if line:
-                yield f"{file.relative} line {number}", line
-
-
-def split_lines(
-    parts: Iterable[bytes], limit: int = LARGEST_LINE_BYTES
-) -> Iterator[bytes]:
-    """Yields the lines of a stream; one above the limit ends a byte or more past it."""
-    held = bytearray()
-    for part in parts:
-        first, *others = part.split(b"\n")
-        held += first[: max(0, limit + 1 - len(held))]
-        if others:
-            yield bytes(held)
-            yield from others[:-1]
-            held = bytearray(others[-1])
-    yield bytes(held)
-
-
-def _parts(file: InputFile) -> Iterator[bytes]:
-    """Yields the (decompressed) bytes of a file, a few MB at most each."""
-    with storage.open_input(file.path) as stream:
-        kind = compression_of(file.path)
-        check_first_bytes([file], [kind])
-        if kind == "none":
-            yield from iter(partial(stream.read, _READ_BYTES), b"")
-            return
-        try:
-            yield from decompress(stream, kind)
-        except DamagedInput as error:
-            raise UsageError(
-                f"wanted a whole file at {file.path}, found: {error.detail}. Copy it "
-                "again"
-            ) from None
-
-
-def _key(name: Any) -> bytes:
-    """16 bytes per id: a million ids take some 100 MB of the driver's memory."""
-    return hashlib.blake2b(_canonical(name).encode(), digest_size=16).digest()
-
-
-def _canonical(name: Any) -> str:
-    """7 and "7" are different ids."""
-    return strict_json.dumps(name)
+def _key(name: str | int) -> bytes:
+    """7 and "7" are one id: in a table they could not be told apart."""
+    text = str(name).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).digest()

@@ -7,6 +7,7 @@ Keras. Its batching is set aside too: here an element is a chunk of prompts, whi
 them: a driver needs no TensorFlow.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from preprocessing.contracts.generation_config import GenerationConfig
 
 if TYPE_CHECKING:
     from trainer.serving.loaded_release import LoadedRelease
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Answers:
 
     Attributes:
         index: the chunk's.
-        lines: one {id, text, num_tokens, finish_reason} or {id, error} per prompt, in
-            the order of the input.
+        lines: one {id, text, num_tokens, finish_reason} or {id, error} per prompt, and
+            the fields that are kept, in the order of the input.
         truncated: prompts that lost their first ids for want of room.
     """
 
@@ -51,7 +54,10 @@ class ReleaseHandler(ModelHandler[Chunk, Answers, "LoadedRelease"]):
         release: its directory, local or cloud.
         config: how prompts are continued.
         threads: cores for one worker process.
-        report: called with (chunk's index, prompts done) after each batch.
+        report: called with (chunk's index, prompts done, their tokens) now and then.
+
+    A process holds one release, however many of Beam's threads it has, and answers one
+    chunk at a time: two would share its cores, and its memory.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class ReleaseHandler(ModelHandler[Chunk, Answers, "LoadedRelease"]):
         release: str,
         config: GenerationConfig,
         threads: int,
-        report: Callable[[int, int], None],
+        report: Callable[[int, int, int], None],
     ) -> None:
         super().__init__()
         self._release, self._config = release, config
@@ -79,7 +85,8 @@ class ReleaseHandler(ModelHandler[Chunk, Answers, "LoadedRelease"]):
     ) -> Iterable[Answers]:
         """Answers each chunk."""
         del inference_args
-        return [answer(chunk, model, self._config, self._report) for chunk in batch]
+        with _ONE_AT_A_TIME:
+            return [answer(chunk, model, self._config, self._report) for chunk in batch]
 
     def batch_elements_kwargs(self) -> dict[str, int]:
         """Keeps Beam from joining chunks: they are batched in here."""
@@ -90,7 +97,7 @@ def answer(
     chunk: Chunk,
     model: "LoadedRelease",
     config: GenerationConfig,
-    report: Callable[[int, int], None],
+    report: Callable[[int, int, int], None],
 ) -> Answers:
     """Answers every prompt of a chunk, in the order of the input."""
     from trainer.serving.answering import answer_texts
@@ -102,13 +109,14 @@ def answer(
         [row_seed(config.seed, prompt.id) for prompt in good],
         model,
         config,
-        lambda done, _: report(chunk.index, refused + done),
+        lambda done, tokens: report(chunk.index, refused + done, tokens),
     )
     found = iter(answers)
     lines = [
         {
             "id": prompt.id,
             **(next(found) if prompt.error is None else {"error": prompt.error}),
+            **prompt.kept,
         }
         for prompt in chunk.prompts
     ]

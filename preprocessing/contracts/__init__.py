@@ -21,4 +21,6 @@ the dataset, its records, the release and what it answers.
                            row
     signatures.py          What a release answers: its signatures, their inputs and
                            their outputs
+    tf_records.py          TFRecord files of `tf.train.Example`, written and read
+                           without TensorFlow
 """

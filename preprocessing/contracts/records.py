@@ -23,26 +23,16 @@ from functools import cached_property
 import google_crc32c
 import numpy as np
 
-from preprocessing.foundation.protocol_buffers import declare
+from preprocessing.contracts.tf_records import (
+    CRC_MASK_DELTA,
+    EXAMPLE,
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    masked_crc,
+)
 
-# Frame: 8 bytes of length, 4 of its checksum, payload, 4 of the payload's checksum
-# (tensorflow/core/lib/io/record_writer.h).
-HEADER_BYTES = 12
-FOOTER_BYTES = 4
 LARGEST_UINT16_VOCABULARY = 65_536
 LARGEST_UINT16_LENGTH = 65_535
-_CRC_MASK_DELTA = 0xA282EAD8
-# tensorflow/core/example/example.proto and feature.proto; the map's entries are ours to
-# order.
-_MESSAGES = declare(
-    {
-        "Example": {"features": (1, "Features")},
-        "Features": {"feature": (1, "repeated FeatureEntry")},
-        "FeatureEntry": {"key": (1, "string"), "value": (2, "Feature")},
-        "Feature": {"bytes_list": (1, "BytesList")},
-        "BytesList": {"value": (1, "repeated bytes")},
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -197,7 +187,7 @@ class RecordFormat:
 
     @cached_property
     def _parts(self) -> tuple[np.ndarray, dict[str, slice]]:
-        example, ends = _MESSAGES["Example"](), []
+        example, ends = EXAMPLE(), []
         sizes = [count * dtype.itemsize for dtype, count in self._arrays.values()]
         for name, size in zip(self._arrays, sizes, strict=True):
             entry = example.features.feature.add(key=name)
@@ -224,18 +214,12 @@ class RecordFormat:
         return self._parts[1]
 
 
-def masked_crc(data: bytes) -> int:
-    """Returns TFRecord's masked CRC32C of `data`."""
-    crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + _CRC_MASK_DELTA) & 0xFFFFFFFF
-
-
 def _masked_checksums(payloads: np.ndarray) -> np.ndarray:
     # One C call per row, 0.4 us for 4 KB; the mask is then applied to all at once.
     crc = np.fromiter(
         map(google_crc32c.value, payloads), dtype=np.uint32, count=len(payloads)
     )
-    return ((crc >> 15) | (crc << 17)) + np.uint32(_CRC_MASK_DELTA)
+    return ((crc >> 15) | (crc << 17)) + np.uint32(CRC_MASK_DELTA)
 
 
 def _as_bytes(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -38,10 +38,18 @@ _FORMAT_OF_ENDING = dict.fromkeys(_TEXTS.split(), "text") | {
 
 def format_by_name(path: str) -> str | None:
     """Returns the format that a file's name tells; None where it tells none."""
-    name = unsharded(path.rsplit("/", 1)[-1].lower())
-    stem, ending = os.path.splitext(name)
-    if ending in COMPRESSIONS:
-        name = unsharded(stem)
+    name = _uncompressed(path)
     if name in _TEXT_NAMES.split():
         return "text"
-    return _FORMAT_OF_ENDING.get(os.path.splitext(name)[1][1:])
+    return _FORMAT_OF_ENDING.get(ending_of(path))
+
+
+def ending_of(path: str) -> str:
+    """Returns a file's ending, as `jsonl`, under its compression and shard's number."""
+    return os.path.splitext(_uncompressed(path))[1][1:]
+
+
+def _uncompressed(path: str) -> str:
+    name = unsharded(path.rsplit("/", 1)[-1].lower())
+    stem, ending = os.path.splitext(name)
+    return unsharded(stem) if ending in COMPRESSIONS else name

@@ -18,7 +18,6 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -181,8 +180,7 @@ def answer_all(case: Case, model: LoadedRelease) -> tuple[list[str], int]:
     """Returns the answers, as a worker of `quern-generate` makes them, and tokens."""
     config = GenerationConfig(max_new_tokens=NEW_TOKENS, batch_size=case.batch)
     prompts = [Prompt(number, text) for number, text in enumerate(case.prompts)]
-    ignore: Callable[[int, int], None] = lambda index, done: None  # noqa: E731
-    lines = answer(Chunk(0, prompts), model, config, ignore).lines
+    lines = answer(Chunk(0, prompts), model, config, lambda *_: None).lines
     return [line["text"] for line in lines], sum(line["num_tokens"] for line in lines)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from preprocessing.contracts.records import masked_crc
 from preprocessing.contracts.releases import WARMUP_NAME
+from preprocessing.contracts.tf_records import framed, read_frames
 from preprocessing.foundation.commands import WorkError
 from preprocessing.foundation.protocol_buffers import read
 from trainer.machine.tensorflow_messages import PredictionLog, as_dict
@@ -40,7 +40,7 @@ class Request:
 
 def write_requests(model_name: str, requests: list[Request]) -> bytes:
     """Returns the bytes of the warm-up file."""
-    return b"".join(_frame(_prediction_log(model_name, each)) for each in requests)
+    return b"".join(framed(_prediction_log(model_name, each)) for each in requests)
 
 
 def read_requests(data: bytes) -> list[Request]:
@@ -92,25 +92,8 @@ def _value(tensor: Any) -> np.ndarray | list[bytes]:
     return flat.reshape([each.size for each in tensor.tensor_shape.dim])
 
 
-def _frame(payload: bytes) -> bytes:
-    """A TFRecord: length, its masked CRC32C, payload, its masked CRC32C."""
-    length = len(payload).to_bytes(8, "little")
-    return length + _sum(length) + payload + _sum(payload)
-
-
 def _records(data: bytes) -> Iterator[bytes]:
-    position = 0
-    while position < len(data):
-        length = data[position : position + 8]
-        size = int.from_bytes(length, "little")
-        start = position + 12
-        payload = data[start : start + size]
-        sums = data[position + 8 : start], data[start + size : start + size + 4]
-        if sums != (_sum(length), _sum(payload)):
-            raise ValueError(f"a wrong checksum at byte {position}")
-        yield payload
-        position = start + size + 4
-
-
-def _sum(data: bytes) -> bytes:
-    return masked_crc(data).to_bytes(4, "little")
+    for frame in read_frames([data], len(data)):
+        if frame.fault:
+            raise ValueError(frame.fault)
+        yield frame.payload

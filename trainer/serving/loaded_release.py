@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A release in memory, for whoever uses one: text and settings in, text out."""
 
+import atexit
+import gc
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +59,7 @@ class LoadedRelease:
                 "Export the run again"
             )
         self.slots = slots_of_signatures(self._module.signatures)
+        atexit.register(_let_go, weakref.ref(self))
 
     def generate(self, requests: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         """Continues each prompt; `requests` are the inputs of the signature.
@@ -83,6 +87,19 @@ class LoadedRelease:
             for each in signature.inputs
         }
         return self._module.signatures[name](**inputs)
+
+
+def _let_go(held: "weakref.ref[LoadedRelease]") -> None:
+    """Takes a release apart while Python's modules are still there.
+
+    TensorFlow's functions call its modules when they end. Whoever holds a release until
+    the process ends, as Beam's workers do, would see "Exception ignored in: <function
+    AtomicFunction.__del__ …" for each of them.
+    """
+    release = held()
+    if release is not None:
+        vars(release).clear()
+        gc.collect()  # they hold each other
 
 
 def _limit_threads(threads: int) -> None:

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The output directory says what is finished, and only that."""
 
+import dataclasses
 import os
 
 import pytest
 
 from pipelines.beam.progress import Progress
 from pipelines.generation.generations import GenerationJob, GenerationOutput, Tally
+from pipelines.generation.job_progress import JobProgress
 from pipelines.generation.prompts import Prompt
 from preprocessing.foundation.commands import UsageError, WorkError
 
-JOB = GenerationJob("i", 70, 3, "l", {"id": "id"}, {"seed": 0})
+JOB = GenerationJob(
+    "i", 70, 3, "l", {"id": "id"}, {"stop": ("a",)}, {"format": "jsonl"}
+)
 
 
 @pytest.fixture
@@ -26,15 +30,18 @@ def lines(count: int, errors: int = 0) -> list[dict]:
 
 
 def test_progress_counts_finished_shards_and_batches_of_the_others(output):
-    assert output.progress(70, 32) == Progress("generate", 0, 70)
-    output.report(0, 16)
-    output.report(2, 4)
-    assert output.progress(70, 32).done == 20
-    output.write_shard(2, lines(6), 0)
-    assert output.progress(70, 32).done == 22
-    output.write_shard(0, lines(32), 0)
     output.write_shard(1, lines(32), 0)
-    assert output.progress(70, 32).done == 70
+    output.report(0, 31, 99)  # of a job that was killed
+    output.write_chunk(0, [Prompt(1, "x")])
+    progress = JobProgress(output, 70, 32)
+    assert progress() == Progress("generate", 32, 70, 0)
+    output.report(0, 16, 40)
+    output.report(2, 4, 7)
+    assert progress() == Progress("generate", 52, 70, 47)
+    output.write_shard(2, lines(6), 0)
+    assert progress() == Progress("generate", 54, 70, 40 + 12)
+    output.write_shard(0, lines(32), 0)
+    assert progress() == progress() == Progress("generate", 70, 70, 64 + 12)
 
 
 def test_a_finished_job_leaves_the_shards_their_sums_and_what_was_asked(output):
@@ -44,8 +51,8 @@ def test_a_finished_job_leaves_the_shards_their_sums_and_what_was_asked(output):
         assert index in output.unfinished()
         output.write_shard(index, lines(count, errors=index), truncated=1)
     assert output.summary() is None
-    assert output.finish(JOB) == Tally(70, 3, 3, 134)
-    assert output.summary() == Tally(70, 3, 3, 134)
+    assert output.finish(JOB) == Tally(70, 3, 3, 134, "e")
+    assert output.summary() == Tally(70, 3, 3, 134, "e")
     names = [output.shard_name(index) for index in range(3)]
     assert sorted(os.listdir(output.directory)) == [*names, "job.json", "summary.json"]
 
@@ -68,4 +75,4 @@ def test_a_job_killed_before_it_was_named_can_be_begun_again(tmp_path):
 def test_a_directory_belongs_to_one_job(output):
     output.open(JOB)
     with pytest.raises(UsageError, match="found another generation"):
-        output.open(GenerationJob("i", 70, 3, "l", {"id": "id"}, {"seed": 1}))
+        output.open(dataclasses.replace(JOB, generation={"stop": ("b",)}))
