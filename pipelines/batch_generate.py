@@ -62,7 +62,9 @@ def main(argv: Sequence[str]) -> None:
     size, number = census.chunks(config.batch_size)
     files = dataclasses.replace(files, integer_ids=census.integer_ids, keep=fields.keep)
     output = GenerationOutput(values.output.rstrip("/"), number, files)
-    job = _job(census, release, prompts, config, output)
+    begun = output.begun() or {}
+    threads = values.threads or begun.get("threads") or _cores_for_each(number)
+    job = _job(census, release, prompts, config, output, threads)
     if output.check_free(job) and output.is_tidy():
         _say_complete(output)
         return
@@ -77,15 +79,9 @@ def main(argv: Sequence[str]) -> None:
         started, todo = time.monotonic(), ours.unfinished()
         if todo:
             _lay_out(ours, prompts, census, size, todo)
-            workers = min(values.workers or available_workers(), len(todo))
-            build = partial(
-                _build,
-                output=ours,
-                release=release,
-                config=config,
-                workers=workers,
-                todo=todo,
-            )
+            workers = values.workers or max(1, available_workers() // threads)
+            workers = min(workers, len(todo))
+            build = partial(_build, ours, release, config, threads, todo)
             poll = JobProgress(ours, census.count, size)
             with watch(poll, unit="prompts", besides="tokens"):
                 run_pipeline(build, values.runner, workers, beam_args)
@@ -119,6 +115,15 @@ def _check(census: Census, prompts: PromptReader) -> None:
         )
 
 
+def _cores_for_each(chunks: int) -> int:
+    """Returns the cores that each worker computes on, where no flag says it.
+
+    It follows from all chunks there are, not from workers nor from what is left: so do
+    the last bits of sums.
+    """
+    return max(1, available_workers() // chunks)
+
+
 def _say_complete(output: GenerationOutput) -> None:
     finished = output.summary()
     if finished is not None:
@@ -126,12 +131,12 @@ def _say_complete(output: GenerationOutput) -> None:
 
 
 def _build(
-    pipeline: "beam.Pipeline",
     output: GenerationOutput,
     release: str,
     config: GenerationConfig,
-    workers: int,
+    threads: int,
     todo: Sequence[int],
+    pipeline: "beam.Pipeline",
 ) -> None:
     """Adds the whole job to a pipeline; TensorFlow loads in the workers alone."""
     import apache_beam as beam
@@ -139,7 +144,6 @@ def _build(
 
     from pipelines.generation.release import Answers, Chunk, ReleaseHandler
 
-    threads = max(1, available_workers() // workers)
     handler = ReleaseHandler(release, config, threads, output.report)
 
     def read(index: int) -> Chunk:
@@ -197,6 +201,7 @@ def _job(
     prompts: PromptReader,
     config: GenerationConfig,
     output: GenerationOutput,
+    threads: int,
 ) -> GenerationJob:
     lineage = storage.read_bytes(storage.join(release, releases.LINEAGE_NAME))
     return GenerationJob(
@@ -207,6 +212,7 @@ def _job(
         fields=dataclasses.asdict(prompts.fields),
         generation=dataclasses.asdict(config),
         answers=dataclasses.asdict(output.files),
+        threads=threads,
     )
 
 

@@ -52,6 +52,14 @@ def generation_parser() -> CommandParser:
         help="of the files of answers",
     )
     _add_generation_flags(parser)
+    add(
+        "--threads",
+        type=_at_least_one,
+        metavar="N",
+        help="cores that each worker computes on, which the last bits of its sums "
+        "depend on (default: the cores over the chunks that the input is cut into: "
+        "one, but for short inputs); --workers then defaults to the cores over this",
+    )
     add_runner_flags(parser)
     return parser
 
@@ -115,11 +123,11 @@ def generation_config(values: argparse.Namespace) -> GenerationConfig:
     Raises:
         UsageError: a value is out of its range.
     """
-    names = [field.name for field in dataclasses.fields(GenerationConfig)]
-    found = {name: getattr(values, name) for name in names}
-    return GenerationConfig(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-    )
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(GenerationConfig):
+        value = getattr(values, field.name)
+        found[field.name] = tuple(value) if isinstance(value, list) else value
+    return GenerationConfig(**found)
 
 
 def prompt_fields(values: argparse.Namespace, reserved: list[str]) -> PromptFields:
@@ -142,6 +150,12 @@ def prompt_fields(values: argparse.Namespace, reserved: list[str]) -> PromptFiel
     return PromptFields(
         names, values.id_field, tuple(dict.fromkeys(values.keep_fields))
     )
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted 1 or more, found {text}")
+    return int(text)
 
 
 def _size(text: str) -> int:

@@ -42,6 +42,8 @@ class GenerationJob:
         fields: which fields of a record were read.
         generation: how prompts are continued.
         answers: how answers lie in the shards.
+        threads: cores that each worker computes on. Sums over several cores differ in
+            their last bits from those over one, so it must not follow from workers.
         schema_version: of this file.
     """
 
@@ -52,6 +54,7 @@ class GenerationJob:
     fields: Mapping[str, Any]
     generation: Mapping[str, Any]
     answers: Mapping[str, Any]
+    threads: int
     schema_version: int = SCHEMA_VERSION
 
 
@@ -105,15 +108,22 @@ class GenerationOutput:
         ending = self.files.format
         return f"generations-{index:05d}-of-{self.num_shards:05d}.{ending}"
 
+    def begun(self) -> dict[str, Any] | None:
+        """Returns the job that the directory holds, None where it holds none."""
+        path = storage.join(self.directory, JOB_NAME)
+        if not storage.exists(path):
+            return None
+        return dict(strict_json.loads(storage.read_bytes(path)))
+
     def check_free(self, job: GenerationJob) -> bool:
         """Tells whether the directory holds the job already.
 
         Raises:
             UsageError: it holds something else.
         """
-        path = storage.join(self.directory, JOB_NAME)
-        if storage.exists(path):
-            self._check_same(strict_json.loads(storage.read_bytes(path)), job)
+        begun = self.begun()
+        if begun is not None:
+            self._check_same(begun, job)
             return True
         if storage.exists(self.directory) and not storage.is_dir(self.directory):
             raise UsageError(

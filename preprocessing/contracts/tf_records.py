@@ -40,7 +40,7 @@ EXAMPLE = declare(
 
 
 @dataclass(frozen=True)
-class Frame:
+class RecordFrame:
     """A record of a TFRecord file.
 
     Attributes:
@@ -64,7 +64,7 @@ def framed(payload: bytes) -> bytes:
     return length + _checksum(length) + payload + _checksum(payload)
 
 
-def read_frames(parts: Iterable[bytes], limit: int) -> Iterator[Frame]:
+def read_frames(parts: Iterable[bytes], limit: int) -> Iterator[RecordFrame]:
     """Yields the records of a file, given in parts of any size.
 
     A record above `limit` bytes, or with another checksum than its own, costs itself
@@ -88,11 +88,11 @@ def read_frames(parts: Iterable[bytes], limit: int) -> Iterator[Frame]:
         if len(checksum) < FOOTER_BYTES:
             raise ValueError(f"the file ends within record {number}")
         if size > limit:
-            yield Frame(b"", f"above {limit:,} bytes")
+            yield RecordFrame(b"", f"above {limit:,} bytes")
         elif checksum != _checksum(payload):
-            yield Frame(b"", "another checksum than was written")
+            yield RecordFrame(b"", "another checksum than was written")
         else:
-            yield Frame(payload)
+            yield RecordFrame(payload)
 
 
 def encode_example(

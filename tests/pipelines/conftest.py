@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small corpora and their datasets, prepared once for the tests that only read them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipelines import prepare_corpus
-from tests.pipelines import prepared
+from pipelines import batch_generate, prepare_corpus
+from tests.datasets import write_dataset
+from tests.pipelines import generated, prepared
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,4 +63,42 @@ def curated(
     job = prepare_corpus.prepare(flags, prepared.SMALL)
     assert job is not None
     Path(job.work).rename(output.parent / "work")
+    return output
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of a decoder that was never trained."""
+    from tests.releases import release_untrained  # which imports TensorFlow
+
+    root = tmp_path_factory.mktemp("models")
+    dataset = write_dataset(root / "dataset")
+    # TensorFlow takes the path of a SavedModel for a glob; we do not.
+    release_untrained(dataset, "decoder", root / "na[m]e*")
+    return root / "na[m]e*"
+
+
+@pytest.fixture(scope="session")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generated.write_prompts(tmp_path_factory.mktemp("prompts"))
+
+
+@pytest.fixture(scope="session")
+def generate(models: Path, prompts: Path) -> Callable[..., None]:
+    """Runs the command on `prompts` in this process unless told otherwise."""
+
+    def run(output: Path | str, *flags: str, workers: int = 1) -> None:
+        words = ["--model", str(models), "--input", str(prompts)]
+        words += ["--output", str(output), "--workers", str(workers)]
+        batch_generate.main([*words, "--max_new_tokens", "6", *flags])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(
+    generate: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    output = tmp_path_factory.mktemp("finished") / "out"
+    generate(output, *generated.SEEDED)
     return output

@@ -12,9 +12,7 @@ from pipelines.generation.job_progress import JobProgress
 from pipelines.generation.prompts import Prompt
 from preprocessing.foundation.commands import UsageError, WorkError
 
-JOB = GenerationJob(
-    "i", 70, 3, "l", {"id": "id"}, {"stop": ("a",)}, {"format": "jsonl"}
-)
+JOB = GenerationJob("i", 70, 3, "l", {"id": "id"}, {"stop": ("a",)}, {}, threads=1)
 
 
 @pytest.fixture

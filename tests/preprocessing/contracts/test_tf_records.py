@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing.contracts.tf_records import (
-    Frame,
+    RecordFrame,
     decode_example,
     encode_example,
     framed,
@@ -27,7 +27,9 @@ def test_records_are_read_whatever_parts_a_file_comes_in(payloads, size, limit):
     data = b"".join(map(framed, payloads))
     parts = [data[at : at + size] for at in range(0, len(data), size)]
     assert list(read_frames(parts, limit)) == [
-        Frame(payload) if len(payload) <= limit else Frame(b"", f"above {limit} bytes")
+        RecordFrame(payload)
+        if len(payload) <= limit
+        else RecordFrame(b"", f"above {limit} bytes")
         for payload in payloads
     ]
 

@@ -57,5 +57,5 @@ def test_a_damaged_file_is_refused():
     data[40] ^= 1
     with pytest.raises(WorkError, match="checksum"):
         read_requests(bytes(data))
-    with pytest.raises(WorkError, match="checksum"):
+    with pytest.raises(WorkError, match="ends within record 2"):
         read_requests(write_requests("quern", REQUESTS)[:-3])
