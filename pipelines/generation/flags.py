@@ -24,13 +24,13 @@ _WORDS = {
     "top_p": "sample among the fewest ids of that mass; 1 sets no limit",
     "min_p": "sample among ids of X times the likeliest one's mass or more; 0 sets no "
     "limit",
-    "repetition_penalty": "divides the odds of ids that were there before; 1 changes "
+    "repetition_penalty": "makes ids that were there before less likely; 1 changes "
     "nothing",
     "stop": "a text that ends an answer, and is not part of it; may be repeated",
     "seed": "with a prompt's id it gives the row's own seed",
     "batch_size": "prompts that a worker answers together",
     "cache_memory": "most memory for their keys and values, as 2GB; 0 sets no limit",
-    "time_limit": "seconds after which a prompt is an error; 0 sets no limit",
+    "time_limit": "seconds after which an answer ends as it is; 0 sets no limit",
 }
 
 
