@@ -173,7 +173,8 @@ class _Lines:
 
 
 def amount(value: float, unit: str) -> str:
-    """Returns `value` for people: bytes as MB, anything else with its unit."""
+    """Returns `value` for people: bytes as MB, all else with its unit, 0.4 as that."""
     if unit == "B":
         return f"{value / 1e6:,.1f} MB"
-    return f"{value:,.0f} {unit}"
+    digits = 1 if 0 < value < 10 and value != int(value) else 0
+    return f"{value:,.{digits}f} {unit}"

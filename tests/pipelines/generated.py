@@ -35,9 +35,12 @@ def shards(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.glob("*.jsonl")}
 
 
+def joined(output: Path) -> bytes:
+    return b"".join(data for _, data in sorted(shards(output).items()))
+
+
 def answers(output: Path) -> list[dict]:
-    data = b"".join(shards(output)[name] for name in sorted(shards(output)))
-    return [json.loads(line) for line in data.splitlines()]
+    return [json.loads(line) for line in joined(output).splitlines()]
 
 
 def kill_at(command: list[str], moment: Callable[[], bool]) -> int:
