@@ -4,7 +4,9 @@
     serving_default   prompt -> text
     generate          prompt, max_new_tokens, temperature, top_k, top_p, seed
                       -> text, token_ids, num_tokens, finish_reason
-    score             text -> log_likelihood, num_tokens, num_bytes
+    score             text -> log_likelihood, num_tokens, num_bytes, is_greedy
+    score_continuation   prompt, continuation -> the same
+    embed             text -> mean, last, num_tokens
     tokenize          text -> token_ids, num_tokens
     prefill           token_ids, position, num_tokens, source, state -> state
     insert            slot, capacity, state, fresh -> state
@@ -32,6 +34,8 @@ import numpy as np
 STRING = "string"
 # Several ids a row, padded on the right to the longest row of the batch.
 IDS = (None,)
+# A number for each of the model's hidden units, whose count only the model knows.
+UNITS = (-1,)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Output:
         name: of the tensor.
         dtype: numpy's name of a number's type, or `STRING`, UTF-8.
         meaning: what it tells.
-        shape: of one row's entry; None is any size.
+        shape: of one row's entry; None is any size, -1 one that a release fixes.
     """
 
     name: str
@@ -107,6 +111,12 @@ _TOP_K = Input("top_k", "int32", "likeliest ids sampled among; 0 for all", 40)
 _TOP_P = Input("top_p", "float32", "mass of the ids sampled among; 1 for all", 1.0)
 _SEED = Input("seed", "int64", "the row's own", 1)
 STATE, FRESH = "state", "fresh"
+_SCORE = (
+    Output("log_likelihood", "float32", "natural logarithm, over the targets"),
+    _NUM_TOKENS,
+    Output("num_bytes", "int32", "UTF-8 bytes of the targets"),
+    Output("is_greedy", "bool", "whether each target is the likeliest id there"),
+)
 
 SIGNATURES: Mapping[str, Signature] = {
     "serving_default": Signature((_PROMPT,), (_ANSWER,)),
@@ -126,12 +136,17 @@ SIGNATURES: Mapping[str, Signature] = {
             Output("finish_reason", STRING, "stop at EOS, length at a limit"),
         ),
     ),
-    "score": Signature(
+    "score": Signature((_DOCUMENT,), _SCORE),
+    "score_continuation": Signature(
+        (_PROMPT, Input("continuation", STRING, "text behind it", " there was")),
+        _SCORE,
+    ),
+    "embed": Signature(
         (_DOCUMENT,),
         (
-            Output("log_likelihood", "float32", "natural logarithm, over the targets"),
+            Output("mean", "float32", "of the last hidden states of its ids", UNITS),
+            Output("last", "float32", "the last hidden state of its last id", UNITS),
             _NUM_TOKENS,
-            Output("num_bytes", "int32", "UTF-8 bytes of the targets"),
         ),
     ),
     "tokenize": Signature(

@@ -3,6 +3,8 @@
 Takes paths, bytes and arrays; gives what any command, reader or step needs of them.
 Nothing in here knows what a document, a row or a model is.
 
+    bisection.py           Finds the rows at fault in a batch that fails, so that
+                           the others lose nothing
     cloud_clients.py       cloudpathlib's paths, and what only the clients that lie
                            inside them can do
     commands.py            What every Quern command shares: strict flags, error

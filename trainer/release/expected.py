@@ -15,9 +15,10 @@ import tensorflow as tf
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.model import LanguageModel
+from trainer.serving.embed import embed
 from trainer.serving.generate import Decoding, Generation, generate, texts_of
 from trainer.serving.sampling import Sampling
-from trainer.serving.score import score
+from trainer.serving.score import Score, pair_ids, score, score_pairs
 from trainer.serving.signatures import greedy
 
 # Answered together in one batch, so their lengths must differ: empty, one word, code,
@@ -30,6 +31,17 @@ PROMPTS = (
     "  two  spaces\tand a tab\r\n\r\n",
     "One sentence after another, and so on and on. " * 40,
 )
+# Behind them: nothing, within a word, behind a space, across scripts, and a long one.
+CONTINUATIONS = (
+    "The",
+    "",
+    "return 0\n",
+    "\u0302 é",
+    "\n  and so on",
+    "So on and so forth. " * 40,
+)
+# Vectors are long: one word, and a text above any small context.
+EMBEDDED = (PROMPTS[1], PROMPTS[-1])
 _SETTINGS: Mapping[str, list[Any]] = {
     "max_new_tokens": [16, 1, 24, 8, 0, 12],
     "temperature": [0.0, 0.7, 1.0, 1.3, 0.0, 0.8],
@@ -46,8 +58,7 @@ def expected_answers(
     sequence_length: int,
 ) -> dict[str, Any]:
     """Returns signature -> {"inputs", "outputs"}, each a name -> list of values."""
-    ids, lengths = tokenizer.encode_batch(PROMPTS)
-    prompts = _ragged(ids, lengths)
+    prompts = _ragged(*tokenizer.encode_batch(PROMPTS))
     requests: dict[str, list[Any]] = {"prompt": list(PROMPTS), **_SETTINGS}
     fed = SIGNATURES["generate"].fed(requests)
     del fed["prompt"]
@@ -68,7 +79,15 @@ def expected_answers(
         },
         "score": {
             "inputs": {"text": list(PROMPTS)},
-            "outputs": _score(model, tokenizer, sequence_length),
+            "outputs": _listed(_score(model, tokenizer, sequence_length)),
+        },
+        "score_continuation": {
+            "inputs": {"prompt": list(PROMPTS), "continuation": list(CONTINUATIONS)},
+            "outputs": _listed(_score_pairs(model, tokenizer, decoding)),
+        },
+        "embed": {
+            "inputs": {"text": list(EMBEDDED)},
+            "outputs": _embedded(model, tokenizer, decoding),
         },
     }
 
@@ -83,14 +102,47 @@ def _readable(generation: Generation, tokenizer: Tokenizer) -> dict[str, list[An
     }
 
 
-def _score(
-    model: LanguageModel, tokenizer: Tokenizer, sequence_length: int
-) -> dict[str, list[Any]]:
+def _score(model: LanguageModel, tokenizer: Tokenizer, sequence_length: int) -> Score:
     documents = _ragged(*tokenizer.encode_documents(PROMPTS))
-    sizes = tf.constant([len(token) for token in tokenizer.token_bytes()])
     run = tf.function(score, autograph=False)
-    result = run(model, documents, sequence_length, sizes)
-    return {name: value.numpy().tolist() for name, value in result._asdict().items()}
+    return run(model, documents, sequence_length, _sizes(tokenizer))
+
+
+def _score_pairs(
+    model: LanguageModel, tokenizer: Tokenizer, decoding: Decoding
+) -> Score:
+    together = [a + b for a, b in zip(PROMPTS, CONTINUATIONS, strict=True)]
+    prompts, whole = (
+        _ragged(*tokenizer.encode_batch(texts)) for texts in (PROMPTS, together)
+    )
+    sizes = _sizes(tokenizer)
+    pairs = pair_ids(prompts, whole, sizes, decoding)
+    run = tf.function(score_pairs, autograph=False)
+    return run(model, pairs, decoding.context, sizes)
+
+
+def _embedded(
+    model: LanguageModel, tokenizer: Tokenizer, decoding: Decoding
+) -> dict[str, list[Any]]:
+    texts = _ragged(*tokenizer.encode_batch(EMBEDDED))
+    run = tf.function(embed, autograph=False)
+    found = run(model, texts, decoding)
+    return {
+        # Six digits are more than what is compared.
+        **{
+            name: [[float(f"{x:.6g}") for x in row] for row in value.numpy().tolist()]
+            for name, value in (("mean", found.mean), ("last", found.last))
+        },
+        "num_tokens": found.num_tokens.numpy().tolist(),
+    }
+
+
+def _listed(found: Score) -> dict[str, list[Any]]:
+    return {name: value.numpy().tolist() for name, value in found._asdict().items()}
+
+
+def _sizes(tokenizer: Tokenizer) -> tf.Tensor:
+    return tf.constant([len(token) for token in tokenizer.token_bytes()])
 
 
 def _ragged(ids: np.ndarray, lengths: Sequence[int] | np.ndarray) -> tf.RaggedTensor:

@@ -9,6 +9,8 @@ training.
                            the engine, ids to text
     character_classes.py   Word cutting for TensorFlow: a tokenizer's pattern
                            rewritten for RE2, exactly
+    embed.py               Texts as vectors, from a model's last hidden states,
+                           inside the graph
     generate.py            Continues prompts inside the graph: one prefill, then one
                            token per loop turn
     graph_tokenizer.py     The tokenizer inside a TensorFlow graph: text to ids and
@@ -17,13 +19,16 @@ training.
                            corpus = `tokenizers`
     loaded_release.py      A release in memory, for whoever uses one: text and
                            settings in, text out
+    measured_texts.py      Scores or embeds a list of texts with a release, in
+                           batches of like length
     nfc_graph.py           NFC inside a TensorFlow graph, exactly as `tokenizers`
                            normalises
     nfc_tables.py          What NFC does to each code point, asked from the reference,
                            `tokenizers`
     sampling.py            Chooses one token per row from logits, with every
                            parameter a tensor per row
-    score.py               The log-likelihood of whole documents, inside the graph
+    score.py               The log-likelihood of documents and of continuations,
+                           inside the graph
     sentencepiece_proto.py A byte-level BPE as a SentencePiece model, the one BPE
                            engine in TF Serving
     signatures.py          What computes a release's answers: text in, text out, the
@@ -36,4 +41,6 @@ training.
                            graph does for them
     whole_words.py         Words that are one id though their merges do not give it
                            (`ignore_merges`)
+    windows.py             Windows of sequences, read by a model several at a time,
+                           in bounded memory
 """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from preprocessing.contracts.generation_config import GenerationConfig
+from preprocessing.foundation.bisection import bisected
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.serving.engine.engine import Engine
 from trainer.serving.engine.ordering import in_order
@@ -64,24 +65,6 @@ def answer_texts(
         if finished:
             report(done, tokens)
     return [answers[i] for i in range(len(texts))], len(shortened)
-
-
-def bisected(
-    rows: Sequence[int], run: Callable[[Sequence[int]], list[dict[str, Any]]]
-) -> dict[int, dict[str, Any]]:
-    """Runs rows together; where that fails, halves them until the culprits are alone.
-
-    Returns:
-        Row -> its result, or {"error": …} for a row that fails by itself.
-    """
-    try:
-        return dict(zip(rows, run(rows), strict=True))
-    except Exception as error:  # whatever a row can provoke; reported as its answer
-        if len(rows) == 1:
-            message = str(error).strip().splitlines() or [type(error).__name__]
-            return {rows[0]: {"error": f"generation failed: {message[0]}"}}
-    middle = len(rows) // 2
-    return {**bisected(rows[:middle], run), **bisected(rows[middle:], run)}
 
 
 def _encoded(

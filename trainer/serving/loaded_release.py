@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from preprocessing.contracts import releases
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import storage
@@ -67,7 +69,7 @@ class LoadedRelease:
         Returns:
             {text, num_tokens, finish_reason} of each row.
         """
-        found = self._answer("generate", requests)
+        found = self.answer("generate", requests)
         columns = [found[k].numpy() for k in ("text", "num_tokens", "finish_reason")]
         return [
             {
@@ -78,7 +80,42 @@ class LoadedRelease:
             for text, count, reason in zip(*columns, strict=True)
         ]
 
-    def _answer(self, name: str, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    def score(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Scores each text as a whole document.
+
+        Returns:
+            {log_likelihood, num_tokens, num_bytes, is_greedy} of each row.
+
+        Raises:
+            ValueError: a log-likelihood is not finite.
+        """
+        return _scores(self.answer("score", {"text": texts}))
+
+    def score_continuations(
+        self, pairs: Sequence[tuple[str, str | None]]
+    ) -> list[dict[str, Any]]:
+        """Scores what follows each prompt; returns and raises as `score` does."""
+        prompts, continuations = ([each[i] for each in pairs] for i in (0, 1))
+        values = {"prompt": prompts, "continuation": continuations}
+        return _scores(self.answer("score_continuation", values))
+
+    def embed(self, texts: Sequence[str], pooling: str) -> list[dict[str, Any]]:
+        """Turns each text into a vector; `pooling` is "mean" or "last".
+
+        Returns:
+            {embedding, num_tokens} of each row.
+
+        Raises:
+            ValueError: a number is not finite.
+        """
+        found = self.answer("embed", {"text": texts})
+        columns = found[pooling].numpy(), found["num_tokens"].numpy().tolist()
+        return [
+            {"embedding": _floats(vector, "a vector"), "num_tokens": count}
+            for vector, count in zip(*columns, strict=True)
+        ]
+
+    def answer(self, name: str, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """Runs a signature on one value a row of each of its inputs."""
         signature = SIGNATURES[name]
         fed = signature.fed(values)
@@ -111,3 +148,20 @@ def _limit_threads(threads: int) -> None:
         # TensorFlow already runs in this process (one worker runs in the driver, and
         # a second job there): its pools are fixed and stay as they are.
         return
+
+
+def _scores(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    columns = {name: value.numpy().tolist() for name, value in found.items()}
+    sums = _floats(found["log_likelihood"].numpy(), "a log-likelihood")
+    names = ("num_tokens", "num_bytes", "is_greedy")
+    return [
+        {"log_likelihood": total, **{name: columns[name][row] for name in names}}
+        for row, total in enumerate(sums)
+    ]
+
+
+def _floats(values: np.ndarray, what: str) -> list[float]:
+    """Returns float32 numbers with no more digits than tell them apart."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"wanted {what} of finite numbers, found NaN or infinity")
+    return [float(text) for text in values.astype(str)]

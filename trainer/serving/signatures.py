@@ -15,10 +15,11 @@ import tensorflow as tf
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.language_model import LanguageModel
 from trainer.models.stored_weights import StoredWeights
+from trainer.serving.embed import embed
 from trainer.serving.generate import Decoding, Generation, generate
 from trainer.serving.graph_tokenizer import GraphTokenizer
 from trainer.serving.sampling import Sampling
-from trainer.serving.score import score
+from trainer.serving.score import pair_ids, score, score_pairs
 from trainer.serving.slot_graphs import NAMES, SlotGraphs, inputs_of
 
 # What `serving_default` asks for: enough to see a sentence end, little enough to answer
@@ -85,6 +86,8 @@ class TextModel(tf.Module):
             "serving_default": self.complete,
             "generate": self.generate,
             "score": self.score,
+            "score_continuation": self.score_continuation,
+            "embed": self.embed,
             "tokenize": self.tokenize,
             **self._of_slots,
         }
@@ -125,6 +128,28 @@ class TextModel(tf.Module):
         return score(
             self._get_model(), documents, self._sequence_length, sizes
         )._asdict()
+
+    @tf.function(autograph=False, input_signature=inputs_of("score_continuation"))
+    @_reading_weights
+    def score_continuation(
+        self, prompt: tf.Tensor, continuation: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Scores what follows each prompt; see `pair_ids` for the ids between them."""
+        sizes = tf.constant(self._token_bytes)
+        # Concatenated, not joined: one row would be repeated beside several.
+        together = tf.stack([prompt, continuation], axis=1)
+        whole = self.tokenizer.encode(tf.strings.reduce_join(together, axis=1))
+        prompts = self.tokenizer.encode(prompt)
+        pairs = pair_ids(prompts, whole, sizes, self._decoding)
+        context = self._decoding.context
+        return score_pairs(self._get_model(), pairs, context, sizes)._asdict()
+
+    @tf.function(autograph=False, input_signature=inputs_of("embed"))
+    @_reading_weights
+    def embed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Turns each text into vectors; see `trainer.serving.embed`."""
+        ids = self.tokenizer.encode(text)
+        return embed(self._get_model(), ids, self._decoding)._asdict()
 
     @tf.function(autograph=False, input_signature=inputs_of("tokenize"))
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocessing.contracts.generation_config import GenerationConfig
+from preprocessing.foundation.bisection import bisected
 from tests.trainer.serving.engine.counting_model import CountingModel, continued
-from trainer.serving.answering import answer_texts, bisected
+from trainer.serving.answering import answer_texts
 from trainer.serving.engine.prompts import as_read
 from trainer.serving.engine.requests import SlotRequest
 
