@@ -47,6 +47,7 @@ setup(
         "resiliparse>=2.0",
         "webencodings>=0.6",
         "tqdm>=4.66",
+        "urllib3>=2.0",
         "matplotlib>=3.9",
     ],
     extras_require={

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""quern-generate: continues every prompt of an input with a release, under Beam.
+"""quern-generate: a release, or a server, over every text of an input, under Beam.
 
     prompts.jsonl -> chunks -> Reshuffle -> release: sort, batch, generate
                                          -> generations-*.jsonl, in the input's order
@@ -29,11 +29,13 @@ from pipelines.generation.flags import (
 )
 from pipelines.generation.generations import GenerationJob, GenerationOutput, Tally
 from pipelines.generation.job_progress import JobProgress
+from pipelines.generation.mode_flags import source_of, wanted_of
+from pipelines.generation.modes import Wanted
 from pipelines.generation.prompts import PromptReader
+from pipelines.generation.remote_answers import RemoteModel
 from pipelines.job.own_files import without_own
 from preprocessing.claims.claims import claimed
 from preprocessing.contracts import releases
-from preprocessing.contracts.generation_config import GenerationConfig
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import (
     UsageError,
@@ -52,9 +54,10 @@ def main(argv: Sequence[str]) -> None:
     """Runs the job that `argv` describes, or what is left of it."""
     values, beam_args = parse_with_beam_flags(generation_parser(), argv)
     config = generation_config(values)
-    files = AnswerFiles(values.output_format)
+    wanted = wanted_of(values, config)
+    files = AnswerFiles(values.output_format, mode=wanted.mode)
     fields = prompt_fields(values, files.reserved())
-    release = releases.find_release(values.model)
+    source = source_of(values, wanted)
     inputs = without_own(storage.expand(values.input), values.output)
     prompts = PromptReader(inputs, values.input_format, fields)
     census = take_census(prompts)
@@ -62,9 +65,8 @@ def main(argv: Sequence[str]) -> None:
     size, number = census.chunks(config.batch_size)
     files = dataclasses.replace(files, integer_ids=census.integer_ids, keep=fields.keep)
     output = GenerationOutput(values.output.rstrip("/"), number, files)
-    begun = output.begun() or {}
-    threads = values.threads or begun.get("threads") or _cores_for_each(number)
-    job = _job(census, release, prompts, config, output, threads)
+    threads = _threads(values.threads, source, output)
+    job = _job(census, source, prompts, wanted, output, threads)
     if output.check_free(job) and output.is_tidy():
         _say_complete(output)
         return
@@ -79,9 +81,8 @@ def main(argv: Sequence[str]) -> None:
         started, todo = time.monotonic(), ours.unfinished()
         if todo:
             _lay_out(ours, prompts, census, size, todo)
-            workers = values.workers or max(1, available_workers() // threads)
-            workers = min(workers, len(todo))
-            build = partial(_build, ours, release, config, threads, todo)
+            workers = min(_workers(values.workers, source, threads), len(todo))
+            build = partial(_build, ours, source, wanted, workers, threads, todo)
             poll = JobProgress(ours, census.count, size)
             with watch(poll, unit="prompts", besides="tokens"):
                 run_pipeline(build, values.runner, workers, beam_args)
@@ -115,13 +116,25 @@ def _check(census: Census, prompts: PromptReader) -> None:
         )
 
 
-def _cores_for_each(chunks: int) -> int:
-    """Returns the cores that each worker computes on, where no flag says it.
+def _threads(
+    asked: int | None, source: str | RemoteModel, output: GenerationOutput
+) -> int:
+    """Returns the cores that each worker computes on; of a server's none is ours.
 
-    It follows from all chunks there are, not from workers nor from what is left: so do
-    the last bits of sums.
+    Where no flag says it, what the job was begun with; else it follows from all chunks
+    there are, not from workers nor from what is left: so do the last bits of sums.
     """
-    return max(1, available_workers() // chunks)
+    if isinstance(source, RemoteModel):
+        return 0
+    begun = (output.begun() or {}).get("threads")
+    return asked or begun or max(1, available_workers() // output.num_shards)
+
+
+def _workers(asked: int | None, source: str | RemoteModel, threads: int) -> int:
+    """Returns how many processes work: one keeps a server busy by itself."""
+    if isinstance(source, RemoteModel):
+        return min(asked or 1, source.rules.concurrency)
+    return asked or max(1, available_workers() // threads)
 
 
 def _say_complete(output: GenerationOutput) -> None:
@@ -132,8 +145,9 @@ def _say_complete(output: GenerationOutput) -> None:
 
 def _build(
     output: GenerationOutput,
-    release: str,
-    config: GenerationConfig,
+    source: str | RemoteModel,
+    wanted: Wanted,
+    workers: int,
     threads: int,
     todo: Sequence[int],
     pipeline: "beam.Pipeline",
@@ -143,8 +157,13 @@ def _build(
     from apache_beam.ml.inference.base import RunInference
 
     from pipelines.generation.release import Answers, Chunk, ReleaseHandler
+    from pipelines.generation.remote_handler import RemoteHandler
 
-    handler = ReleaseHandler(release, config, threads, output.report)
+    handler: ReleaseHandler | RemoteHandler
+    if isinstance(source, RemoteModel):
+        handler = RemoteHandler(source.among(workers), wanted, output.report)
+    else:
+        handler = ReleaseHandler(source, wanted, threads, output.report)
 
     def read(index: int) -> Chunk:
         return Chunk(index, output.read_chunk(index))
@@ -197,20 +216,27 @@ def _check_unchanged(prompts: PromptReader) -> None:
 
 def _job(
     census: Census,
-    release: str,
+    source: str | RemoteModel,
     prompts: PromptReader,
-    config: GenerationConfig,
+    wanted: Wanted,
     output: GenerationOutput,
     threads: int,
 ) -> GenerationJob:
-    lineage = storage.read_bytes(storage.join(release, releases.LINEAGE_NAME))
+    lineage, remote = None, None
+    if isinstance(source, RemoteModel):
+        remote = source.identity()
+    else:
+        told = storage.read_bytes(storage.join(source, releases.LINEAGE_NAME))
+        lineage = hashlib.sha256(told).hexdigest()
     return GenerationJob(
         input_sha256=census.sha256,
         num_prompts=census.count,
         num_shards=output.num_shards,
-        lineage_sha256=hashlib.sha256(lineage).hexdigest(),
+        lineage_sha256=lineage,
+        remote=remote,
+        made={"mode": wanted.mode, "pooling": wanted.pooling},
         fields=dataclasses.asdict(prompts.fields),
-        generation=dataclasses.asdict(config),
+        generation=dataclasses.asdict(wanted.config),
         answers=dataclasses.asdict(output.files),
         threads=threads,
     )

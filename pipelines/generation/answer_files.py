@@ -33,6 +33,14 @@ COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "finish_reason": _TEXT,
         "shortened": _FLAG,
     },
+    "score": {
+        "log_likelihood": pa.float32(),
+        "num_tokens": _COUNT,
+        "num_bytes": _COUNT,
+        "is_greedy": _FLAG,
+        "shortened": _FLAG,
+    },
+    "embed": {"embedding": pa.list_(pa.float32()), "num_tokens": _COUNT},
 }
 ERROR, ID = "error", "id"
 

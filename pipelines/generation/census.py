@@ -114,4 +114,4 @@ def decode_chunk(data: bytes) -> list[Prompt]:
 
 
 def _values(prompt: Prompt) -> list[Any]:
-    return [prompt.id, prompt.text, prompt.error, prompt.kept]
+    return [prompt.id, prompt.text, prompt.error, prompt.kept, prompt.continuation]

@@ -8,6 +8,11 @@ from typing import Any
 
 from pipelines.beam.runners import add_runner_flags
 from pipelines.generation import answer_files, prompt_files
+from pipelines.generation.mode_flags import (
+    add_mode_flags,
+    add_remote_flags,
+    continuation_field,
+)
 from pipelines.generation.prompt_files import LARGEST_RECORD_BYTES
 from pipelines.generation.prompts import PROMPT_NAMES, PromptFields
 from preprocessing.contracts.generation_config import GenerationConfig
@@ -38,11 +43,13 @@ def generation_parser() -> CommandParser:
     """Returns the parser of `quern-generate`."""
     parser = CommandParser(
         "quern-generate",
-        "Continues every prompt of an input with a release, in Beam workers. Run the "
-        "same command again to go on where a job stopped.",
+        "Continues, scores or embeds every text of an input with a release, or a "
+        "server's model, in Beam workers. Run the same command again to go on where a "
+        "job stopped.",
     )
     add = parser.add_argument
-    add("--model", required=True, metavar="MODELS/NAME[/VERSION]", help="the release")
+    add("--model", metavar="MODELS/NAME[/VERSION]", help="the release")
+    add_mode_flags(parser)
     _add_input_flags(parser)
     add("--output", required=True, metavar="DIR", help="where answers go")
     add(
@@ -60,6 +67,7 @@ def generation_parser() -> CommandParser:
         "depend on (default: the cores over the chunks that the input is cut into: "
         "one, but for short inputs); --workers then defaults to the cores over this",
     )
+    add_remote_flags(parser)
     add_runner_flags(parser)
     return parser
 
@@ -147,9 +155,8 @@ def prompt_fields(values: argparse.Namespace, reserved: list[str]) -> PromptFiel
             f"have themselves, found {clash[0]}. Rename it in the input"
         )
     names = PROMPT_NAMES if values.prompt_field is None else (values.prompt_field,)
-    return PromptFields(
-        names, values.id_field, tuple(dict.fromkeys(values.keep_fields))
-    )
+    kept = tuple(dict.fromkeys(values.keep_fields))
+    return PromptFields(names, values.id_field, kept, continuation_field(values))
 
 
 def _at_least_one(text: str) -> int:

@@ -38,23 +38,27 @@ class GenerationJob:
         input_sha256: hash of what was read of the input's records.
         num_prompts: records, blank lines left out.
         num_shards: output files.
-        lineage_sha256: hash of the release's lineage.
+        lineage_sha256: hash of the release's lineage; None of a server's model.
         fields: which fields of a record were read.
         generation: how prompts are continued.
         answers: how answers lie in the shards.
         threads: cores that each worker computes on. Sums over several cores differ in
             their last bits from those over one, so it must not follow from workers.
+        made: what is made of each record.
+        remote: which server's model makes it; None of a release.
         schema_version: of this file.
     """
 
     input_sha256: str
     num_prompts: int
     num_shards: int
-    lineage_sha256: str
+    lineage_sha256: str | None
     fields: Mapping[str, Any]
     generation: Mapping[str, Any]
     answers: Mapping[str, Any]
     threads: int
+    made: Mapping[str, Any] = field(default_factory=dict)
+    remote: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
 

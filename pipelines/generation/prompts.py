@@ -31,12 +31,14 @@ class Prompt:
         text: what is to be continued; None where it has none.
         error: what is wrong with it then.
         kept: further fields that answers carry.
+        continuation: what is scored behind it; None where there is none.
     """
 
     id: str | int
     text: str | None
     error: str | None = None
     kept: Mapping[str, Any] = field(default_factory=dict)
+    continuation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,13 @@ class PromptFields:
         prompts: the first of these that there is holds the text.
         id: the id, a string or a whole number.
         keep: what answers carry of a record.
+        continuation: what follows the text; "" where none is read.
     """
 
     prompts: tuple[str, ...] = PROMPT_NAMES
     id: str = "id"
     keep: tuple[str, ...] = ()
+    continuation: str = ""
 
 
 class PromptReader:
@@ -99,6 +103,8 @@ class PromptReader:
 
     def _records(self) -> Iterator[Record]:
         names, optional = self.fields.prompts, (self.fields.id, *self.fields.keep)
+        if self.fields.continuation:
+            optional += (self.fields.continuation,)
         for file, kind in zip(self.files, self._formats, strict=True):
             yield from read_records(file, kind, names, optional)
 
@@ -120,14 +126,25 @@ def judged(record: Record, fields: PromptFields) -> Prompt:
         wish = " or ".join(fields.prompts)
         error = f"no field {wish} at {place}, found {listed([*record.fields])}"
         return Prompt(own, None, error, kept)
-    text = _decoded(record.fields[found[0]])
+    texts, names = [], found[:1]
+    if record.fields.get(fields.continuation) is not None:
+        names.append(fields.continuation)
+    for each in names:
+        text, fault = _text(record, each)
+        if fault:
+            return Prompt(own, None, f"{fault} at {place}", kept)
+        texts.append(text)
+    return Prompt(own, texts[0], None, kept, *texts[1:])
+
+
+def _text(record: Record, name: str) -> tuple[str, str]:
+    """Returns a field's text, and what is wrong with it if anything is."""
+    text = _decoded(record.fields[name])
     if isinstance(text, bytes):
-        return Prompt(own, None, f"field {found[0]} not UTF-8 at {place}", kept)
+        return "", f"field {name} not UTF-8"
     if not isinstance(text, str):
-        return Prompt(own, None, f"field {found[0]} not a string at {place}", kept)
-    if not is_unicode(text):
-        return Prompt(own, None, f"half of a surrogate pair at {place}", kept)
-    return Prompt(own, text, None, kept)
+        return "", f"field {name} not a string"
+    return text, "" if is_unicode(text) else "half of a surrogate pair"
 
 
 def _there(record: Record, fields: PromptFields) -> list[str]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
-from pipelines.generation.prompts import Prompt, row_seed
-from preprocessing.contracts.generation_config import GenerationConfig
+from pipelines.generation.modes import Wanted, made
+from pipelines.generation.prompts import Prompt
 
 if TYPE_CHECKING:
     from trainer.serving.loaded_release import LoadedRelease
@@ -37,8 +37,8 @@ class Answers:
 
     Attributes:
         index: the chunk's.
-        lines: one {id, text, num_tokens, finish_reason} or {id, error} per prompt, and
-            the fields that are kept, in the order of the input.
+        lines: one {id, …} as the mode has it or {id, error} per prompt, and the fields
+            that are kept, in the order of the input.
         truncated: prompts that lost their first ids for want of room.
     """
 
@@ -52,7 +52,7 @@ class ReleaseHandler(ModelHandler[Chunk, Answers, "LoadedRelease"]):
 
     Args:
         release: its directory, local or cloud.
-        config: how prompts are continued.
+        wanted: what is made of each prompt.
         threads: cores for one worker process.
         report: called with (chunk's index, prompts done, their tokens) now and then.
 
@@ -63,12 +63,12 @@ class ReleaseHandler(ModelHandler[Chunk, Answers, "LoadedRelease"]):
     def __init__(
         self,
         release: str,
-        config: GenerationConfig,
+        wanted: Wanted,
         threads: int,
         report: Callable[[int, int, int], None],
     ) -> None:
         super().__init__()
-        self._release, self._config = release, config
+        self._release, self._wanted = release, wanted
         self._threads, self._report = threads, report
 
     def load_model(self) -> "LoadedRelease":
@@ -86,7 +86,7 @@ class ReleaseHandler(ModelHandler[Chunk, Answers, "LoadedRelease"]):
         """Answers each chunk."""
         del inference_args
         with _ONE_AT_A_TIME:
-            return [answer(chunk, model, self._config, self._report) for chunk in batch]
+            return [answer(chunk, model, self._wanted, self._report) for chunk in batch]
 
     def batch_elements_kwargs(self) -> dict[str, int]:
         """Keeps Beam from joining chunks: they are batched in here."""
@@ -96,21 +96,32 @@ class ReleaseHandler(ModelHandler[Chunk, Answers, "LoadedRelease"]):
 def answer(
     chunk: Chunk,
     model: "LoadedRelease",
-    config: GenerationConfig,
+    wanted: Wanted,
     report: Callable[[int, int, int], None],
 ) -> Answers:
-    """Answers every prompt of a chunk, in the order of the input."""
-    from trainer.serving.answering import answer_texts
+    """Answers every prompt of a chunk with a release, in the order of the input."""
+    good = good_of(chunk)
+    answers, truncated = made(good, model, wanted, reporter(chunk, report))
+    return answers_of(chunk, answers, truncated)
 
-    good = [prompt for prompt in chunk.prompts if prompt.error is None]
-    refused = len(chunk.prompts) - len(good)
-    answers, truncated = answer_texts(
-        [str(prompt.text) for prompt in good],
-        [row_seed(config.seed, prompt.id) for prompt in good],
-        model,
-        config,
-        lambda done, tokens: report(chunk.index, refused + done, tokens),
-    )
+
+def good_of(chunk: Chunk) -> list[Prompt]:
+    """Returns the prompts of a chunk that have no error."""
+    return [prompt for prompt in chunk.prompts if prompt.error is None]
+
+
+def reporter(
+    chunk: Chunk, report: Callable[[int, int, int], None]
+) -> Callable[[int, int], None]:
+    """Returns what reports (good prompts done, their tokens) as the chunk's."""
+    refused = len(chunk.prompts) - len(good_of(chunk))
+    return lambda done, tokens: report(chunk.index, refused + done, tokens)
+
+
+def answers_of(
+    chunk: Chunk, answers: Iterable[Mapping[str, Any]], truncated: int
+) -> Answers:
+    """Returns the lines of a chunk from the answers to its good prompts."""
     found = iter(answers)
     lines = [
         {

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from trainer.models.language_model import LanguageModel
 from trainer.serving.generate import Decoding, open_prompts
-from trainer.serving.windows import ENDLESS, Read, Windows, over_groups
+from trainer.serving.windows import ENDLESS, GroupRead, Windows, over_groups
 
 
 class Embedding(NamedTuple):
@@ -45,7 +45,7 @@ def embed(
     own = tf.cast(texts.row_lengths(), tf.int32)
     opened = tf.cast(sequences.row_lengths(), tf.int32) - own
 
-    def add(read: Read, total: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    def add(read: GroupRead, total: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         owners = read.windows.owners
         hidden = tf.cast(read.hidden, tf.float32)
         sums = tf.reduce_sum(tf.where(read.counts[..., None], hidden, 0.0), axis=1)

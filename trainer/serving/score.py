@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from trainer.models.language_model import LanguageModel
 from trainer.serving.generate import Decoding
-from trainer.serving.windows import ENDLESS, Read, Windows, over_groups
+from trainer.serving.windows import ENDLESS, GroupRead, Windows, over_groups
 
 # Bytes of the logits `[targets, vocab]` that exist at a time: 512 targets of 16 k ids,
 # 64 of 128 k, either enough to read the output matrix at the speed of a product.
@@ -85,7 +85,9 @@ def score_pairs(
     counted = tf.cast(index >= tf.gather(pairs.borders, owners), tf.int32)
     sizes = counted * tf.gather(token_bytes, ids)
 
-    def add(read: Read, total: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    def add(
+        read: GroupRead, total: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, ...]:
         found = tf.where(read.counts)
         hidden = tf.gather_nd(read.hidden, found)
         targets = tf.gather(ids, tf.gather_nd(read.places, found) + 1)

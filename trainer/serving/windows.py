@@ -42,7 +42,7 @@ class Windows(NamedTuple):
     owners: tf.Tensor
 
 
-class Read(NamedTuple):
+class GroupRead(NamedTuple):
     """What a model makes of a group of windows; `[rows]` windows.
 
     Attributes:
@@ -62,7 +62,7 @@ def over_groups(
     model: LanguageModel,
     ids: tf.Tensor,
     windows: Windows,
-    add: Callable[[Read, Any], Any],
+    add: Callable[[GroupRead, Any], Any],
     total: Any,
 ) -> Any:
     """Reads all windows group by group and adds up what is made of them.
@@ -103,10 +103,10 @@ def over_groups(
 
 def _read(
     model: LanguageModel, ids: tf.Tensor, group: Windows, width: tf.Tensor
-) -> Read:
+) -> GroupRead:
     columns = tf.broadcast_to(tf.range(width), [tf.size(group.starts), width])
     real = columns < group.lengths[:, None]
     places = tf.where(real, group.starts[:, None] + columns, 0)
     tokens = tf.where(real, tf.gather(ids, places), 0)
     hidden = model(tokens, tf.cast(real, tf.int32), columns)
-    return Read(hidden, places, real & (columns >= group.skipped[:, None]), group)
+    return GroupRead(hidden, places, real & (columns >= group.skipped[:, None]), group)

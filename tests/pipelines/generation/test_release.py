@@ -3,6 +3,7 @@
 
 from types import SimpleNamespace
 
+from pipelines.generation.modes import Wanted
 from pipelines.generation.prompts import Prompt
 from pipelines.generation.release import Chunk, answer
 from preprocessing.contracts.generation_config import GenerationConfig
@@ -15,7 +16,9 @@ def test_answers_keep_the_inputs_order_and_errors_their_place():
     config = GenerationConfig(max_new_tokens=4, batch_size=2)
     prompts = [Prompt(1, "long1"), Prompt(2, None, "no field"), Prompt(3, "s" * 30)]
     done = []
-    found = answer(Chunk(3, prompts), model, config, lambda *at: done.append(at[1]))
+    found = answer(
+        Chunk(3, prompts), model, Wanted(config=config), lambda *at: done.append(at[1])
+    )
     assert found.lines == [
         {"id": 1, **wanted("long1")},
         {"id": 2, "error": "no field"},
