@@ -116,7 +116,7 @@ def read_records(
         except (pa.ArrowException, ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's; Arrow's own have no number
-            raise _damaged(file, str(error).splitlines()[0]) from None
+            raise _damaged(file, str(error).splitlines()[0].rstrip(".")) from None
 
 
 def _damaged(file: InputFile, found: str) -> UsageError:
