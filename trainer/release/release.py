@@ -89,7 +89,7 @@ def _not_finite(servable: Servable, what: str, names: list[str]) -> UsageError:
 def warmup_requests(module: TextModel) -> list[Request]:
     """Returns one small request per signature: each traces memory and thread pools."""
     empty = [
-        np.zeros([n or 1 for n in each.shape], each.dtype.as_numpy_dtype)
+        np.zeros([1 if n is None else n for n in each.shape], each.dtype.as_numpy_dtype)
         for each in module.slots.states
     ]
     requests = []
