@@ -182,23 +182,18 @@ def train_step(_: Path, __: Path) -> Cases:
 
 
 def generate(work: Path, _: Path) -> Cases:
-    """Yields the batches of prompts; tokens a second."""
-    from preprocessing.contracts.manifest import TOKENIZER_NAME
-    from preprocessing.tokenizer.tokenizer import Tokenizer
+    """Yields the cases of prompts; tokens a second."""
     from tests.benchmarks import generate as benchmark
     from trainer.compute.lanes import count_cores
 
-    release = benchmark.write_model(work)
-    tokenizer = Tokenizer.load(str(work / "dataset" / TOKENIZER_NAME))
+    release = benchmark.write_model(work, "float32")
     model = benchmark.LoadedRelease(str(release), count_cores())
 
-    def speed(case: object) -> float:
-        began = time.perf_counter()
-        _texts, tokens = benchmark.answer_all(case, model)
-        return tokens / (time.perf_counter() - began)
+    def speed(case: "benchmark.Case") -> float:
+        return benchmark.answer_all(case, model).tokens_per_second
 
-    for case in benchmark.cases(tokenizer):
-        yield case.name, partial(speed, case)
+    for name in ("equal 8", "32 slots", "mixed"):
+        yield name, partial(speed, benchmark.make_case(name, model.tokenizer))
 
 
 def prepare(work: Path, inputs: Path) -> Cases:

@@ -3,14 +3,23 @@
 
     python -m tests.benchmarks.generate --peer_python /path/to/venv/bin/python
 
-The 13.8 M parameter decoder of `train_step.py` with context 256, as a release, answers
-as a worker of `quern-generate` does, from text to text, on all cores; the peer is
-LlamaForCausalLM with the same weights and the same tokenizer, float32, text to text
-too. Greedy, 128 new tokens for each prompt; start-up, tracing and a first batch are not
-counted. Cases: one batch of 8, 32 and 64 prompts of 64 ids, and 128 prompts of mixed
-lengths (exponential, mean 64, 1 to 128 ids) in batches of 32: ours sorts by length, the
-peer takes them as they come. The weights are random, so how many answers are the same
-is printed: it tells that both do the same work.
+The 13.8 M parameter decoder of `train_step.py` with context 256, as a release whose
+weights are stored as `--weights` says, continues ids in the engine of `quern-generate`
+on all cores; the peer is LlamaForCausalLM with the same weights and the same tokenizer,
+float32. Both go from text to text, greedy. Start-up, tracing and a first run
+are not counted. Cases:
+
+    equal 8     8 prompts of 64 ids, 128 new ones, in 8 slots; the peer's batch is 8
+    32 slots    128 prompts likewise in 32 slots; the peer's batch is its best of 8, 32
+                and 64, found beforehand
+    mixed       512 prompts, their ids and the ids to make exponential of mean 64, 1 to
+                128 each, in 32 slots; the peer takes them as they come, by 32
+    static      the same, beside the same engine in batches of 32 that end together
+    first       one prompt of 64 ids, one new id
+
+The weights are random, so how many answers are the same is printed: it tells that both
+do the same work. Beside speeds stands the share of what the step's limit would allow
+(`generate_limits.py`).
 """
 
 import os
@@ -20,16 +29,16 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines.generation.prompts import Prompt
-from pipelines.generation.release import Chunk, answer
-from preprocessing.contracts.generation_config import GenerationConfig
 from preprocessing.contracts.manifest import TOKENIZER_NAME, read_manifest
+from preprocessing.contracts.releases import WEIGHT_TYPES
 from preprocessing.foundation.commands import CommandParser
 from preprocessing.tokenizer.tokenizer import Tokenizer, train
+from tests.benchmarks.generate_limits import StepLimit
 from tests.benchmarks.peers import Peer, peer_script, start_peer
 from tests.benchmarks.train_step import SHAPE, model_config
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
@@ -42,20 +51,35 @@ from trainer.release.release import write_release
 from trainer.release.servable import servable_of_run
 from trainer.run.checkpoints import Run
 from trainer.run.config import RunConfig
+from trainer.serving.engine.engine import Engine
+from trainer.serving.engine.ordering import in_order
+from trainer.serving.engine.prompts import as_read
+from trainer.serving.engine.requests import SlotRequest
 from trainer.serving.loaded_release import LoadedRelease
 
 PEER = peer_script("generate_torch.py")
 CONTEXT, PROMPT_IDS, NEW_TOKENS = 256, 64, 128
-MIXED_PROMPTS, MIXED_BATCH = 128, 32
+MIXED_PROMPTS = 512
+CASES = ("equal 8", "32 slots", "mixed", "static", "first")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Prompts that are answered in batches of `batch`."""
+    """Prompts with the ids each is continued by, and how many go on together."""
 
     name: str
     prompts: list[str]
-    batch: int
+    limits: list[int]
+    slots: int
+    batches: tuple[int, ...]  # the peer's, of which the best counts
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Continuations and the speed they came at."""
+
+    texts: list[str]
+    tokens_per_second: float
 
 
 def main() -> None:
@@ -63,22 +87,23 @@ def main() -> None:
     parser = CommandParser("generate.py", "Measure batch generation.")
     parser.add_argument("--peer_python", default=sys.executable)
     parser.add_argument("--turns", type=int, default=LEAST_TURNS, help="at least")
+    parser.add_argument("--weights", default="float32", choices=WEIGHT_TYPES)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        release = write_model(Path(work))
-        tokenizer = Tokenizer.load(f"{work}/dataset/{TOKENIZER_NAME}")
+        release = write_model(Path(work), flags.weights)
         model = LoadedRelease(str(release), count_cores())
         peer = start_peer("transformers", [flags.peer_python, str(PEER), work])
         theirs = peer.facts["version"] if peer else "no peer"
         print(f"{os.cpu_count()} cores, TensorFlow {tf.__version__}, {theirs}")
-        print(f"{'tokens/s':27}{'quern':>24}{'transformers':>24}   quotient")
-        for case in cases(tokenizer):
-            measure(case, model, peer, flags.turns)
+        print(f"{'tokens/s, ' + flags.weights:27}{'quern':>24}{'peer':>24}   quotient")
+        for name in flags.cases:
+            measure(make_case(name, model.tokenizer), model, peer, flags)
         if peer:
             peer.close()
 
 
-def write_model(work: Path) -> Path:
+def write_model(work: Path, weights: str) -> Path:
     """Writes a dataset, its tokenizer, a release of random weights, and the weights."""
     dataset = write_dataset(work / "dataset", sequence_length=CONTEXT)
     (dataset / TOKENIZER_NAME).write_bytes(train(words(), SHAPE["vocab_size"]))
@@ -89,10 +114,11 @@ def write_model(work: Path) -> Path:
         tokenizer_sha256=tokenizer.sha256,
     )
     config = RunConfig(model=model_config(), data=DataConfig(sequence_length=CONTEXT))
-    model = build_model(config.model, tokenizer.vocab_size, PrecisionConfig(), seed=0)
+    compute = PrecisionConfig("bfloat16" if weights == "bfloat16" else "float32")
+    model = build_model(config.model, tokenizer.vocab_size, compute, seed=0)
     assert isinstance(model, Decoder)
     opened = Run(config, manifest, str(dataset / TOKENIZER_NAME), model, step=0)
-    write_release(servable_of_run(opened), str(work / "release"), "benchmark")
+    write_release(servable_of_run(opened), str(work / "release"), "benchmark", weights)
     np.savez(work / "weights.npz", **llama_weights(model))
     return work / "release"
 
@@ -125,8 +151,8 @@ def llama_weights(model: Decoder) -> dict[str, np.ndarray]:
     return named
 
 
-def cases(tokenizer: Tokenizer) -> list[Case]:
-    """Returns the prompts of each case; BOS counts among the ids of a prompt."""
+def make_case(name: str, tokenizer: Tokenizer) -> Case:
+    """Returns the prompts of a case; BOS counts among the ids of a prompt."""
     single = [
         word for word in words() if len(tokenizer.encode_documents([word])[0]) == 3
     ]
@@ -135,53 +161,92 @@ def cases(tokenizer: Tokenizer) -> list[Case]:
     def prompt(ids: int) -> str:
         return "".join(draw.choices(single, k=ids - 1))
 
-    made = [
-        Case(f"{rows} prompts of {PROMPT_IDS} ids", [prompt(PROMPT_IDS)] * rows, rows)
-        for rows in (8, 32, 64)
-    ]
-    made = [replace(c, prompts=[prompt(PROMPT_IDS) for _ in c.prompts]) for c in made]
-    most = CONTEXT - NEW_TOKENS
-    lengths = [1 + int(draw.expovariate(1 / 63)) for _ in range(MIXED_PROMPTS)]
-    mixed = [prompt(min(length, most)) for length in lengths]
-    name = f"{MIXED_PROMPTS} mixed prompts by {MIXED_BATCH}"
-    return [*made, Case(name, mixed, MIXED_BATCH)]
+    if name in ("mixed", "static"):
+        most = CONTEXT - NEW_TOKENS
+        lengths, limits = (
+            [min(1 + int(draw.expovariate(1 / 63)), most) for _ in range(MIXED_PROMPTS)]
+            for _ in range(2)
+        )
+        return Case(name, [prompt(ids) for ids in lengths], limits, 32, (32,))
+    count, slots, batches, new = {
+        "equal 8": (8, 8, (8,), NEW_TOKENS),
+        "32 slots": (128, 32, (8, 32, 64), NEW_TOKENS),
+        "first": (1, 1, (1,), 1),
+    }[name]
+    prompts = [prompt(PROMPT_IDS) for _ in range(count)]
+    return Case(name, prompts, [new] * count, slots, batches)
 
 
-def measure(case: Case, model: LoadedRelease, peer: Peer | None, turns: int) -> None:
-    """Prints the speeds of one case, and how they compare."""
-    texts: dict[str, list[str]] = {}
-    request = {"prompts": case.prompts, "batch": case.batch, "most": NEW_TOKENS}
+def measure(case: Case, model: LoadedRelease, peer: Peer | None, flags: Any) -> None:
+    """Prints the speeds of one case, how they compare, and the share of the limit."""
+    seen: dict[str, list[str]] = {}
 
     def ours() -> float:
-        began = time.perf_counter()
-        texts["ours"], tokens = answer_all(case, model)
-        return tokens / (time.perf_counter() - began)
+        answered = answer_all(case, model)
+        seen["ours"] = answered.texts
+        return answered.tokens_per_second
 
-    def theirs(peer: Peer) -> float:
-        answered = peer.ask(request)
-        texts["theirs"] = answered["texts"]
-        return answered["tokens"] / answered["seconds"]
+    def theirs() -> float:
+        if case.name == "static" or peer is None:
+            return answer_all(case, model, refill=False).tokens_per_second
+        best = ask(peer, case, case.batches[0])
+        seen["theirs"] = best.texts
+        return best.tokens_per_second
 
     ours()
-    if peer is None:
-        print(f"{case.name:27}{spread([ours() for _ in range(turns)]):>24}")
-        return
-    theirs(peer)
-    found = in_turns(ours, lambda: theirs(peer), turns)
-    same = sum(a == b for a, b in zip(texts["ours"], texts["theirs"], strict=True))
+    if peer is not None and len(case.batches) > 1:
+        speeds = {
+            size: ask(peer, case, size).tokens_per_second for size in case.batches
+        }
+        case = replace(case, batches=(max(speeds, key=lambda size: speeds[size]),))
+    theirs()
+    found = in_turns(ours, theirs, flags.turns)
+    limit = limit_of(case, model, flags.weights)
+    share = np.median(found.ours) / limit
+    same = sum(
+        a == b for a, b in zip(seen["ours"], seen.get("theirs", []), strict=False)
+    )
     print(
-        f"{case.name:27}{spread(found.ours):>24}{spread(found.theirs):>24}   {found}; "
-        f"{same} of {len(case.prompts)} answers equal",
+        f"{case.name + f' (peer by {case.batches[0]})':27}{spread(found.ours):>24}"
+        f"{spread(found.theirs):>24}   {found}; {same} of {len(case.prompts)} answers "
+        f"equal; {share:.0%} of the limit, {limit:,.0f}",
         flush=True,
     )
 
 
-def answer_all(case: Case, model: LoadedRelease) -> tuple[list[str], int]:
-    """Returns the answers, as a worker of `quern-generate` makes them, and tokens."""
-    config = GenerationConfig(max_new_tokens=NEW_TOKENS, batch_size=case.batch)
-    prompts = [Prompt(number, text) for number, text in enumerate(case.prompts)]
-    lines = answer(Chunk(0, prompts), model, config, lambda *_: None).lines
-    return [line["text"] for line in lines], sum(line["num_tokens"] for line in lines)
+def ask(peer: Peer, case: Case, batch: int) -> Answered:
+    """Has the peer answer a case in batches of a size."""
+    answered = peer.ask({"prompts": case.prompts, "batch": batch, "most": case.limits})
+    return Answered(answered["texts"], answered["tokens"] / answered["seconds"])
+
+
+def answer_all(case: Case, model: LoadedRelease, refill: bool = True) -> Answered:
+    """Answers a case from text to text; without refilling, batch after batch."""
+    began, tokenizer = time.perf_counter(), model.tokenizer
+    requests = []
+    ids, lengths = tokenizer.encode_batch(case.prompts)
+    for key, each in enumerate(np.split(ids, np.cumsum(lengths)[:-1])):
+        read, limit = as_read(each.tolist(), case.limits[key], model.lineage)
+        requests.append(SlotRequest(key, read, limit))
+    engine, ordered = Engine(model.slots, case.slots), in_order(requests)
+    size = len(ordered) if refill else case.slots
+    texts, tokens = [""] * len(ordered), 0
+    for start in range(0, len(ordered), size):
+        for request in ordered[start : start + size]:
+            engine.add(request)
+        while not engine.idle:
+            for end in engine.step():
+                tokens += len(end.ids)
+                texts[end.key] = tokenizer.decode(list(end.ids))
+    return Answered(texts, tokens / (time.perf_counter() - began))
+
+
+def limit_of(case: Case, model: LoadedRelease, weights: str) -> float:
+    """Returns the tokens/s that the limit of a step with all slots taken allows."""
+    _, lengths = model.tokenizer.encode_documents(case.prompts)
+    mean = np.mean(lengths) + np.mean(case.limits) / 2
+    step = StepLimit(weights, case.slots, float(mean))
+    return case.slots / step.seconds()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 
 python generate_torch.py DIRECTORY, which holds `weights.npz` and
 `dataset/tokenizer.json`. Prints a JSON line when it is ready; then each line on
-standard input is {prompts, batch, most}, and its answer {texts, tokens, seconds}.
+standard input is {prompts, batch, most}, how many ids for each prompt, and its answer
+{texts, tokens, seconds}.
 """
 
 import json
@@ -51,17 +52,23 @@ def load(directory: str) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     return model.eval(), tokenizer
 
 
-def answer(model, tokenizer, prompts: list[str], most: int) -> tuple[list[str], int]:
-    """Returns the continuations of one batch, and how many ids they have."""
+def answer(model, tokenizer, prompts: list[str], most: list[int]):
+    """Returns the continuations of one batch, and how many ids they have.
+
+    A batch ends together: what goes beyond a prompt's own `most` is cut off.
+    """
     texts = [tokenizer.bos_token + prompt for prompt in prompts]
     batch = tokenizer(
         texts, padding=True, return_tensors="pt", add_special_tokens=False
     )
     batch.pop("token_type_ids", None)
-    ids = model.generate(**batch, max_new_tokens=most, do_sample=False)
+    ids = model.generate(**batch, max_new_tokens=max(most), do_sample=False)
     new = ids[:, batch["input_ids"].shape[1] :]
-    special = (new == tokenizer.eos_token_id) | (new == tokenizer.pad_token_id)
-    return tokenizer.batch_decode(new, skip_special_tokens=True), int((~special).sum())
+    rows = [row[:limit] for row, limit in zip(new, most, strict=True)]
+    special = torch.tensor([tokenizer.eos_token_id, tokenizer.pad_token_id])
+    count = sum(int((~torch.isin(row, special)).sum()) for row in rows)
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+    return texts, count
 
 
 def main() -> None:
@@ -76,9 +83,8 @@ def main() -> None:
         began = time.perf_counter()
         texts, tokens = [], 0
         for start in range(0, len(prompts), size):
-            some, count = answer(
-                model, tokenizer, prompts[start : start + size], request["most"]
-            )
+            part = slice(start, start + size)
+            some, count = answer(model, tokenizer, prompts[part], request["most"][part])
             texts, tokens = texts + some, tokens + count
         seconds = time.perf_counter() - began
         print(
