@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes a release: the SavedModel, and the files that belong to it."""
 
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from preprocessing.contracts.releases import (
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError, WorkError, count_of
+from trainer.models.stored_weights import StoredWeights
 from trainer.release.expected import expected_answers
 from trainer.release.servable import Servable
 from trainer.release.warmup_requests import Request, write_requests
@@ -46,8 +48,9 @@ def write_release(
     """
     _check_finite(servable)
     model, tokenizer, length = servable.model, servable.tokenizer, servable.length
-    module = TextModel(model, tokenizer, servable.decoding, length, weights)
-    with module.called():
+    stored = None if weights == "float32" else StoredWeights(model, weights)
+    module = TextModel(model, tokenizer, servable.decoding, length, stored)
+    with nullcontext() if stored is None else stored.called():
         answers = expected_answers(model, tokenizer, servable.decoding, length)
     odd = strict_json.with_nulls(answers).get(strict_json.NOTE)
     if odd:

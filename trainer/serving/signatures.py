@@ -7,14 +7,14 @@ There is a function for each signature of the table in
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.language_model import LanguageModel
-from trainer.models.stored_weights import StoredWeights
 from trainer.serving.embed import embed
 from trainer.serving.generate import Decoding, Generation, generate
 from trainer.serving.graph_tokenizer import GraphTokenizer
@@ -33,10 +33,17 @@ def _reading_weights(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def run(self: "TextModel", *tensors: tf.Tensor) -> Any:
-        with self.called():
+        with self._called():
             return method(self, *tensors)
 
     return run
+
+
+class StoredModel(Protocol):
+    """A `tf.Module` of weights that stand in for a model's."""
+
+    def called(self) -> AbstractContextManager[None]:
+        """Has the model compute with them until the block ends."""
 
 
 class TextModel(tf.Module):
@@ -53,7 +60,7 @@ class TextModel(tf.Module):
         tokenizer: Tokenizer,
         decoding: Decoding,
         sequence_length: int,
-        weights: str = "float32",
+        weights: StoredModel | None = None,
     ) -> None:
         """Makes the module.
 
@@ -62,17 +69,16 @@ class TextModel(tf.Module):
             tokenizer: its own.
             decoding: what generation must know besides the weights.
             sequence_length: ids of a window that is scored.
-            weights: one of `WEIGHT_TYPES`, how they are stored.
+            weights: what is saved of the model's weights; None saves the model's own.
         """
         super().__init__()
-        stored = StoredWeights(model, weights)
-        # What an attribute holds is saved; the model itself only where it is what is.
-        if weights == "float32":
+        # What an attribute holds is saved: the model only where its own weights are.
+        if weights is None:
             self.model = model
         else:
-            self.weights = stored
+            self.weights = weights
         self._get_model: Callable[[], LanguageModel] = lambda: model
-        self.called = stored.called
+        self._called = nullcontext if weights is None else weights.called
         self.tokenizer = GraphTokenizer(tokenizer)
         self._decoding, self._sequence_length = decoding, sequence_length
         sizes = [len(token) for token in tokenizer.token_bytes()]
@@ -163,7 +169,7 @@ class TextModel(tf.Module):
         """Returns the function of `prefill`, `insert` or `decode`; see `slots`."""
 
         def run(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-            with self.called():
+            with self._called():
                 return self.slots.run(name, tensors)
 
         specs = self.slots.specs(name)
