@@ -37,7 +37,7 @@ def test_a_narrow_release_answers_as_the_narrowed_model_and_says_what_it_lost(
     narrow = ["--weights", kind, "--data", str(dataset)]
     export.main(["--run", run, "--output", models, *narrow, "--check"])
     printed = capfd.readouterr().out
-    assert "answers 24 of 24 requests as the trainer did" in printed
+    assert "answers 32 of 32 requests as the trainer did" in printed
     last = printed.splitlines()[-1]
     assert last.startswith(f"weights in {kind}: ") and "bits per byte" in last
     assert float(last.split("(")[1].split(" %")[0]) < 1.0
