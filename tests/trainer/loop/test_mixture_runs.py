@@ -66,6 +66,7 @@ def test_an_evaluation_while_training_writes_what_the_command_finds(
         assert found["bits_per_byte"] == pytest.approx(part["bits_per_byte"], rel=1e-5)
 
 
+@pytest.mark.drill
 def test_two_replicas_find_the_numbers_of_one(mixture, run, capsys):
     evaluate.main(["--run", str(run), "--data", str(mixture)])
     one = evaluated(capsys.readouterr().out)
