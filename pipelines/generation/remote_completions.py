@@ -28,7 +28,6 @@ _NAMES: Mapping[str, str] = {
     "stop": "stop",
 }
 _ALWAYS = frozenset({"max_new_tokens", "temperature"})
-_OWN = frozenset({"seed", "batch_size"})
 # llama.cpp reads a seed as 32 bits of which the last one is for "any"; 31 suit all.
 _SEEDS = 2**31
 
@@ -47,10 +46,8 @@ class CompletionModel:
 
     def check(self, config: GenerationConfig) -> None:
         """Raises `UsageError` where a setting cannot be asked for there."""
-        plain = GenerationConfig()
-        for name in (each.name for each in fields(config)):
-            said = getattr(config, name) != getattr(plain, name)
-            if said and name not in {*_NAMES, *_OWN}:
+        for name in config.asked():
+            if name not in _NAMES:
                 raise UsageError(
                     f"wanted settings that {self.url}/completions takes, found "
                     f"--{name}. Leave it out"

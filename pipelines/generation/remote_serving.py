@@ -12,7 +12,7 @@ a job runs answers none of its prompts.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines.generation.remote_requests import JsonClient, Refused
@@ -24,8 +24,6 @@ _ADDRESS = re.compile(
     r"(?P<server>https?://.*?)/v1/models/(?P<name>[^/:]+)"
     r"(?P<which>/versions/\d+|/labels/[^/:]+)?(:predict)?/?"
 )
-# What only a machine that holds the weights can heed.
-_OWN = frozenset({"seed", "batch_size"})
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,8 @@ class ServedRelease:
             )
         if signature != "generate":
             return
-        plain = GenerationConfig()
-        for name in (each.name for each in fields(config)):
-            said = getattr(config, name) != getattr(plain, name)
-            if said and name not in {*found, *_OWN}:
+        for name in config.asked():
+            if name not in found:
                 raise UsageError(
                     f"wanted settings that the signature {signature} at {self.url} "
                     f"takes, found --{name}. Leave it out"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a batch of prompts is continued; apart from the handler, which imports Beam."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from preprocessing.foundation.commands import UsageError
 
@@ -52,6 +52,16 @@ class GenerationConfig:
                 "wanted a text for --stop, found an empty one. Leave it out, or give "
                 "one that answers end with"
             )
+
+    def asked(self) -> list[str]:
+        """Returns the settings of answers that are not as they are by default."""
+        plain, names = GenerationConfig(), [each.name for each in fields(self)]
+        own = {"seed", "batch_size"}  # of the job, not of an answer
+        return [
+            name
+            for name in names
+            if name not in own and getattr(self, name) != getattr(plain, name)
+        ]
 
 
 def _check(name: str, value: float, lowest: float, highest: float) -> None:

@@ -23,6 +23,6 @@ Takes ids and segments; gives hidden states and logits. A family is one file: co
                            vocabulary
     rematerialisation.py   Layers computed again in the backward pass, so that only
                            their inputs are kept
-    stored_weights.py      A model's weights as a release keeps them: as they are, or
-                           narrower
+    stored_weights.py      A model's weights as a release keeps them where it keeps
+                           them narrower than float32
 """

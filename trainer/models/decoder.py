@@ -27,10 +27,7 @@ from trainer.models.decoder_parts import activation_bytes, block_sizes
 from trainer.models.decoder_shape import UNTURNED, WINDOW, DecoderShape
 from trainer.models.language_model import PrecisionConfig, RowShape
 from trainer.models.parameters import product_flops
-from trainer.models.parts.attention import (
-    AttentionView,
-    segment_mask,
-)
+from trainer.models.parts.attention import AttentionView, segment_mask
 from trainer.models.parts.cache import Places, cache_mask
 from trainer.models.parts.chunked_attention import Segments
 from trainer.models.parts.fused_attention import PackedSegments, pack_segments
@@ -41,7 +38,7 @@ from trainer.models.parts.layers import (
     dimensions,
     dropout,
 )
-from trainer.models.parts.rotary import rotation_table
+from trainer.models.parts.rotary import rotation_table, step_table
 from trainer.models.parts.weights import Role, Weight
 from trainer.models.rematerialisation import rematerialised
 
@@ -218,7 +215,8 @@ class Decoder(tf.Module):
         views = self._views(positions_BT)
         for kind, view in views.items():
             mask = cache_mask(positions_BT, spare + 1, self.config.sees(kind, None))
-            views[kind] = view._replace(mask=mask)
+            turned = step_table(view.rotation) if view.one else view.rotation
+            views[kind] = view._replace(mask=mask, rotation=turned)
         stream: Stream = (self._embed(tokens, positions_BT), None)
         caches: list[Cache] = []
         kinds = self.config.layer_kinds

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model's weights as a release keeps them: as they are, or narrower.
+"""A model's weights as a release keeps them where it keeps them narrower than float32.
 
-    float32    as they are
     bfloat16   matrices and tables rounded to the nearest
     int8       matrices and tables as whole numbers q from -127 to 127, w = q s, with
                one float32 s for each output channel: the largest |w| of it / 127
@@ -58,7 +57,7 @@ class StoredWeights(tf.Module):
 
         Args:
             model: whose weights they are; its own stay as they are.
-            kind: one of `WEIGHT_TYPES` of `preprocessing.contracts.releases`.
+            kind: "bfloat16" or "int8".
         """
         super().__init__()
         places = weight_places(model)
@@ -82,7 +81,7 @@ class StoredWeights(tf.Module):
 
 def _converted(place: WeightPlace, kind: str) -> tf.Module | tf.Variable:
     """Returns what is stored of a weight."""
-    if kind == "float32" or place.weight.role not in _NARROWED:
+    if place.weight.role not in _NARROWED:
         return place.variable
     value = tf.convert_to_tensor(place.variable)
     if kind == "bfloat16":

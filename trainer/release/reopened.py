@@ -71,9 +71,9 @@ def _read_variables(model: LanguageModel, release: str, weights: str) -> None:
             found = copy
         with literal_directory(found) as directory:
             # The module that was saved has one of the two, under this name.
-            stored = StoredWeights(model, weights)
+            stored = None if weights == "float32" else StoredWeights(model, weights)
             reader = tf.train.Checkpoint(weights=stored)
-            if weights == "float32":
+            if stored is None:
                 reader = tf.train.Checkpoint(model=model)
             try:
                 status = reader.read(f"{directory}/{_VARIABLES}")
@@ -84,5 +84,7 @@ def _read_variables(model: LanguageModel, release: str, weights: str) -> None:
                     f"wanted the variables of the model that {release} tells of, "
                     f"found: {reason}. Copy the release again"
                 ) from error
+    if stored is None:
+        return
     for place, value in zip(weight_places(model), stored.values(), strict=True):
         place.variable.assign(tf.cast(value, place.variable.dtype))

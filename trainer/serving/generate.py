@@ -206,6 +206,9 @@ class Loop:
             ends |= token == other
         kept = progress.alive & ~ends
         token = tf.where(kept, token, self.decoding.pad_id)
+        seen = progress.seen
+        if penalty is not None:
+            seen = marked(seen, token, penalty)
         written = tf.tensor_scatter_nd_update(
             progress.written, progress.step[None, None], token[None]
         )
@@ -216,7 +219,7 @@ class Loop:
             stopped=progress.stopped | (progress.alive & ends),
             count=progress.count + tf.cast(kept, tf.int32),
             written=tf.ensure_shape(written, progress.written.shape),
-            seen=progress.seen if penalty is None else marked(progress.seen, token),
+            seen=seen,
         )
 
     def run(
@@ -249,10 +252,17 @@ class Loop:
         )
 
 
-def marked(seen: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
-    """Returns `seen` `[batch, vocab]`, true at each row's `token` too."""
-    places = tf.stack([tf.range(tf.size(token)), token], axis=1)
-    new = tf.tensor_scatter_nd_update(seen, places, tf.ones_like(token, tf.bool))
+def marked(seen: tf.Tensor, token: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
+    """Returns `seen` `[batch, vocab]`, true at each row's `token` if any is penalised.
+
+    It is a copy of all of it, which rows that are not penalised need not pay for.
+    """
+
+    def mark() -> tf.Tensor:
+        places = tf.stack([tf.range(tf.size(token)), token], axis=1)
+        return tf.tensor_scatter_nd_update(seen, places, tf.ones_like(token, tf.bool))
+
+    new = tf.cond(tf.reduce_any(penalty != 1), mark, lambda: seen)
     return tf.ensure_shape(new, seen.shape)
 
 

@@ -11,18 +11,6 @@ from trainer.models.stored_weights import Int8Weight, StoredWeights
 LEARNED = "learned positions, layer norms, biases"
 
 
-@pytest.mark.parametrize("name", ["decoder", "recurrent", LEARNED])
-def test_float32_is_kept_as_it_is(name: str) -> None:
-    model = build(name)
-    stored = StoredWeights(model, "float32")
-    places = weight_places(model)
-    assert list(stored.kept.values()) == [place.variable for place in places]
-    with stored.called():
-        np.testing.assert_array_equal(
-            read(model, tokens()), read(build(name), tokens())
-        )
-
-
 def test_int8_is_within_half_a_step_of_each_output_channel() -> None:
     """Of a matrix a column, of a table a row; zeros stay zeros."""
     value = tf.random.stateless_normal([3, 8, 5], [1, 2]) * [1.0, 30.0, 0.0, 1e-6, 2.0]

@@ -22,12 +22,7 @@ from trainer.models.parts.layers import (
     residual_stddev,
 )
 from trainer.models.parts.normalisation import RMSNorm
-from trainer.models.parts.rotary import (
-    Heads,
-    rotated_heads,
-    step_table,
-    turned_step,
-)
+from trainer.models.parts.rotary import Heads, rotated_heads, turned_step
 from trainer.models.parts.weights import Role, Weight
 
 
@@ -84,7 +79,8 @@ class AttentionView(NamedTuple):
 
     Attributes:
         length: T, of the rows.
-        rotation: of `rotation_table`; None turns nothing.
+        rotation: of `rotation_table`, or where a cache is read by single positions of
+            `step_table`; None turns nothing.
         mask: the attention mask: one of `segment_mask` or `cache_mask`, or the
             segments it follows from, to go through in chunks or packed for a kernel.
     """
@@ -92,6 +88,11 @@ class AttentionView(NamedTuple):
     length: int | tf.Tensor
     rotation: tuple[tf.Tensor, tf.Tensor] | None
     mask: tf.Tensor | Segments | PackedSegments
+
+    @property
+    def one(self) -> bool:
+        """Whether rows are known to be single positions."""
+        return isinstance(self.length, int) and self.length == 1
 
 
 class Attention(tf.Module):
@@ -162,7 +163,7 @@ class Attention(tf.Module):
         answers came 1.11 (8 prompts), 1.25 (32) and 1.25 (64) times as fast as with
         slices scattered by time (`tests.benchmarks.before_after`).
         """
-        if isinstance(view.length, int) and view.length == 1:
+        if view.one:
             q_BATH, k_BKTH, v_BKTH = self._project_step(x_ND, view)
         else:
             q_BATH, k_BKTH, v_BKTH = self._project(x_ND, view, heads_first=True)
@@ -197,7 +198,7 @@ class Attention(tf.Module):
         turned = sizes.heads + sizes.kv_heads
         all_B1XH = self._product(x_BD, 1)
         qk_B1YH, v_B1KH = tf.split(all_B1XH, [turned, sizes.kv_heads], axis=2)
-        qk_BYH = turned_step(tf.squeeze(qk_B1YH, 1), step_table(view.rotation))
+        qk_BYH = turned_step(tf.squeeze(qk_B1YH, 1), view.rotation)
         q_BAH, k_BKH = tf.split(qk_BYH, [sizes.heads, sizes.kv_heads], axis=1)
         v_BKH = tf.squeeze(v_B1KH, 1)
         scaled_BAH = tf.cast(tf.cast(q_BAH, tf.float32) * self._scale, q_BAH.dtype)
