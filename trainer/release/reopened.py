@@ -72,9 +72,8 @@ def _read_variables(model: LanguageModel, release: str, weights: str) -> None:
         with literal_directory(found) as directory:
             # The module that was saved has one of the two, under this name.
             stored = None if weights == "float32" else StoredWeights(model, weights)
-            reader = tf.train.Checkpoint(weights=stored)
-            if stored is None:
-                reader = tf.train.Checkpoint(model=model)
+            kept = {"model": model} if stored is None else {"weights": stored}
+            reader = tf.train.Checkpoint(**kept)
             try:
                 status = reader.read(f"{directory}/{_VARIABLES}")
                 status.assert_existing_objects_matched().expect_partial()

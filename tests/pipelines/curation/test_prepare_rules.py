@@ -126,6 +126,7 @@ def text_of(dataset: Path) -> str:
     return tokenizer.decode(tokens.ravel().tolist())
 
 
+@pytest.mark.drill
 def test_the_same_bytes_come_from_one_worker_and_three_with_every_rule(
     pages: Path, tokenizer_file: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from trainer.compute.compilation import Compilation
 from trainer.data.batch import unpack_rows
 from trainer.models.decoder import DecoderConfig
 from trainer.models.functional import weight_places
-from trainer.models.language_model import LanguageModel, owned_state
+from trainer.models.language_model import LanguageModel
 from trainer.models.model import PrecisionConfig, build_model, with_family
 from trainer.models.recurrent import RecurrentConfig
 from trainer.run.presets import preset
@@ -224,37 +224,6 @@ def test_a_row_of_no_length_keeps_its_state(name: str) -> None:
         kept = [x[0, :, :LENGTH] if x.shape.rank == 4 else x[0] for x in (old, new)]
         np.testing.assert_array_equal(*kept)
         assert np.abs(old[1] - new[1]).max() > 1e-3
-
-
-@each_family
-def test_single_ids_read_into_a_state_of_ones_own_equal_one_full_pass(
-    name: str,
-) -> None:
-    """A row rests in every third step; what the state was copied from stays."""
-    model, ids = build(name), tokens(3)
-    whole, starts = read(model, ids), tf.constant([4, 0, 9])
-    step = tf.function(functools.partial(model.decode, owned=True), autograph=False)
-    empty = model.initial_state(tf.constant(3), LENGTH)
-    _, first = model.decode(ids[:, :9], empty, tf.zeros([3], tf.int32), starts)
-    before = [tf.identity(x).numpy().copy() for x in tf.nest.flatten(first)]
-    state, places = owned_state(first), starts.numpy()
-    for number in range(12):
-        reads = np.array([number % 3 != row for row in range(3)]) & (places < LENGTH)
-        fed = ids.numpy()[np.arange(3), np.minimum(places, LENGTH - 1)]
-        hidden, state = step(
-            tf.constant(fed[:, None]),
-            state,
-            tf.constant(places),
-            tf.constant(reads, tf.int32),
-        )
-        logits = model.logits(hidden).numpy()[:, 0]
-        for row in np.flatnonzero(reads):
-            np.testing.assert_allclose(
-                logits[row], whole[row, places[row]], atol=1e-5 * slack(name)
-            )
-        places = places + reads
-    for old, new in zip(before, tf.nest.flatten(first), strict=True):
-        np.testing.assert_array_equal(old, new.numpy())
 
 
 @each_family
