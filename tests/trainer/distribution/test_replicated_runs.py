@@ -105,6 +105,7 @@ def test_two_replicas_train_and_evaluate_as_one_device(
     assert json.loads(printed[-1]) == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.drill
 def test_a_signal_to_one_worker_stops_both_and_both_go_on(
     dataset, tmp_path, one_device
 ):
