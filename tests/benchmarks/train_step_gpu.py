@@ -99,7 +99,7 @@ def sizes(arguments: Sequence[str]) -> list[Size]:
     add("--documents", type=int, default=1, help="of a row")
     add("--steps", type=int, default=10, help="of a turn, in one call")
     add("--turns", type=int, default=LEAST_TURNS, help="at least")
-    add("--time_limit", type=float, default=85.0, help="seconds a size may take")
+    add("--time_limit", type=float, default=110.0, help="seconds a size may take")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes ours")
     add("--device", choices=("gpu", "cpu"), default="gpu", help="cpu only tries it")
     add("--peer_python", default=sys.executable, help="with PyTorch; '' for none")

@@ -29,6 +29,7 @@ from trainer.compute.compilation import Compilation
 from trainer.distribution.strategies import make_strategy
 from trainer.models.model import ModelConfig, PrecisionConfig, build_model, with_family
 from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.published.known_families import described
 from trainer.step.guard import GuardConfig
 from trainer.step.layout import Layout
 from trainer.step.losses import LossConfig
@@ -48,6 +49,25 @@ class Subject:
 
 def _named(name: str, rate: float = 1e-3) -> OptimizerConfig:
     return dataclasses.replace(ADAMW, name=name, peak_learning_rate=rate)
+
+
+# Of a published family's `config.json`.
+_SIZES = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 96,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+}
+
+
+def _published(model_type: str, **fields: object) -> Subject:
+    """Returns a model of a published family, which has what `MODEL` has not."""
+    return Subject(described({"model_type": model_type, **fields}, model_type)[0])
 
 
 # Each family, each optimizer and each type once: every subject is a compilation. Those
@@ -71,6 +91,32 @@ SUBJECTS: Mapping[str, Subject] = {
         dataclasses.replace(
             MODEL, num_experts=4, expert_dim=32, balance_loss=0.01, router_z_loss=1e-3
         )
+    ),
+    "gpt2": _published(
+        "gpt2",
+        vocab_size=VOCAB,
+        n_embd=64,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+    ),
+    "gemma3": _published(
+        "gemma3_text",
+        **_SIZES,
+        query_pre_attn_scalar=16,
+        sliding_window=6,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
+    "qwen3_moe": _published(
+        "qwen3_moe",
+        **_SIZES,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=32,
+        norm_topk_prob=True,
     ),
     "adafactor": Subject(optimizer=_named("adafactor", 1e-2)),
     "lion": Subject(optimizer=_named("lion", 3e-4)),

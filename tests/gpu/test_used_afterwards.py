@@ -17,7 +17,7 @@ from tests.gpu.machine import REHEARSED, Running, start
 
 pytestmark = pytest.mark.slow
 
-Exports = dict[str, tuple[Path, Running]]
+Sides = dict[str, Running]
 
 
 @pytest.fixture(scope="module")
@@ -29,31 +29,49 @@ def trained(undisturbed: tuple[ExactRun, Running]) -> ExactRun:
 
 
 @pytest.fixture(scope="module")
-def exports(trained: ExactRun) -> Exports:
+def exports(trained: ExactRun) -> Sides:
     """Releases of it: one made with the GPU in sight, and one with it hidden."""
-    models = trained.directory.parent
     return {
-        name: (
-            models / name / "1",
-            start(
-                models / f"{name}.log",
-                "trainer.export",
-                *("--run", str(trained.directory), "--output", str(models / name)),
-                "--check",
-                gpu=name == "seen",
-            ),
+        name: start(
+            release_of(trained, name).parent.with_suffix(".log"),
+            "trainer.export",
+            *("--run", str(trained.directory), "--check"),
+            *("--output", str(release_of(trained, name).parent)),
+            gpu=name == "seen",
         )
         for name in ("seen", "hidden")
     }
 
 
+def release_of(trained: ExactRun, name: str) -> Path:
+    return trained.directory.parent / name / "1"
+
+
+@pytest.fixture(scope="module")
+def evaluations(trained: ExactRun) -> Sides:
+    """The run evaluated on either device, while the releases are made."""
+    command = ["--run", str(trained.directory), "--data", str(trained.dataset)]
+    return {
+        side: start(
+            trained.directory.parent / f"evaluate-{side}.log",
+            "trainer.evaluate",
+            *(*command, "--split", "train"),
+            gpu=side == "gpu",
+        )
+        for side in ("gpu", "cpu")
+    }
+
+
 def test_a_release_answers_as_one_made_without_the_gpu(
-    exports: Exports, tell: Callable[[str], None]
+    trained: ExactRun,
+    exports: Sides,
+    evaluations: Sides,
+    tell: Callable[[str], None],
 ) -> None:
     answers = {}
-    for name, (release, running) in exports.items():
+    for name, running in exports.items():
         running.finish()
-        answers[name] = read_lineage(str(release)).expected
+        answers[name] = read_lineage(str(release_of(trained, name))).expected
     assert answers["seen"] == answers["hidden"]
     texts = answers["seen"]["serving_default"]["outputs"]["text"]
     tell(f"both releases passed their check; {len(texts)} greedy texts are the same")
@@ -61,30 +79,23 @@ def test_a_release_answers_as_one_made_without_the_gpu(
 
 
 def test_evaluation_on_the_gpu_is_that_on_the_cpu(
-    trained: ExactRun, tell: Callable[[str], None]
+    evaluations: Sides, tell: Callable[[str], None]
 ) -> None:
-    command = ["--run", str(trained.directory), "--data", str(trained.dataset)]
-    sides = [
-        start(
-            trained.directory.parent / f"evaluate-{side}.log",
-            "trainer.evaluate",
-            *(*command, "--split", "train"),
-            gpu=side == "gpu",
-        )
+    gpu, cpu = (
+        json.loads(evaluations[side].finish().splitlines()[-1])
         for side in ("gpu", "cpu")
-    ]
-    gpu, cpu = (json.loads(side.finish().splitlines()[-1]) for side in sides)
+    )
     tell(f"loss {gpu['loss']:.6f} on the GPU, {cpu['loss']:.6f} on the CPU")
     assert gpu["tokens"] == cpu["tokens"]
     assert gpu["loss"] == pytest.approx(cpu["loss"], abs=1e-4)
 
 
 def test_the_release_answers_on_the_gpu_as_on_the_cpu(
-    exports: Exports, tell: Callable[[str], None]
+    trained: ExactRun, exports: Sides, tell: Callable[[str], None]
 ) -> None:
     """The check hides the GPU unless it is told which one to use."""
-    release, running = exports["seen"]
-    running.finish()
+    exports["seen"].finish()
+    release = release_of(trained, "seen")
     visible = {} if REHEARSED else {"CUDA_VISIBLE_DEVICES": "0"}
     log = release.parent.with_suffix(".check")
     printed = start(log, "trainer.check_release", str(release), **visible).finish()
