@@ -10,8 +10,8 @@
     tokenize          text -> token_ids, num_tokens
     prefill           token_ids, position, num_tokens, source, state -> state
     insert            slot, capacity, state, fresh -> state
-    decode            token, position, steps, count, temperature, top_k, top_p, min_p,
-                      repetition_penalty, seed, history, state
+    decode            token_ids, num_tokens, position, steps, count, temperature, top_k,
+                      top_p, min_p, repetition_penalty, seed, history, state
                       -> state, token_ids, num_tokens, stopped
 
 The last three are for whoever keeps slots that are refilled, as batch generation does:
@@ -176,8 +176,9 @@ SIGNATURES: Mapping[str, Signature] = {
     ),
     "decode": Signature(
         (
-            Input("token", "int32", "the newest id, to be read first", 0),
-            Input("position", "int32", "where it stands; 0 begins anew", 0),
+            Input("token_ids", "int32", "the newest ids, to be read first", [0], IDS),
+            Input("num_tokens", "int32", "how many of them there are, from 1", 1),
+            Input("position", "int32", "of the first; 0 begins anew", 0),
             Input("steps", "int32", "the most ids to generate now", 2),
             Input("count", "int32", "ids generated before", 0),
             _TEMPERATURE,

@@ -8,6 +8,8 @@
 Nothing is kept between calls: the state goes in and comes out, which costs one copy of
 it a call, so a call of `decode` makes several ids. The last id of a prompt is read by
 `decode`, whose first logits are that row's: prefill needs neither logits nor sampling.
+Where no row goes on already, `decode` reads whole prompts: one call in place of three,
+and the weights are read once for a prompt's first new id, not twice.
 """
 
 from typing import Any, NamedTuple
@@ -16,21 +18,24 @@ import tensorflow as tf
 
 from preprocessing.contracts.prompt_limits import most_new_tokens
 from trainer.models.language_model import LanguageModel
-from trainer.serving.generate import Decoding, Loop, bucket_of
+from trainer.serving.generate import DecodeProgress, Decoding, Loop, bucket_of
 from trainer.serving.sampling import Sampling, checked
 
 
 class SlotRows(NamedTuple):
-    """What `decode` asks of each row; each field a `[rows]` tensor.
+    """What `decode` asks of each row; each field but the first a `[rows]` tensor.
 
     Attributes:
-        token: int32, the newest id, which the state does not hold yet.
-        position: int32, where it stands; 0 begins anew.
+        token_ids: int32 `[rows, width]`, the newest ids, right-padded, which the state
+            does not hold yet; one at least.
+        num_tokens: int32, how many of them there are, from 1.
+        position: int32, where the first stands; 0 begins anew.
         steps: int32, ids to make in this call; 0 leaves the row as it is.
         count: int32, ids generated in earlier calls.
     """
 
-    token: tf.Tensor
+    token_ids: tf.Tensor
+    num_tokens: tf.Tensor
     position: tf.Tensor
     steps: tf.Tensor
     count: tf.Tensor
@@ -136,16 +141,32 @@ def decode(
             is NaN; when the graph runs.
     """
     most = most_new_tokens(decoding.context, decoding.unbounded)
-    steps = tf.clip_by_value(rows.steps, 0, most)
+    steps, newest = tf.clip_by_value(rows.steps, 0, most), rows.num_tokens - 1
+    last = rows.position + newest
     if decoding.context is not None:
-        steps = tf.minimum(steps, decoding.context - rows.position)
-    asked = checked(sampling._replace(max_new_tokens=steps), tf.size(rows.token))
+        steps = tf.minimum(steps, decoding.context - last)
+    asked = checked(sampling._replace(max_new_tokens=steps), tf.size(last))
     seen: tf.Tensor | tuple[()] = ()
     if sampling.repetition_penalty is not None:
         seen = _seen(history, model.vocab_size)
-    state = model.with_capacity(state, bucket_of(rows.position + steps, decoding))
+    state = model.with_capacity(state, bucket_of(last + steps, decoding))
     loop = Loop(model, asked, decoding, rows.count)
-    progress, state = loop.run(loop.start(rows.token, seen), state, rows.position)
+    start = loop.start(tf.gather(rows.token_ids, newest, batch_dims=1), seen)
+
+    def read_all() -> tuple[DecodeProgress, Any]:
+        """Reads all ids of a row at once; the first new one follows from it."""
+        reads = tf.where(start.alive, rows.num_tokens, 0)
+        hidden, new = model.decode(rows.token_ids, state, rows.position, reads)
+        new = tf.nest.map_structure(
+            lambda value, old: tf.ensure_shape(value, old.shape), new, state
+        )
+        return loop.choose(tf.gather(hidden, newest, batch_dims=1), start), new
+
+    # A single id is what the loop reads, in fewer operations. None is alive that has
+    # no step to make, and then there is no place to write to.
+    several = (tf.shape(rows.token_ids)[1] > 1) & tf.reduce_any(start.alive)
+    progress, state = tf.cond(several, read_all, lambda: (start, state))
+    progress, state = loop.run(progress, state, last)
     ids = tf.transpose(progress.written)
     return Decoded(state, ids, progress.count, progress.stopped)
 

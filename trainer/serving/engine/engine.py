@@ -44,6 +44,7 @@ class _Row:
     request: SlotRequest
     stops: StopStrings | None
     until: float | None
+    read: int  # of its ids, prompt and continuation, what its state holds
     ids: list[int] = field(default_factory=list)
 
     @property
@@ -51,9 +52,12 @@ class _Row:
         return self.request.limit - len(self.ids)
 
     @property
-    def position(self) -> int:
-        """Where its newest id stands, which the state does not hold yet."""
-        return len(self.request.ids) + len(self.ids) - 1
+    def unread(self) -> Sequence[int]:
+        """Its newest ids, those behind the `read` that the state holds."""
+        before = len(self.request.ids)
+        if self.read >= before:
+            return self.ids[self.read - before :]
+        return [*self.request.ids[self.read :], *self.ids]
 
 
 class Engine:
@@ -100,6 +104,7 @@ class Engine:
         """Fills free slots and makes some ids in each; returns what ended."""
         taken, finished = self._take()
         groups = _calls(taken)
+        at_once = not self._live() and _one_call(groups)
         try:
             self._arrange(taken)
         except Exception as error:  # whatever a prompt can provoke: its answer
@@ -107,7 +112,7 @@ class Engine:
             finished += self._all_failed(taken, error)
         for group in groups:
             try:
-                self._admit(group)
+                self._admit(group, at_once)
             except Exception as error:
                 finished += self._failed(group, error)
         if self._live():
@@ -179,35 +184,40 @@ class Engine:
         if live:
             slots = np.full(size, -1, np.int32)
             slots[[slot for slot, _ in live]] = np.arange(len(live))
-            need = max(row.position for _, row in live) + 1
+            need = max(row.read for _, row in live) + 1
             inputs = {"slot": slots, "capacity": np.full(size, need, np.int32)}
             state = self._model.insert(inputs, state, self._state)
         self._state = state
         self._rows = [row for _, row in live] + [None] * (new - len(live))
 
-    def _admit(self, group: Sequence[SlotRequest]) -> None:
-        """Reads the prompts of a group and puts them into free slots."""
+    def _admit(self, group: Sequence[SlotRequest], at_once: bool) -> None:
+        """Puts the prompts of a group into free slots; `at_once`, still unread."""
         free = [slot for slot, row in enumerate(self._rows) if row is None]
         slots = free[: len(group)]
         # One id needs no reading: a row at position 0 begins anew.
-        if any(len(request.ids) > 1 for request in group):
-            shared = group[0].shared
-            state = self._read_prefix(tuple(group[0].ids[:shared]))
-            fresh = self._read(state, shared, [each.ids[shared:-1] for each in group])
-            need = max([len(each.ids) for each in group])
-            live = [row.position + 1 for _, row in self._live()]
-            inputs = {
-                "slot": np.array(slots, np.int32),
-                "capacity": np.full(len(slots), max([need, *live]), np.int32),
-            }
-            self._state = self._model.insert(inputs, self._state, fresh)
+        if not at_once and any(len(request.ids) > 1 for request in group):
+            self._insert(slots, group)
         now = time.monotonic()
         for slot, request in zip(slots, group, strict=True):
             stops = None
             if request.stop:
                 stops = StopStrings(request.stop, self._token_bytes)
             until = now + request.time_limit if request.time_limit else None
-            self._rows[slot] = _Row(request, stops, until)
+            read = 0 if at_once else len(request.ids) - 1
+            self._rows[slot] = _Row(request, stops, until, read)
+
+    def _insert(self, slots: Sequence[int], group: Sequence[SlotRequest]) -> None:
+        """Reads the prompts of a group, less their last ids, into slots."""
+        shared = group[0].shared
+        state = self._read_prefix(tuple(group[0].ids[:shared]))
+        fresh = self._read(state, shared, [each.ids[shared:-1] for each in group])
+        need = max([len(each.ids) for each in group])
+        live = [row.read + 1 for _, row in self._live()]
+        inputs = {
+            "slot": np.array(slots, np.int32),
+            "capacity": np.full(len(slots), max([need, *live]), np.int32),
+        }
+        self._state = self._model.insert(inputs, self._state, fresh)
 
     def _read_prefix(self, ids: tuple[int, ...]) -> State:
         """Returns the state of one row that has read a prefix; the last one is kept."""
@@ -250,9 +260,12 @@ class Engine:
     def _inputs(self) -> dict[str, np.ndarray]:
         rows = self._rows
         asked = [_IDLE if row is None else row.request for row in rows]
+        unread = [[0] if row is None else row.unread for row in rows]
+        longest = max(map(len, unread))
+        width = rounded_up(longest, SMALLEST_BUCKET) if longest > 1 else 1
         inputs = {
-            "token": [_newest(row) for row in rows],
-            "position": [0 if row is None else row.position for row in rows],
+            "num_tokens": list(map(len, unread)),
+            "position": [0 if row is None else row.read for row in rows],
             "steps": [0 if row is None else min(row.left, self._steps) for row in rows],
             "count": [0 if row is None else len(row.ids) for row in rows],
         }
@@ -263,8 +276,9 @@ class Engine:
         seen: list[Any] = [()] * len(rows)
         if any(request.repetition_penalty != 1 for request in asked):
             seen = [() if r is None else (*r.request.ids, *r.ids) for r in rows]
-        width = rounded_up(max(map(len, seen)), SMALLEST_BUCKET)
-        return {**found, "history": _padded(seen, width, -1)}
+        most = rounded_up(max(map(len, seen)), SMALLEST_BUCKET)
+        found["token_ids"] = _padded(unread, width, 0)
+        return {**found, "history": _padded(seen, most, -1)}
 
     def _all_failed(
         self, taken: Sequence[SlotRequest], error: Exception
@@ -314,6 +328,7 @@ def _advance(
 ) -> Finished | None:
     """Adds what a call made to a row; returns its end, None if it goes on."""
     row.ids += ids
+    row.read = len(row.request.ids) + len(row.ids) - 1
     key = row.request.key
     found = row.stops.find(ids) if row.stops else None
     if found is not None:
@@ -326,12 +341,6 @@ def _advance(
     if row.until is not None and now >= row.until:
         return Finished(key, row.ids, "time")
     return None
-
-
-def _newest(row: _Row | None) -> int:
-    if row is None:
-        return 0
-    return row.ids[-1] if row.ids else row.request.ids[-1]
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, filler: int) -> np.ndarray:
@@ -359,6 +368,13 @@ def _calls(requests: Sequence[SlotRequest]) -> list[list[SlotRequest]]:
             calls.append([request])
             scores = row
     return calls
+
+
+def _one_call(groups: Sequence[Sequence[SlotRequest]]) -> bool:
+    """Tells whether `decode` itself can read the prompts: all in one call, whole."""
+    if len(groups) != 1 or groups[0][0].shared:
+        return False
+    return all(len(request.ids) <= _PIECE for request in groups[0])
 
 
 def _same_prefix(a: SlotRequest, b: SlotRequest) -> bool:

@@ -64,16 +64,21 @@ class CountingModel:
 
     def decode(self, inputs, state):
         self.calls += 1
-        steps, position = inputs["steps"], inputs["position"]
-        state = self._kept(self._resized(state, int((position + steps).max())))
+        steps, reads = inputs["steps"], inputs["num_tokens"]
+        last = inputs["position"] + reads - 1
+        state = self._kept(self._resized(state, int((last + steps).max())))
         width = int(steps.max())
         ids = np.zeros([len(state), width], np.int32)
         counts, stopped = np.zeros(len(state), np.int32), np.zeros(len(state), bool)
         for row in range(len(state)):
-            token = int(inputs["token"][row])
+            *before, token = inputs["token_ids"][row, : reads[row]].tolist()
+            if steps[row]:
+                self._check(before)
+                state[row, last[row] - len(before) : last[row]] = before
+                self.read += len(before)
             for step in range(steps[row]):
                 self._check([token])
-                place = position[row] + step
+                place = last[row] + step
                 state[row, place] = token
                 token = next_id(state[row, : place + 1].tolist())
                 if token == EOS:
