@@ -31,15 +31,19 @@ class CalledSlots:
         self, calls: Mapping[str, _Call], states: Sequence[tf.TensorSpec]
     ) -> None:
         self._calls, self._states = calls, states
+        # A prompt alone would wait a tenth of its first id's time for them.
+        self._empty = dict[int, State]()
 
     def empty(self, rows: int) -> State:
-        """Returns zeros, of size 1 where a size is open."""
-        return [
-            tf.zeros(
-                [rows, *(1 if n is None else n for n in each.shape[1:])], each.dtype
-            )
-            for each in self._states
-        ]
+        """Returns zeros, of size 1 where a size is open; the same at each call."""
+        if rows not in self._empty:
+            self._empty[rows] = [
+                tf.zeros(
+                    [rows, *(1 if n is None else n for n in each.shape[1:])], each.dtype
+                )
+                for each in self._states
+            ]
+        return self._empty[rows]
 
     def prefill(self, inputs: Inputs, state: State) -> State:
         """Reads pieces of prompts."""

@@ -35,7 +35,7 @@ class CountingModel:
 
     def __init__(self, poison=(), most_bytes=None) -> None:
         self.poison, self.most_bytes = {*poison}, most_bytes
-        self.read, self.largest, self.calls = 0, 0, 0
+        self.read, self.largest, self.calls, self.prefills = 0, 0, 0, 0
 
     def empty(self, rows):
         return np.zeros([rows, 1], np.int64)
@@ -44,6 +44,7 @@ class CountingModel:
         return state.nbytes
 
     def prefill(self, inputs, state):
+        self.prefills += 1
         made = state[inputs["source"]]
         need = int((inputs["position"] + inputs["num_tokens"]).max())
         made = self._kept(self._resized(made, need))

@@ -99,6 +99,14 @@ def test_a_slot_that_ends_is_refilled_at_once():
     assert model.calls <= 10 + 1
 
 
+def test_prompts_that_begin_together_are_read_by_the_call_that_continues_them():
+    model = CountingModel()
+    asked = [SlotRequest(i, [1 + i] * (9 * i + 1), 3) for i in range(4)]
+    found = answered(Engine(model, 5), asked)
+    assert all([*found[each.key].ids] == continued(each)[0] for each in asked)
+    assert (model.prefills, model.calls) == (0, 1)
+
+
 @settings(deadline=None)
 @given(
     requests, st.lists(st.text("abc", min_size=1, max_size=3), min_size=1), st.data()
