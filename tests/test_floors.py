@@ -52,6 +52,7 @@ FLOORS = {
         "run",
         "distribution",
         "release",
+        "batch_export",
         "loop",
         "comparison",
         "",

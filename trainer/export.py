@@ -7,6 +7,7 @@ checkpoint -> model + tokenizer in one graph -> SavedModel
            -> visible as OUTPUT/VERSION, or not at all
 
 Or into a directory in Hugging Face's form; or published weights in one into a release.
+Sub-commands say which release servers show: trainer/batch_export/labels_command.py.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from preprocessing.foundation.commands import (
     run,
     stopping_on_request,
 )
+from trainer.batch_export.labels_command import SUBCOMMANDS, run_subcommand
 from trainer.machine.tensorflow_logs import quiet_tensorflow
 from trainer.release.huggingface_output import check_new, staged_directory
 from trainer.release.publish import choose_version, staged
@@ -39,13 +41,16 @@ HUGGINGFACE = "huggingface"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Exports the run that `argv` names.
+    """Exports the run that `argv` names, or runs the sub-command it begins with.
 
     Raises:
         UsageError: the run or the output is not what it should be, or the graph cannot
             reproduce the tokenizer.
         WorkError: the release cannot be written, or answers otherwise than the trainer.
     """
+    if argv and argv[0] in SUBCOMMANDS:
+        run_subcommand(argv[0], argv[1:])
+        return
     values = _parse(argv)
     _check_flags(values)
     # Both sides of the check compute on the CPU, where they round alike; and a GPU may
@@ -177,7 +182,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "quern-export",
         "Exports a checkpoint as a SavedModel in TensorFlow Serving's layout: text "
         "in, text out, the tokenizer in the graph. Writes OUTPUT/VERSION with "
-        f"{SAVED_MODEL_NAME} and what belongs to it; never overwrites a version.",
+        f"{SAVED_MODEL_NAME} and what belongs to it; never overwrites a version. Of "
+        "what is exported already: quern-export promote, rollback, prune, list, show.",
     )
     parser.add_argument("--run", metavar="DIR", help="the run to export")
     parser.add_argument(

@@ -6,6 +6,7 @@ NAME/
     saved_model.pb  variables/                what TensorFlow Serving loads
     assets/tokenizer.json  assets/lineage.json
     assets.extra/tf_serving_warmup_requests   replayed before traffic is taken
+    README.md                                 for people: what it is
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ _VERSION = re.compile(r"[ \t\n\v\f\r]*(-?[0-9]+)[ \t\n\v\f\r]*")
 SAVED_MODEL_NAME = "saved_model.pb"
 WARMUP_NAME = "assets.extra/tf_serving_warmup_requests"
 LINEAGE_NAME = "assets/lineage.json"
+CARD_NAME = "README.md"
 TOKENIZER_ASSET = "assets/tokenizer.json"
 
 # What the matrices and tables of a release may be stored in; see
@@ -53,7 +55,18 @@ class Lineage:
         expected: requests with the answers that the trainer itself gave.
         stop_ids: further ids that end a continuation.
         weights: the type that matrices and tables are stored in.
+        run: the name of the run's directory; empty of published weights.
+        checkpoint_sha256: of the checkpoint's index, which holds the checksum of each
+            of its values; empty where it has none.
+        parameters: how many numbers the model has learnt; None where not counted.
+        dataset: what its manifest says of it, without its files.
+        training: `rows` read and `seconds` taken up to the checkpoint; `datasets` is
+            the SHA-256 of several, of which the above is the first.
+        evaluation: what the run measured at the checkpoint, as in `metrics.jsonl`.
+        files: name -> size in bytes of each other file, but for those for people.
         schema_version: of this file.
+
+    Releases of earlier Querns lack what stands behind `expected`.
     """
 
     dataset_hash: str | None
@@ -69,6 +82,13 @@ class Lineage:
     expected: Mapping[str, Any]
     stop_ids: Sequence[int] = dataclasses.field(default_factory=list)
     weights: str = "float32"
+    run: str = ""
+    checkpoint_sha256: str = ""
+    parameters: int | None = None
+    dataset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, int] = dataclasses.field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def to_bytes(self) -> bytes:
@@ -148,7 +168,7 @@ def copy_tree(source: str, target: str, last: str = SAVED_MODEL_NAME) -> None:
 
     An object store cannot rename: readers that look for that file see all or nothing.
     """
-    names = sorted(_files(source, ""), key=lambda name: name == last)
+    names = sorted(file_names(source), key=lambda name: name == last)
     for name in names:
         path = storage.join(target, name)
         storage.make_directory(os.path.dirname(path))
@@ -159,13 +179,13 @@ def copy_tree(source: str, target: str, last: str = SAVED_MODEL_NAME) -> None:
             shutil.copyfileobj(original, copy)
 
 
-def _files(directory: str, prefix: str) -> list[str]:
-    """Returns the relative names of all files below a directory."""
+def file_names(directory: str, prefix: str = "") -> list[str]:
+    """Returns the names of all files below a directory, each behind `prefix`."""
     found = []
     for name in storage.list_names(directory):
         path = storage.join(directory, name)
         if storage.is_dir(path):
-            found += _files(path, f"{prefix}{name}/")
+            found += file_names(path, f"{prefix}{name}/")
         else:
             found.append(prefix + name)
     return found

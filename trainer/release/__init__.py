@@ -5,6 +5,7 @@ trainer's.
 
     c_api.py               Runs a SavedModel through TensorFlow's C API, without
                            importing TensorFlow
+    card.py                A model card for people, from lineage alone
     expected.py            What the trainer itself answers to a few requests, for
                            the release check to repeat
     huggingface.py         Writes a run's checkpoint as a directory in Hugging Face's
@@ -18,6 +19,7 @@ trainer's.
     release.py             Writes a release: the SavedModel, and the files that
                            belong to it
     reopened.py            A release's model, out of its SavedModel's variables
+    run_facts.py           What a release tells of the run it is from
     servable.py            What a release is made of: of a run's checkpoint, or of
                            published weights
     session_slots.py       Drives a release's slots through the C API, with the

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes a release: the SavedModel, and the files that belong to it."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
@@ -10,15 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 from preprocessing.contracts.releases import (
+    CARD_NAME,
     LINEAGE_NAME,
     TOKENIZER_ASSET,
     WARMUP_NAME,
     Lineage,
+    file_names,
 )
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import UsageError, WorkError, count_of
 from trainer.models.stored_weights import StoredWeights
+from trainer.release.card import model_card
 from trainer.release.expected import expected_answers
 from trainer.release.servable import Servable
 from trainer.release.warmup_requests import Request, write_requests
@@ -55,22 +59,34 @@ def write_release(
     odd = strict_json.with_nulls(answers).get(strict_json.NOTE)
     if odd:
         raise _not_finite(servable, "answers", list(odd))
-    files = {
+    beside = {
         TOKENIZER_ASSET: tokenizer.json_bytes,
-        LINEAGE_NAME: _lineage(servable, answers, weights).to_bytes(),
         WARMUP_NAME: write_requests(name, warmup_requests(module)),
     }
     try:
         tf.saved_model.save(module, directory, signatures=module.signatures())
-        for path, data in files.items():
-            target = Path(directory, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+        _write(directory, beside)
+        lineage = _lineage(servable, answers, weights, _sizes(directory))
+        card = model_card(lineage).encode()
+        _write(directory, {LINEAGE_NAME: lineage.to_bytes(), CARD_NAME: card})
     except (OSError, tf.errors.OpError) as error:
         raise WorkError(
             f"wanted to write the release, found: {error}. Free some space and export "
             "again; nothing was published"
         ) from error
+
+
+def _write(directory: str, files: Mapping[str, bytes]) -> None:
+    for path, data in files.items():
+        target = Path(directory, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def _sizes(directory: str) -> dict[str, int]:
+    """Returns the size in bytes of each file that is there."""
+    names = file_names(directory)
+    return {name: Path(directory, name).stat().st_size for name in names}
 
 
 def _check_finite(servable: Servable) -> None:
@@ -104,7 +120,12 @@ def warmup_requests(module: TextModel) -> list[Request]:
     return requests
 
 
-def _lineage(servable: Servable, answers: dict[str, object], weights: str) -> Lineage:
+def _lineage(
+    servable: Servable,
+    answers: dict[str, object],
+    weights: str,
+    files: Mapping[str, int],
+) -> Lineage:
     tokenizer, decoding = servable.tokenizer, servable.decoding
     return Lineage(
         dataset_hash=servable.dataset_hash,
@@ -120,4 +141,6 @@ def _lineage(servable: Servable, answers: dict[str, object], weights: str) -> Li
         expected=answers,
         stop_ids=list(decoding.stop_ids),
         weights=weights,
+        files=files,
+        **servable.facts,
     )

@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from preprocessing.foundation.commands import UsageError
@@ -14,6 +14,7 @@ from trainer.published.published_tokenizer import (
     further_stop_ids,
     open_published_tokenizer,
 )
+from trainer.release.run_facts import facts_of
 from trainer.run.checkpoints import Run
 from trainer.serving.generate import Decoding
 
@@ -34,6 +35,7 @@ class Servable:
         dataset_hash: of what it was trained on; None of published weights.
         step: of the checkpoint; 0 of published weights.
         remedy: what to do where a weight or an answer is not finite.
+        facts: further fields of the lineage, by name.
     """
 
     what: str
@@ -45,6 +47,7 @@ class Servable:
     dataset_hash: str | None
     step: int
     remedy: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def servable_of_run(opened: Run) -> Servable:
@@ -63,6 +66,7 @@ def servable_of_run(opened: Run) -> Servable:
         dataset_hash=opened.manifest.dataset_hash,
         step=opened.step,
         remedy="Export an earlier --step",
+        facts=facts_of(opened),
     )
 
 

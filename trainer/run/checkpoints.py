@@ -57,13 +57,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Run:
-    """A run opened for evaluation or export, its model restored."""
+    """A run opened for evaluation or export, its model restored.
+
+    `directory` is the run's, empty where it has none.
+    """
 
     config: RunConfig
     manifest: Manifest
     tokenizer_path: str
     model: LanguageModel
     step: int
+    directory: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ def open_run(
     )
     averaged = config.optimizer.ema_decay > 0
     (restore_averages if averaged else _restore_model)(run, chosen, model)
-    return Run(config, files.manifest, files.tokenizer_path, model, chosen)
+    return Run(config, files.manifest, files.tokenizer_path, model, chosen, run)
 
 
 def restore(run: str, step: int, modules: Mapping[str, tf.Module]) -> None:

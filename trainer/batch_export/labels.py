@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels of a model's versions: shown, moved to another version, and moved back.
+
+A label is what clients ask for in place of a version. One put of `models.config` says
+both what it shows and what servers load, so a server never loads what no label shows,
+what is still arriving least of all.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from preprocessing.contracts.releases import versions
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import UsageError
+from trainer.batch_export.label_history import (
+    LabelMove,
+    read_moves,
+    shown_before,
+    write_moves,
+)
+from trainer.batch_export.label_tree import (
+    ModelPlace,
+    one_at_a_time,
+    place_of,
+    read_config,
+    rewrite,
+    write_once,
+)
+from trainer.batch_export.model_config_file import (
+    CONFIG_NAME,
+    ModelEntry,
+    read_models,
+    with_labels,
+)
+from trainer.batch_export.server_settings import SETTINGS
+from trainer.batch_export.whole_release import check_whole
+
+STABLE = "stable"
+# What a URL takes: `/v1/models/NAME/labels/LABEL:predict`.
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class ShownVersion:
+    """What a label shows now, and what it showed before the command.
+
+    Attributes:
+        label: which.
+        before: None where it is new.
+        version: the same as `before` where nothing had to change.
+    """
+
+    label: str
+    before: int | None
+    version: int
+
+
+def entries_of(models: str) -> dict[str, ModelEntry]:
+    """Returns what a tree's `models.config` says of each model.
+
+    Raises:
+        UsageError: it is not TensorFlow Serving's.
+    """
+    return read_models(read_config(models), storage.join(models, CONFIG_NAME))
+
+
+def labels_of(models: str, name: str) -> dict[str, int]:
+    """Returns label -> version of a model; none where no label was ever given.
+
+    Args:
+        models: the tree, MODELS.
+        name: the model's.
+
+    Raises:
+        UsageError: `models.config` is not TensorFlow Serving's.
+    """
+    entry = entries_of(models).get(name)
+    return {} if entry is None else dict(entry.labels)
+
+
+def promote(
+    path: str, version: int, label: str = STABLE, served_at: str | None = None
+) -> ShownVersion:
+    """Has a label show a version.
+
+    Args:
+        path: the model's directory, MODELS/NAME.
+        version: a whole release there.
+        label: a new one, or one that shows another version.
+        served_at: where servers find the model's directory, if not at its own path;
+            of a model that `models.config` does not know yet.
+
+    Raises:
+        UsageError: the version is not there or no whole release, or `models.config` is
+            not what Quern changes.
+        WorkError: another program changes it all the time.
+    """
+    if _LABEL.fullmatch(label) is None:
+        raise UsageError(
+            f"wanted a label of letters, digits, _, . and -, found {label!r}. Change it"
+        )
+    place = place_of(path)
+    # Before anything is written, the claim included; and by who holds it, for another
+    # one may have pruned the version meanwhile.
+    check_version(place, version)
+
+    def target(shown: int | None, moves: list[LabelMove]) -> int:
+        check_version(place, version)
+        return version
+
+    return _moved(place, label, target, "promote", served_at)
+
+
+def rollback(path: str, label: str = STABLE) -> ShownVersion:
+    """Has a label show the version that it showed before.
+
+    Args:
+        path: the model's directory, MODELS/NAME.
+        label: which.
+
+    Raises:
+        UsageError: the label shows nothing, it showed nothing before, or that version
+            is gone.
+        WorkError: another program changes `models.config` all the time.
+    """
+    place = place_of(path)
+
+    def target(shown: int | None, moves: list[LabelMove]) -> int:
+        if shown is None:
+            raise UsageError(
+                f"wanted the label {label} on a version of {place.name}, found it on "
+                "none. Give it with quern-export promote"
+            )
+        before = shown_before(moves, label, shown)
+        if not before:
+            raise UsageError(
+                f"wanted a version that {label} of {place.name} showed before "
+                f"{shown}, found none. Name one with quern-export promote"
+            )
+        check_version(place, before[-1])
+        return before[-1]
+
+    return _moved(place, label, target, "rollback", None)
+
+
+def check_version(place: ModelPlace, version: int) -> None:
+    """Checks that a version of a model is a whole release.
+
+    Raises:
+        UsageError: it is not there, or not whole.
+    """
+    found = versions(place.directory)
+    if version not in found:
+        listed = ", ".join(map(str, found)) or "none"
+        raise UsageError(
+            f"wanted version {version} of {place.directory}, found {listed}. Name one "
+            "that is there"
+        )
+    check_whole(storage.join(place.directory, found[version]))
+
+
+def _moved(
+    place: ModelPlace,
+    label: str,
+    target: Callable[[int | None, list[LabelMove]], int],
+    action: Literal["promote", "rollback"],
+    served_at: str | None,
+) -> ShownVersion:
+    """Moves a label to `target` of (what it shows, the moves so far)."""
+    shown: list[ShownVersion] = []
+
+    def change(text: str) -> str | None:
+        models = read_models(text, place.config)
+        entry = models.get(place.name)
+        base_path = _base_path(models, place, served_at)
+        labels = {} if entry is None else dict(entry.labels)
+        before = labels.get(label)
+        version = target(before, moves)
+        shown.append(ShownVersion(label, before, version))
+        labels[label] = version
+        new = with_labels(text, place.config, place.name, base_path, labels)
+        if before != version:
+            now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+            move = LabelMove(label, before, version, action, now)
+            write_moves(place.directory, [*moves, move])
+        return None if new == text else new
+
+    with one_at_a_time(place.models) as claim:
+        moves = read_moves(place.directory)
+        rewrite(place.models, claim, change)
+        for name, data in SETTINGS.items():
+            write_once(storage.join(place.models, name), data)
+    return shown[-1]
+
+
+def _base_path(
+    models: Mapping[str, ModelEntry], place: ModelPlace, served_at: str | None
+) -> str:
+    """Returns where servers find a model: beside the other ones of the tree."""
+    entry = models.get(place.name)
+    if entry is not None:
+        if served_at not in (None, entry.base_path):
+            raise UsageError(
+                f"wanted --base_path {served_at} for {place.name}, found "
+                f"{entry.base_path} in {place.config}. Change it there"
+            )
+        return entry.base_path
+    if served_at is not None:
+        return served_at
+    above = {
+        each.base_path.rstrip("/").removesuffix(f"/{name}")
+        for name, each in models.items()
+        if each.base_path.rstrip("/").endswith(f"/{name}")
+    }
+    return f"{above.pop()}/{place.name}" if len(above) == 1 else place.directory
