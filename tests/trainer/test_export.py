@@ -5,6 +5,7 @@ The first test of each family trains a run of a few steps and exports it with --
 which reloads the release through TensorFlow's C API in a process of its own.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from preprocessing.foundation.commands import UsageError, WorkError
 from tests.releases import release_untrained
 from tests.trainer.small_runs import small_run
 from trainer import export, task
+from trainer.batch_export.whole_release import check_whole
+from trainer.release.card import model_card
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +69,14 @@ def test_a_release_answers_through_the_c_api_as_the_trainer_does(
     assert lineage.step == 2
     assert lineage.config["model"]["family"] == family
     assert lineage.context == (64 if family == "decoder" else None)
+    assert lineage.run == family and lineage.training["rows"] == 16
+    index = Path(runs(family), "checkpoints/step-00000002/weights.index").read_bytes()
+    assert lineage.checkpoint_sha256 == hashlib.sha256(index).hexdigest()
+    lines = Path(runs(family), "metrics.jsonl").read_text().splitlines()
+    assert lineage.evaluation == json.loads(lines[-1]), "its last line"
+    assert check_whole(find_release(models)) == lineage
+    export.main(["show", models])
+    assert capfd.readouterr().out == model_card(lineage)
 
 
 def test_a_release_has_door_threes_layout(release, manifest):

@@ -60,7 +60,7 @@ def _name(lineage: Lineage) -> str:
 
 
 def _head(lineage: Lineage) -> str:
-    """Returns the YAML; JSON's strings, numbers and lists are YAML's too."""
+    """Returns the YAML."""
     fields: dict[str, Any] = {
         "license": "unknown",
         "library_name": "quern",
@@ -83,8 +83,14 @@ def _head(lineage: Lineage) -> str:
             "metrics": metrics,
         }
         fields["model-index"] = [{"name": _name(lineage), "results": [result]}]
-    lines = [f"{key}: {strict_json.dumps(value)}" for key, value in fields.items()]
+    lines = [f"{key}: {_yaml(value)}" for key, value in fields.items()]
     return "\n".join(["---", *lines, "---"])
+
+
+def _yaml(value: Any) -> str:
+    """Returns JSON that is YAML: but for letters beyond its first 65,536 it is."""
+    text = strict_json.dumps(value, ensure_ascii=False)
+    return "".join(x if x.isprintable() else f"\\U{ord(x):08x}" for x in text)
 
 
 def _metrics(evaluation: Mapping[str, Any]) -> list[tuple[str, str, float]]:
@@ -147,6 +153,8 @@ def _mixture(dataset: Mapping[str, Any]) -> str:
         return ""
     config = dataset["config"].get("mixture") or {}
     listed = {each["name"]: each for each in config.get("sources", ())}
+    temperature = config.get("temperature")
+    drawn = "-" if temperature is None else f"by temperature {temperature}"
     rows = []
     for name, numbers in sources.items():
         known = listed.get(name, {})
@@ -158,8 +166,8 @@ def _mixture(dataset: Mapping[str, Any]) -> str:
                 f"{numbers['rows']:,}",
                 f"{numbers['tokens']:,}",
                 f"{share:.1%}",
-                "by temperature" if weight is None else weight,
-                known.get("epochs", ""),
+                drawn if weight is None else weight,
+                known.get("epochs", "-"),
             )
         )
     return _table(
@@ -194,7 +202,7 @@ def _tokenizer(lineage: Lineage) -> str:
     named = ", ".join(f"{name} {'none' if x is None else x}" for name, x in ids.items())
     stops = ", ".join(map(str, lineage.stop_ids))
     return (
-        f"Byte-level BPE of {lineage.vocab_size:,} tokens in `assets/tokenizer.json`, "
+        f"{lineage.vocab_size:,} tokens, in `assets/tokenizer.json`, "
         f"SHA-256 `{lineage.tokenizer_sha256}`. Ids: {named}"
         f"{f', further ends {stops}' if stops else ''}."
     )
@@ -224,8 +232,8 @@ def _evaluation(lineage: Lineage) -> str:
     if not rows:
         return "Not measured at this checkpoint."
     told = (
-        "Measured while training, on the dataset's validation split, with weights in "
-        f"float32.\n\n{_table(('', 'validation'), rows)}"
+        "Measured while training, on the dataset's validation split, before weights "
+        f"were stored for serving.\n\n{_table(('', 'validation'), rows)}"
     )
     sources = lineage.evaluation.get("sources") or {}
     if sources:

@@ -36,7 +36,7 @@ def facts_of(opened: Run) -> dict[str, Any]:
     name = path if storage.is_cloud(path) else os.path.abspath(path)
     return {
         **told,
-        "run": name.rpartition("/")[2],
+        "run": name.rpartition("/")[2].encode(errors="replace").decode(),
         "checkpoint_sha256": checkpoint_sha256(opened.directory, opened.step),
         "training": training,
         "evaluation": _evaluation(opened.directory, opened.step),
