@@ -56,18 +56,21 @@ def prune(path: str, keep: int) -> list[int]:
 
 
 def _sorted_out(place: ModelPlace) -> tuple[dict[int, str], list[str]]:
-    """Returns (the releases, the names of what is left of others)."""
-    whole, parts = {}, []
-    for version, name in releases.versions(place.directory).items():
+    """Returns (the releases, oldest first, the names of what is left of others)."""
+    whole: dict[int, str] = {}
+    parts: list[str] = []
+    for version, name in reversed(releases.versions(place.directory).items()):
         release = storage.join(place.directory, name)
         if storage.exists(storage.join(release, SAVED_MODEL_NAME)):
             releases.read_lineage(release)
             whole[version] = name
-        elif storage.exists(storage.join(release, LINEAGE_NAME)):
-            parts.append(name)  # no export is at work, for we hold its claim
+        elif whole and storage.exists(storage.join(release, LINEAGE_NAME)):
+            # No export is at work, for we hold its claim; what a person copies there
+            # by hand is newer than all.
+            parts.append(name)
         else:
-            note(f"{release} is no release of Quern's, and is left there")
-    return whole, parts
+            note(f"{release} is no whole release, and is left there")
+    return dict(sorted(whole.items())), parts
 
 
 def _note_rollbacks(place: ModelPlace, entry: ModelEntry, old: list[int]) -> None:

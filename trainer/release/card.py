@@ -34,6 +34,8 @@ _FILTERS = {
 
 def model_card(lineage: Lineage) -> str:
     """Returns the card of a release."""
+    # In the order of the file, whoever made it: so it can be made again from there.
+    lineage = Lineage(**strict_json.loads(lineage.to_bytes()))
     sections = {
         "Model": _model(lineage),
         "Data": _data(lineage),

@@ -121,7 +121,10 @@ def test_no_name_breaks_the_head_or_a_table(run, source):
         "splits": {"train": {**split, "sources": {source: split}}},
         "config": {},
         "counts": {**dict.fromkeys(kinds, 0), "rejected": {source: 1}},
-        "input_files": 1, "objective": "causal", "sequence_length": 1, "seed": 0,
+        "input_files": 1,
+        "objective": "causal",
+        "sequence_length": 1,
+        "seed": 0,
     }
     text = model_card(lineage(run=run, dataset=dataset, evaluation=EVALUATION))
     card = ModelCard(text)
