@@ -7,6 +7,7 @@ servers load and what labels show.
     label_tree.py         The tree, changed by one at a time
     labels.py             Labels shown, moved to another version, and moved back
     labels_command.py     Sub-commands of quern-export for what is exported already
+    loaded_versions.py    Waits until servers have loaded a version
     model_config_file.py  `models.config`: which versions servers load, and what labels
                           show
     model_list.py         The versions of a tree and what labels show, as a table

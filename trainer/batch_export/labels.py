@@ -29,6 +29,11 @@ from trainer.batch_export.label_tree import (
     rewrite,
     write_once,
 )
+from trainer.batch_export.loaded_versions import (
+    NO_SERVERS,
+    Servers,
+    wait_until_loaded,
+)
 from trainer.batch_export.model_config_file import (
     CONFIG_NAME,
     ModelEntry,
@@ -82,7 +87,11 @@ def labels_of(models: str, name: str) -> dict[str, int]:
 
 
 def promote(
-    path: str, version: int, label: str = STABLE, served_at: str | None = None
+    path: str,
+    version: int,
+    label: str = STABLE,
+    served_at: str | None = None,
+    servers: Servers = NO_SERVERS,
 ) -> ShownVersion:
     """Has a label show a version.
 
@@ -92,11 +101,13 @@ def promote(
         label: a new one, or one that shows another version.
         served_at: where servers find the model's directory, if not at its own path;
             of a model that `models.config` does not know yet.
+        servers: load the version before the label moves.
 
     Raises:
         UsageError: the version is not there or no whole release, or `models.config` is
             not what Quern changes.
-        WorkError: another program changes it all the time.
+        WorkError: another program changes it all the time, or a server does not load
+            the version; the label stays where it was.
     """
     if _LABEL.fullmatch(label) is None:
         raise UsageError(
@@ -111,20 +122,24 @@ def promote(
         check_version(place, version)
         return version
 
-    return _moved(place, label, target, "promote", served_at)
+    move = _Move(place, label, "promote", target, served_at)
+    return move.made() if not servers.urls else move.made_when_loaded(servers)
 
 
-def rollback(path: str, label: str = STABLE) -> ShownVersion:
+def rollback(
+    path: str, label: str = STABLE, servers: Servers = NO_SERVERS
+) -> ShownVersion:
     """Has a label show the version that it showed before.
 
     Args:
         path: the model's directory, MODELS/NAME.
         label: which.
+        servers: load the version before the label moves.
 
     Raises:
         UsageError: the label shows nothing, it showed nothing before, or that version
             is gone.
-        WorkError: another program changes `models.config` all the time.
+        WorkError: as for `promote`.
     """
     place = place_of(path)
 
@@ -143,7 +158,8 @@ def rollback(path: str, label: str = STABLE) -> ShownVersion:
         check_version(place, before[-1])
         return before[-1]
 
-    return _moved(place, label, target, "rollback", None)
+    move = _Move(place, label, "rollback", target)
+    return move.made() if not servers.urls else move.made_when_loaded(servers)
 
 
 def check_version(place: ModelPlace, version: int) -> None:
@@ -162,38 +178,87 @@ def check_version(place: ModelPlace, version: int) -> None:
     check_whole(storage.join(place.directory, found[version]))
 
 
-def _moved(
-    place: ModelPlace,
-    label: str,
-    target: Callable[[int | None, list[LabelMove]], int],
-    action: Literal["promote", "rollback"],
-    served_at: str | None,
-) -> ShownVersion:
-    """Moves a label to `target` of (what it shows, the moves so far)."""
-    shown: list[ShownVersion] = []
+@dataclass(frozen=True)
+class _Move:
+    """A label on its way to `target` of (what it shows, the moves so far)."""
 
-    def change(text: str) -> str | None:
-        models = read_models(text, place.config)
-        entry = models.get(place.name)
-        base_path = _base_path(models, place, served_at)
-        labels = {} if entry is None else dict(entry.labels)
-        before = labels.get(label)
-        version = target(before, moves)
-        shown.append(ShownVersion(label, before, version))
-        labels[label] = version
-        new = with_labels(text, place.config, place.name, base_path, labels)
-        if before != version:
-            now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
-            move = LabelMove(label, before, version, action, now)
-            write_moves(place.directory, [*moves, move])
-        return None if new == text else new
+    place: ModelPlace
+    label: str
+    action: Literal["promote", "rollback"]
+    target: Callable[[int | None, list[LabelMove]], int]
+    served_at: str | None = None
 
-    with one_at_a_time(place.models) as claim:
-        moves = read_moves(place.directory)
-        rewrite(place.models, claim, change)
-        for name, data in SETTINGS.items():
-            write_once(storage.join(place.models, name), data)
-    return shown[-1]
+    def made(self, wanted: int | None = None) -> ShownVersion:
+        """Moves the label; `wanted` is what its target has to be."""
+        place, label = self.place, self.label
+        shown: list[ShownVersion] = []
+
+        def change(text: str) -> str | None:
+            labels, base_path = self._entry(text)
+            before = labels.get(label)
+            version = self.target(before, moves)
+            if wanted not in (None, version):
+                raise UsageError(
+                    f"wanted {label} of {place.name} to go back to {wanted}, found "
+                    "that it was moved meanwhile. See what it shows, and try again"
+                )
+            shown.append(ShownVersion(label, before, version))
+            labels[label] = version
+            new = with_labels(text, place.config, place.name, base_path, labels)
+            if before != version:
+                now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+                move = LabelMove(label, before, version, self.action, now)
+                write_moves(place.directory, [*moves, move])
+            return None if new == text else new
+
+        with one_at_a_time(place.models) as claim:
+            moves = read_moves(place.directory)
+            rewrite(place.models, claim, change)
+            for name, data in SETTINGS.items():
+                write_once(storage.join(place.models, name), data)
+        return shown[-1]
+
+    def made_when_loaded(self, servers: Servers) -> ShownVersion:
+        """Has servers load the version, and moves the label when all have."""
+        version, new = self._named(None)
+        try:
+            wait_until_loaded(servers, self.place.name, version)
+        except BaseException:
+            if new:
+                self._named(version)
+            raise
+        return self.made(version)
+
+    def _named(self, withdrawn: int | None) -> tuple[int, bool]:
+        """Has the policy name the target's version, or no longer `withdrawn`.
+
+        Returns:
+            The version, and whether that changed the file.
+        """
+        place = self.place
+        found: list[tuple[int, bool]] = []
+
+        def change(text: str) -> str | None:
+            labels, base_path = self._entry(text)
+            version = withdrawn
+            if version is None:
+                version = self.target(labels.get(self.label), moves)
+            named = {version: withdrawn is None}
+            new = with_labels(text, place.config, place.name, base_path, labels, named)
+            found.append((version, new != text))
+            return None if new == text else new
+
+        with one_at_a_time(place.models) as claim:
+            moves = read_moves(place.directory)
+            rewrite(place.models, claim, change)
+        return found[-1]
+
+    def _entry(self, text: str) -> tuple[dict[str, int], str]:
+        """Returns (the model's labels, where servers find it)."""
+        models = read_models(text, self.place.config)
+        entry = models.get(self.place.name)
+        base_path = _base_path(models, self.place, self.served_at)
+        return ({} if entry is None else dict(entry.labels)), base_path
 
 
 def _base_path(

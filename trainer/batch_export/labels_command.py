@@ -11,6 +11,7 @@ from preprocessing.contracts.releases import CARD_NAME, find_release, read_linea
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import CommandParser, stopping_on_request
 from trainer.batch_export.labels import STABLE, ShownVersion, promote, rollback
+from trainer.batch_export.loaded_versions import NO_SERVERS, Servers
 from trainer.batch_export.model_list import list_models
 from trainer.batch_export.pruning import described, prune
 from trainer.release.card import model_card
@@ -40,6 +41,7 @@ def _promote(argv: Sequence[str]) -> None:
     add = parser.add_argument
     add("--version", type=int, required=True, metavar="N", help="which version")
     _add_label(parser)
+    _add_servers(parser)
     add(
         "--base_path",
         metavar="DIR",
@@ -47,7 +49,9 @@ def _promote(argv: Sequence[str]) -> None:
         "promotion (default: beside the other models in models.config)",
     )
     values = parser.parse_args(argv)
-    shown = promote(values.path, values.version, values.label, values.base_path)
+    shown = promote(
+        values.path, values.version, values.label, values.base_path, _servers(values)
+    )
     print(_told(shown, values.path))
 
 
@@ -59,8 +63,10 @@ def _rollback(argv: Sequence[str]) -> None:
         _MODEL,
     )
     _add_label(parser)
+    _add_servers(parser)
     values = parser.parse_args(argv)
-    print(_told(rollback(values.path, values.label), values.path))
+    shown = rollback(values.path, values.label, _servers(values))
+    print(_told(shown, values.path))
 
 
 def _prune(argv: Sequence[str]) -> None:
@@ -121,6 +127,29 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label", default=STABLE, metavar="LABEL", help="which label to move"
     )
+
+
+def _add_servers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a TensorFlow Serving that reads MODELS/models.config, as "
+        "http://localhost:8501: it loads the version first, and the label moves when "
+        "it has; may be given several times",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=NO_SERVERS.seconds,
+        metavar="SECONDS",
+        help="how long servers may take to load it",
+    )
+
+
+def _servers(values: argparse.Namespace) -> Servers:
+    return Servers(tuple(values.server), values.wait)
 
 
 SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {

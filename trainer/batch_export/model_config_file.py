@@ -19,6 +19,7 @@ one model and the versions that its policy names; all other bytes stay.
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from preprocessing.foundation.commands import UsageError
 from trainer.batch_export import text_format
@@ -28,6 +29,7 @@ CONFIG_NAME = "models.config"
 _LIST, _ENTRY = "model_config_list", "config"
 _POLICY, _SPECIFIC, _VERSIONS = "model_version_policy", "specific", "versions"
 _LABELS = "version_labels"
+_NO_VERSIONS: Mapping[int, bool] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,12 @@ def read_models(text: str, path: str) -> dict[str, ModelEntry]:
 
 
 def with_labels(
-    text: str, path: str, name: str, base_path: str, labels: Mapping[str, int]
+    text: str,
+    path: str,
+    name: str,
+    base_path: str,
+    labels: Mapping[str, int],
+    loaded: Mapping[int, bool] = _NO_VERSIONS,
 ) -> str:
     """Returns a `models.config` in which a model's labels show some versions.
 
@@ -71,6 +78,7 @@ def with_labels(
         name: the model's.
         base_path: written where the file does not know the model yet.
         labels: all of the model's.
+        loaded: versions that no label shows -> whether the policy names them.
 
     Raises:
         UsageError: the file is not the form of TensorFlow Serving's, or the model has
@@ -78,18 +86,20 @@ def with_labels(
     """
     with _of_file(path):
         place = _places(text).get(name)
-        if place is None:
-            return _with_model(text, name, base_path, labels)
-        before = _entry(place)
+        before = ModelEntry("") if place is None else _entry(place)
         if before.policy not in ("", _SPECIFIC):
             raise UsageError(
                 f"wanted the version policy {_SPECIFIC} of {name} in {path}, so that "
                 f"labels alone decide what is loaded, found {before.policy}. Remove "
                 f"{_POLICY} there"
             )
-        left = set(before.labels.values()) - set(labels.values())
+        shown = set(labels.values())
+        left = set(before.labels.values()) - shown
         kept = [version for version in before.versions if version not in left]
-        versions = sorted({*kept, *labels.values()})
+        asked = {**dict.fromkeys(kept, True), **loaded, **dict.fromkeys(shown, True)}
+        versions = sorted(version for version, named in asked.items() if named)
+        if place is None:
+            return _with_model(text, name, base_path, labels, versions)
         return text_format.rewritten(
             text,
             [
@@ -164,11 +174,17 @@ def _entry(place: TextValue) -> ModelEntry:
     )
 
 
-def _with_model(text: str, name: str, base_path: str, labels: Mapping[str, int]) -> str:
+def _with_model(
+    text: str,
+    name: str,
+    base_path: str,
+    labels: Mapping[str, int],
+    versions: list[int],
+) -> str:
     """Adds a model."""
     body = f"name: {quoted(name)}\nbase_path: {quoted(base_path)}\n"
     body += 'model_platform: "tensorflow"\n'
-    body += _policy_lines(sorted(set(labels.values())))
+    body += _policy_lines(versions)
     body += "".join(_label_lines(label, labels[label]) for label in labels)
     entry = f"{_ENTRY} {{\n{_indented(body)}}}\n"
     lists = named(text_format.read_fields(text), _LIST)
