@@ -28,7 +28,8 @@ from trainer.batch_export.model_config_file import CONFIG_NAME
 CLAIM_NAME = ".labels-claim.json"
 # A change takes milliseconds on a disk and a second in a bucket.
 _WAIT_SECONDS = 120.0
-_LOOK_SECONDS = 0.1
+# Each look is a request in a bucket.
+_LOOK_SECONDS, _BUCKET_LOOK_SECONDS = 0.05, 0.3
 _MOST_TRIES = 20
 
 
@@ -101,7 +102,9 @@ def one_at_a_time(models: str) -> Iterator[Claim]:
             except Held:
                 if time.monotonic() > until:
                     raise
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(
+                _BUCKET_LOOK_SECONDS if storage.is_cloud(models) else _LOOK_SECONDS
+            )
         yield claim
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from preprocessing.contracts.releases import versions
+from preprocessing.contracts.releases import SAVED_MODEL_NAME, versions
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
 from trainer.batch_export.label_history import (
@@ -114,12 +114,12 @@ def promote(
             f"wanted a label of letters, digits, _, . and -, found {label!r}. Change it"
         )
     place = place_of(path)
-    # Before anything is written, the claim included; and by who holds it, for another
-    # one may have pruned the version meanwhile.
-    check_version(place, version)
+    check_version(place, version)  # before anything is written, the claim included
 
     def target(shown: int | None, moves: list[LabelMove]) -> int:
-        check_version(place, version)
+        # Another one may have pruned it meanwhile, by its first file first.
+        if not storage.exists(storage.join(_release(place, version), SAVED_MODEL_NAME)):
+            check_version(place, version)
         return version
 
     move = _Move(place, label, "promote", target, served_at)
@@ -168,6 +168,10 @@ def check_version(place: ModelPlace, version: int) -> None:
     Raises:
         UsageError: it is not there, or not whole.
     """
+    check_whole(_release(place, version))
+
+
+def _release(place: ModelPlace, version: int) -> str:
     found = versions(place.directory)
     if version not in found:
         listed = ", ".join(map(str, found)) or "none"
@@ -175,7 +179,7 @@ def check_version(place: ModelPlace, version: int) -> None:
             f"wanted version {version} of {place.directory}, found {listed}. Name one "
             "that is there"
         )
-    check_whole(storage.join(place.directory, found[version]))
+    return storage.join(place.directory, found[version])
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,22 @@ for turn in range(5):
     else:
         print("moved", path[-1], label, shown.before, shown.version)
 """
+# Killed at its nth name that is published, before or after.
+KILLED = """
+import os, signal, sys
+from trainer.batch_export.labels import promote
+path, moment = sys.argv[1], int(sys.argv[2])
+replace, done = os.replace, []
+def killing(source, target):
+    done.append(target)
+    if len(done) * 2 == moment + 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+    if len(done) * 2 == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.replace = killing
+promote(path, 2)
+"""
 
 
 def served(models: str) -> dict[str, tuple[dict[str, int], list[int]]]:
@@ -232,6 +248,25 @@ def test_twenty_moves_by_four_processes_at_once_lose_nothing(tree):
             assert shown == way[-1].version
 
 
+@pytest.mark.slow
+def test_whenever_a_promotion_is_killed_the_file_is_one_of_the_two(tmp_path):
+    """Its history and models.config: before and after each has its name."""
+    seen = set()
+    for moment in (1, 2, 3, 4):
+        models = str(tmp_path / str(moment))
+        path = make_model(models, "quern", 1, 2, 3)
+        promote(path, 3)
+        promote(path, 1)
+        code = [sys.executable, "-c", KILLED, path, str(moment)]
+        assert subprocess.run(code, cwd=ROOT, check=False).returncode == -9
+        (shown,) = served(models)["quern"][0].values()
+        seen.add((moment, shown))
+        assert rollback(path).version == (3 if shown == 1 else 1)
+        assert promote(path, 2).version == 2
+        assert label_tree.CLAIM_NAME not in storage.list_names(models)
+    assert seen == {(1, 1), (2, 1), (3, 1), (4, 2)}
+
+
 def as_number(word: str) -> int | None:
     return None if word == "None" else int(word)
 
@@ -267,7 +302,7 @@ def test_who_writes_without_a_claim_loses_nothing_either(tree, monkeypatch):
     assert rollback(path).version == 1, "and what never was is not what was before"
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["promote", "rollback", "killed"])), st.data())
 def test_the_way_back_is_a_stack_whatever_was_killed_on_it(actions, data):
     """A killed one has written its line of the history and moved nothing."""

@@ -78,7 +78,7 @@ def decorated(text: str, draw: int) -> str:
     return re.sub(r"\n *", " ", text) if draw == 4 else text
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(servers(), st.integers(0, 4), LABELS, st.booleans())
 def test_changed_labels_are_what_the_servers_messages_would_hold(
     server, style, labels, as_utf8
@@ -109,6 +109,7 @@ def test_changed_labels_are_what_the_servers_messages_would_hold(
     assert after == wanted
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES, LABELS)
 @example('"\\\x00\n\x7f', "é🙂", {})
 def test_a_new_model_is_added_whatever_it_is_called(name, path, labels):
@@ -174,7 +175,7 @@ def test_another_policy_is_a_persons_choice_and_refused(policy):
 
 
 @given(st.text(st.sampled_from("ab{}<>[]:;,'\"\\#- \n0178x.eE"), max_size=14))
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_whatever_protobuf_reads_is_read(text):
     """In a message of any names: protobuf is asked to pass over those it lacks."""
     try:

@@ -19,7 +19,7 @@ from trainer.batch_export.labels import promote
 from trainer.batch_export.pruning import prune
 
 
-@settings(max_examples=30)
+@settings(max_examples=12, deadline=None)
 @given(
     st.sets(st.integers(1, 9), min_size=1),
     st.lists(st.integers(0, 8), max_size=3),

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from huggingface_hub import ModelCard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.contracts.manifest import read_manifest
@@ -113,6 +113,7 @@ def test_published_weights_are_named_by_their_digest():
     assert "published by others" in told["Data"] and "Filters and counts" not in told
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_no_name_breaks_the_head_or_a_table(run, source):
     split = {"rows": 1, "tokens": 1, "text_bytes": 1}
