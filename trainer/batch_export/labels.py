@@ -6,6 +6,7 @@ both what it shows and what servers load, so a server never loads what no label 
 what is still arriving least of all.
 """
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -114,6 +115,13 @@ def promote(
             f"wanted a label of letters, digits, _, . and -, found {label!r}. Change it"
         )
     place = place_of(path)
+    if served_at is not None and not (
+        os.path.isabs(served_at) or storage.is_cloud(served_at)
+    ):
+        raise UsageError(
+            f"wanted --base_path from the root on, as servers do, found {served_at}. "
+            "Name the whole path"
+        )
     check_version(place, version)  # before anything is written, the claim included
 
     def target(shown: int | None, moves: list[LabelMove]) -> int:

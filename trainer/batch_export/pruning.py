@@ -96,6 +96,9 @@ def _remove(directory: str, name: str) -> None:
         ):
             storage.remove_file(storage.join(path, each))
         return
+    if os.path.islink(path):
+        os.unlink(path)
+        return
     hidden = os.path.join(directory, f"{_REMOVED}{name.strip()}")
     shutil.rmtree(hidden, ignore_errors=True)
     os.rename(path, hidden)

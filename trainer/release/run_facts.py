@@ -9,6 +9,7 @@ from typing import Any
 from preprocessing.contracts.manifest import Manifest
 from preprocessing.foundation import storage, strict_json
 from trainer.models.functional import weight_places
+from trainer.models.language_model import LanguageModel
 from trainer.run.checkpoint_files import WEIGHTS_NAME, read_state, step_directory
 from trainer.run.checkpoints import Run
 from trainer.run.metrics import read_lines
@@ -17,10 +18,9 @@ from trainer.run.run_directory import METRICS_NAME
 
 def facts_of(opened: Run) -> dict[str, Any]:
     """Returns fields of the lineage that tell of an opened run, by name."""
-    weights = [place.variable for place in weight_places(opened.model)]
     told = {
         "dataset": dataset_facts(opened.manifest),
-        "parameters": sum(weight.shape.num_elements() for weight in weights),
+        "parameters": count_parameters(opened.model),
     }
     if not opened.directory:
         return told
@@ -41,6 +41,12 @@ def facts_of(opened: Run) -> dict[str, Any]:
         "training": training,
         "evaluation": _evaluation(opened.directory, opened.step),
     }
+
+
+def count_parameters(model: LanguageModel) -> int:
+    """Returns how many numbers a model has learnt; one that is used twice is one."""
+    weights = [place.variable for place in weight_places(model)]
+    return sum(weight.shape.num_elements() for weight in weights)
 
 
 def checkpoint_sha256(run: str, step: int) -> str:

@@ -14,7 +14,7 @@ from trainer.published.published_tokenizer import (
     further_stop_ids,
     open_published_tokenizer,
 )
-from trainer.release.run_facts import facts_of
+from trainer.release.run_facts import count_parameters, facts_of
 from trainer.run.checkpoints import Run
 from trainer.serving.generate import Decoding
 
@@ -98,6 +98,7 @@ def servable_of_published(
         dataset_hash=None,
         step=0,
         remedy="Take other weights",
+        facts={"parameters": count_parameters(model)},
     )
 
 

@@ -91,6 +91,14 @@ def test_in_a_bucket_the_file_that_makes_a_release_goes_first(store, monkeypatch
     assert names[0] == SAVED_MODEL_NAME and names[-1] == LINEAGE_NAME
 
 
+def test_of_a_version_that_is_a_link_the_link_goes(tmp_path):
+    path = make_model(str(tmp_path), "quern", 1, 2)
+    os.rename(storage.join(path, "1"), tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", storage.join(path, "1"))
+    assert prune(path, 1) == [1] and os.listdir(path) == ["2"]
+    assert (tmp_path / "elsewhere" / SAVED_MODEL_NAME).exists()
+
+
 def test_while_an_export_is_at_work_there_nothing_goes(tmp_path):
     path = make_model(str(tmp_path), "quern", 1, 2)
     with claimed(path, "--output"), pytest.raises(Held, match="in use by process"):
