@@ -75,13 +75,28 @@ def check(release: str) -> None:
             f"{'; '.join(complaints)}. Change the model's ops"
         )
     session = Session(library, release)
+    _check_signatures(session)
     print(f"loads with XLA off under TensorFlow {library.version}")
     lineage = releases.read_lineage(release)
     data = storage.read_bytes(storage.join(release, releases.WARMUP_NAME))
     requests = read_requests(data)
-    _check_answers(session, lineage, library.version, requests)
-    _check_ids(session, release, lineage)
+    tokenizer = _tokenizer(release, lineage)
+    _check_answers(session, lineage, library.version, requests, tokenizer)
+    _check_ids(session, tokenizer)
     _check_warmup(session, requests)
+
+
+def _check_signatures(session: Session) -> None:
+    """Raises `WorkError` unless a release has every signature with all its inputs."""
+    for name, signature in SIGNATURES.items():
+        wanted = [each.name for each in signature.inputs]
+        taken = session.signatures[name].inputs if name in session.signatures else {}
+        if not set(wanted) <= set(taken):
+            raise WorkError(
+                f"wanted the signature {name} of {', '.join(wanted)}, found "
+                f"{', '.join(sorted(taken)) or 'none'}: the release is of another "
+                "version of Quern. Check it with that, or export again"
+            )
 
 
 def _check_answers(
@@ -89,6 +104,7 @@ def _check_answers(
     lineage: releases.Lineage,
     version: str,
     requests: Sequence[Request],
+    tokenizer: Tokenizer,
 ) -> None:
     """Compares the answers to every expected request.
 
@@ -103,7 +119,7 @@ def _check_answers(
         if found and name in _COMPUTED:
             raise WorkError(found[0])
         differences += found
-    found, count = slot_differences(session, lineage, requests)
+    found, count = slot_differences(session, lineage, requests, tokenizer)
     differences, rows = differences + found, rows + count
     exported = lineage.versions["tensorflow"]
     if differences and (version == exported or 2 * len(differences) > rows):
@@ -120,11 +136,6 @@ def _differences(
     outputs: Mapping[str, list[Any]],
 ) -> list[str]:
     """Returns one sentence for each row that a signature answers otherwise."""
-    if signature not in session.signatures:
-        raise WorkError(
-            f"wanted the signature {signature}, found {', '.join(session.signatures)}. "
-            "Export again"
-        )
     answers = session.run(signature, SIGNATURES[signature].fed(inputs))
     found = {name: _plain(answers[name]) for name in outputs}
     sentences = []
@@ -154,7 +165,7 @@ def _same(wish: Any, fact: Any) -> bool:
     return wish == fact
 
 
-def _check_ids(session: Session, release: str, lineage: releases.Lineage) -> None:
+def _tokenizer(release: str, lineage: releases.Lineage) -> Tokenizer:
     tokenizer = Tokenizer.restore(
         storage.join(release, releases.TOKENIZER_ASSET),
         bos_id=lineage.bos_id,
@@ -166,7 +177,10 @@ def _check_ids(session: Session, release: str, lineage: releases.Lineage) -> Non
             f"wanted the tokenizer of the dataset in {releases.TOKENIZER_ASSET}, found "
             "another. Export again"
         )
+    return tokenizer
 
+
+def _check_ids(session: Session, tokenizer: Tokenizer) -> None:
     def encode(texts: list[str]) -> list[list[int]]:
         found = session.run("tokenize", SIGNATURES["tokenize"].fed({"text": texts}))
         rows, lengths = found["token_ids"], found["num_tokens"]

@@ -8,7 +8,7 @@ A batch that the server refuses is halved until the prompt at fault is alone. No
 here needs TensorFlow.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from pipelines.generation.prompts import Prompt
 from pipelines.generation.remote_completions import CompletionModel, find_completions
 from pipelines.generation.remote_requests import JsonClient, RequestRules
 from pipelines.generation.remote_serving import ServedRelease, find_served, is_serving
-from preprocessing.contracts.signatures import SIGNATURES
+from preprocessing.contracts.signatures import SIGNATURES, STOP_DIVIDER
 from preprocessing.foundation.bisection import bisected
 from preprocessing.foundation.commands import UsageError
 
@@ -160,8 +160,10 @@ def _predicted(
 ) -> list[dict[str, Any]]:
     """Returns what TensorFlow Serving makes of a batch of one kind."""
     texts = [str(prompt.text) for prompt in prompts]
+    names: tuple[str, ...]
     if wanted.mode == EMBED:
-        found = place.predict(client, "embed", {"text": texts})
+        names = (wanted.pooling, "num_tokens")
+        found = place.predict(client, "embed", {"text": texts}, names)
         return [
             {
                 "embedding": [_short(x) for x in row[wanted.pooling]],
@@ -176,23 +178,22 @@ def _predicted(
             columns = {"prompt": texts, "continuation": behind}
             name = "score_continuation"
         names = ("log_likelihood", "num_tokens", "num_bytes", "is_greedy")
-        found = place.predict(client, name, columns)
+        found = place.predict(client, name, columns, names)
         return [
-            {**_chosen(row, names), "log_likelihood": _short(row["log_likelihood"])}
-            for row in found
+            {**row, "log_likelihood": _short(row["log_likelihood"])} for row in found
         ]
     settings: dict[str, list[Any]] = {
         each.name: [getattr(wanted.config, each.name)] * len(texts)
         for each in SIGNATURES[GENERATE].inputs
-        if each.name not in ("prompt", "seed")
+        if each.name not in ("prompt", "seed", "stop")
     }
-    own: dict[str, list[Any]] = {"prompt": texts, "seed": wanted.seeds(prompts)}
-    found = place.predict(client, GENERATE, {**own, **settings})
-    return [_chosen(row, ("text", "num_tokens", "finish_reason")) for row in found]
-
-
-def _chosen(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: row[name] for name in names}
+    own: dict[str, list[Any]] = {
+        "prompt": texts,
+        "seed": wanted.seeds(prompts),
+        "stop": [STOP_DIVIDER.join(wanted.config.stop)] * len(texts),
+    }
+    names = ("text", "num_tokens", "finish_reason")
+    return place.predict(client, GENERATE, {**own, **settings}, names)
 
 
 def _short(number: float) -> float:

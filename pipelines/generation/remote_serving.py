@@ -63,9 +63,19 @@ class ServedRelease:
                 )
 
     def predict(
-        self, client: JsonClient, signature: str, columns: Mapping[str, Sequence[Any]]
-    ) -> list[Any]:
+        self,
+        client: JsonClient,
+        signature: str,
+        columns: Mapping[str, Sequence[Any]],
+        names: Sequence[str],
+    ) -> list[dict[str, Any]]:
         """Returns the answer to each row: name of an output -> value.
+
+        Args:
+            client: asks.
+            signature: which is asked.
+            columns: values of inputs, of which those are sent that it takes.
+            names: of outputs; an older release has not all.
 
         Raises:
             Refused: the server refuses the rows, or answers something else.
@@ -79,17 +89,16 @@ class ServedRelease:
         body = {"signature_name": signature, "instances": rows}
         answer = client.post(f"{self.url}:predict", body)
         found = answer.get("predictions") if isinstance(answer, dict) else None
-        names = {each.name for each in SIGNATURES[signature].outputs}
         if (
             not isinstance(found, list)
             or len(found) != len(rows)
-            or not all(isinstance(x, dict) and names <= x.keys() for x in found)
+            or not all(isinstance(x, dict) and set(names) <= x.keys() for x in found)
         ):
             raise Refused(
                 f"{self.url} answered other than {len(rows)} predictions of "
                 f"{', '.join(sorted(names))}"
             )
-        return found
+        return [{name: row[name] for name in names} for row in found]
 
 
 def is_serving(url: str) -> bool:

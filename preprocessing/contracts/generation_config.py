@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass, fields
 
+from preprocessing.contracts.signatures import STOP_DIVIDER
 from preprocessing.foundation.commands import UsageError
 
 
@@ -47,6 +48,11 @@ class GenerationConfig:
         _check("repetition_penalty", self.repetition_penalty, 0.01, 100.0)
         _check("cache_memory", self.cache_memory, 0, 2**63 - 1)
         _check("time_limit", self.time_limit, 0.0, 1e9)
+        if any(STOP_DIVIDER in text for text in self.stop):
+            raise UsageError(
+                "wanted a text for --stop, found one with NUL, which no answer holds. "
+                "Leave it out"
+            )
         if "" in self.stop:
             raise UsageError(
                 "wanted a text for --stop, found an empty one. Leave it out, or give "

@@ -2,12 +2,14 @@
 """What a release answers: its signatures, their inputs and their outputs.
 
     serving_default   prompt -> text
-    generate          prompt, max_new_tokens, temperature, top_k, top_p, seed
-                      -> text, token_ids, num_tokens, finish_reason
+    generate          prompt, max_new_tokens, temperature, top_k, top_p, min_p,
+                      repetition_penalty, stop, seed
+                      -> text, token_ids, num_tokens, finish_reason, logprobs
     score             text -> log_likelihood, num_tokens, num_bytes, is_greedy
     score_continuation   prompt, continuation -> the same
     embed             text -> mean, last, num_tokens
     tokenize          text -> token_ids, num_tokens
+    detokenize        token_ids, num_tokens -> text
     prefill           token_ids, position, num_tokens, source, state -> state
     insert            slot, capacity, state, fresh -> state
     decode            token_ids, num_tokens, position, steps, count, temperature, top_k,
@@ -22,7 +24,8 @@ an empty one.
 The one table of them: the graph, its check, the expected answers, the warm-up and batch
 generation follow it. Every input and output has an entry per row: TensorFlow Serving's
 batching refuses scalars, and its REST interface refuses inputs left out, hence the
-small first one.
+small first one. `stop` is one text a row for the same reason: that batching merges
+requests only where all sizes but the first are equal.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,6 +35,8 @@ from typing import Any
 import numpy as np
 
 STRING = "string"
+# Between the strings of a row's `stop`: no text of a corpus holds it.
+STOP_DIVIDER = "\0"
 # Several ids a row, padded on the right to the longest row of the batch.
 IDS = (None,)
 # A number for each of the model's hidden units, whose count only the model knows.
@@ -109,7 +114,10 @@ _NUM_TOKENS = Output("num_tokens", "int32", "ids of the row")
 _TEMPERATURE = Input("temperature", "float32", "0 or less is greedy", 1.0)
 _TOP_K = Input("top_k", "int32", "likeliest ids sampled among; 0 for all", 40)
 _TOP_P = Input("top_p", "float32", "mass of the ids sampled among; 1 for all", 1.0)
+_MIN_P = Input("min_p", "float32", "least share of the likeliest's; 0 for all", 0.1)
+_PENALTY = Input("repetition_penalty", "float32", "1 for none", 1.1)
 _SEED = Input("seed", "int64", "the row's own", 1)
+_NEW_IDS = Output("token_ids", "int32", "the new ids, PAD behind them, no EOS", IDS)
 STATE, FRESH = "state", "fresh"
 _SCORE = (
     Output("log_likelihood", "float32", "natural logarithm, over the targets"),
@@ -127,13 +135,17 @@ SIGNATURES: Mapping[str, Signature] = {
             _TEMPERATURE,
             _TOP_K,
             _TOP_P,
+            _MIN_P,
+            _PENALTY,
+            Input("stop", STRING, "texts that end it, NUL between them", "\n\n"),
             _SEED,
         ),
         (
             _ANSWER,
-            Output("token_ids", "int32", "the new ids, PAD behind them, no EOS", IDS),
+            _NEW_IDS,
             _NUM_TOKENS,
-            Output("finish_reason", STRING, "stop at EOS, length at a limit"),
+            Output("finish_reason", STRING, "stop at EOS or a stop, length at a limit"),
+            Output("logprobs", "float32", "natural, of each new id; 0 behind", IDS),
         ),
     ),
     "score": Signature((_DOCUMENT,), _SCORE),
@@ -155,6 +167,13 @@ SIGNATURES: Mapping[str, Signature] = {
             Output("token_ids", "int32", "ids without BOS and EOS, PAD behind", IDS),
             _NUM_TOKENS,
         ),
+    ),
+    "detokenize": Signature(
+        (
+            Input("token_ids", "int32", "ids, anything behind them", [0], IDS),
+            Input("num_tokens", "int32", "how many of the row are read", 1),
+        ),
+        (Output("text", STRING, "without special ids, U+FFFD for half characters"),),
     ),
     "prefill": Signature(
         (
@@ -184,13 +203,13 @@ SIGNATURES: Mapping[str, Signature] = {
             _TEMPERATURE,
             _TOP_K,
             _TOP_P,
-            Input("min_p", "float32", "least share of the likeliest's; 0 for all", 0.1),
-            Input("repetition_penalty", "float32", "1 for none", 1.1),
+            _MIN_P,
+            _PENALTY,
             _SEED,
             Input("history", "int32", "ids that are penalised; -1 fills", [0], IDS),
         ),
         (
-            Output("token_ids", "int32", "the new ids, PAD behind them, no EOS", IDS),
+            _NEW_IDS,
             _NUM_TOKENS,
             Output("stopped", "bool", "whether an id that ends was met"),
         ),

@@ -160,15 +160,19 @@ class Tokenizer:
             self._token_bytes = table
         return self._token_bytes
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int], num_bytes: int | None = None) -> str:
         """Returns the text of ids, special ones left out.
 
         A model may have more ids than its tokenizer (`model.vocab_size`); the others
         have no text. Bytes that are not UTF-8 (a character cut in two) read as U+FFFD.
+
+        Args:
+          ids: none of them negative.
+          num_bytes: the most bytes of the ids' before that; None takes all.
         """
         table = self.token_bytes()
         known = (table[id] for id in ids if id < len(table))
-        return b"".join(known).decode("utf-8", errors="replace")
+        return b"".join(known)[:num_bytes].decode("utf-8", errors="replace")
 
 
 def train(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.contracts.signatures import SIGNATURES
+from preprocessing.contracts.signatures import SIGNATURES, STOP_DIVIDER
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.model import LanguageModel
 from trainer.serving.embed import embed
@@ -20,6 +20,7 @@ from trainer.serving.generate import Decoding, Generation, generate, texts_of
 from trainer.serving.sampling import Sampling
 from trainer.serving.score import Score, pair_ids, score, score_pairs
 from trainer.serving.signatures import greedy
+from trainer.serving.stop_graph import stops_of
 
 # Answered together in one batch, so their lengths must differ: empty, one word, code,
 # scripts and emoji, runs of space, and one longer than any small context.
@@ -47,6 +48,10 @@ _SETTINGS: Mapping[str, list[Any]] = {
     "temperature": [0.0, 0.7, 1.0, 1.3, 0.0, 0.8],
     "top_k": [0, 0, 5, 0, 0, 40],
     "top_p": [1.0, 0.9, 1.0, 1.0, 1.0, 0.5],
+    "min_p": [0.0, 0.0, 0.2, 0.0, 0.0, 0.05],
+    "repetition_penalty": [1.0, 1.0, 1.2, 0.9, 1.0, 1.3],
+    # A vowel ends what any model says, before long.
+    "stop": ["", "\n", STOP_DIVIDER.join(["e", "in"]), "a", "", "o"],
     "seed": [0, 1, 2, 3, 4, -5],
 }
 
@@ -62,12 +67,18 @@ def expected_answers(
     requests: dict[str, list[Any]] = {"prompt": list(PROMPTS), **_SETTINGS}
     fed = SIGNATURES["generate"].fed(requests)
     del fed["prompt"]
+    # As a graph tokenizer has it: behind the last id an empty one.
+    table = np.array([*tokenizer.token_bytes(), b""], dtype=object)
+    stops = stops_of(tf.constant(fed.pop("stop")), tf.constant(table))
     chosen = Sampling(**{name: tf.constant(value) for name, value in fed.items()})
     run = tf.function(
-        lambda sampling: generate(model, prompts, sampling, decoding), autograph=False
+        lambda *settings: generate(
+            model, prompts, settings[0], decoding, *settings[1:]
+        ),
+        autograph=False,
     )
     plain = _readable(run(greedy(len(PROMPTS))), tokenizer)
-    sampled = _readable(run(chosen), tokenizer)
+    sampled = _readable(run(chosen, stops, True), tokenizer)
     return {
         "serving_default": {
             "inputs": {"prompt": list(PROMPTS)},
@@ -77,6 +88,7 @@ def expected_answers(
             "inputs": requests,
             "outputs": sampled,
         },
+        "detokenize": _halves(tokenizer),
         "score": {
             "inputs": {"text": list(PROMPTS)},
             "outputs": _listed(_score(model, tokenizer, sequence_length)),
@@ -94,12 +106,32 @@ def expected_answers(
 
 def _readable(generation: Generation, tokenizer: Tokenizer) -> dict[str, list[Any]]:
     reasons = generation.finish_reason.numpy()
-    return {
+    found = {
         "text": texts_of(generation, tokenizer),
         "token_ids": generation.token_ids.numpy().tolist(),
         "num_tokens": generation.num_tokens.numpy().tolist(),
         "finish_reason": [reason.decode() for reason in reasons],
     }
+    if generation.logprobs is not None:
+        found["logprobs"] = _rounded(generation.logprobs)
+    return found
+
+
+def _halves(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Returns texts of ids that end anywhere, within characters too."""
+    rows = [tokenizer.encode_batch([text])[0].tolist() for text in PROMPTS[:-1]]
+    width, counts = max(map(len, rows)), [len(row) // 2 for row in rows]
+    texts = [
+        tokenizer.decode(row[:count]) for row, count in zip(rows, counts, strict=True)
+    ]
+    padded = [row + [0] * (width - len(row)) for row in rows]
+    inputs = {"token_ids": padded, "num_tokens": counts}
+    return {"inputs": inputs, "outputs": {"text": texts}}
+
+
+def _rounded(values: tf.Tensor) -> list[list[float]]:
+    """Returns rows of numbers of six digits, which are more than what is compared."""
+    return [[float(f"{x:.6g}") for x in row] for row in values.numpy().tolist()]
 
 
 def _score(model: LanguageModel, tokenizer: Tokenizer, sequence_length: int) -> Score:
@@ -128,11 +160,8 @@ def _embedded(
     run = tf.function(embed, autograph=False)
     found = run(model, texts, decoding)
     return {
-        # Six digits are more than what is compared.
-        **{
-            name: [[float(f"{x:.6g}") for x in row] for row in value.numpy().tolist()]
-            for name, value in (("mean", found.mean), ("last", found.last))
-        },
+        "mean": _rounded(found.mean),
+        "last": _rounded(found.last),
         "num_tokens": found.num_tokens.numpy().tolist(),
     }
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from preprocessing.contracts.releases import Lineage
-from preprocessing.contracts.signatures import FRESH, SIGNATURES, STATE
+from preprocessing.contracts.signatures import FRESH, SIGNATURES, STATE, STOP_DIVIDER
 from preprocessing.foundation.commands import WorkError
+from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.release.c_api import Session
 from trainer.release.warmup_requests import Request
 from trainer.serving.engine.engine import Engine
@@ -20,7 +21,7 @@ from trainer.serving.engine.requests import Finished, SlotRequest
 from trainer.serving.engine.slot_model import Inputs
 
 _SLOTS, _STEPS = 3, 5
-_SETTINGS = ("temperature", "top_k", "top_p", "seed")
+_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 State = list[np.ndarray]
 
 
@@ -73,7 +74,10 @@ class SessionSlots:
 
 
 def slot_differences(
-    session: Session, lineage: Lineage, warmups: Sequence[Request]
+    session: Session,
+    lineage: Lineage,
+    warmups: Sequence[Request],
+    tokenizer: Tokenizer,
 ) -> tuple[list[str], int]:
     """Returns a sentence for each prompt that slots continue otherwise than `generate`.
 
@@ -81,6 +85,7 @@ def slot_differences(
         session: of the release.
         lineage: with what `generate` answered.
         warmups: of which that of `prefill` shows an empty state.
+        tokenizer: its own.
 
     Returns:
         The sentences, and how many prompts there are.
@@ -96,13 +101,16 @@ def slot_differences(
     shown = next(each for each in warmups if each.signature == "prefill").inputs
     count = sum(name.startswith(f"{STATE}_") for name in shown)
     empty = [np.asarray(shown[f"{STATE}_{index}"]) for index in range(count)]
-    engine = Engine(SessionSlots(session, empty), _SLOTS, steps=_STEPS)
+    spelled = tokenizer.token_bytes()
+    engine = Engine(SessionSlots(session, empty), _SLOTS, spelled, steps=_STEPS)
     pairs = zip(tokens["token_ids"], tokens["num_tokens"], strict=True)
     for row, (ids, length) in enumerate(pairs):
         most = asked["max_new_tokens"][row]
         read, limit = as_read(ids[:length].tolist(), most, lineage)
         settings = {name: asked[name][row] for name in _SETTINGS}
-        engine.add(SlotRequest(row, read, limit, **settings))
+        stop = asked["stop"][row].encode().split(STOP_DIVIDER.encode())
+        stop = tuple(text for text in stop if text)
+        engine.add(SlotRequest(row, read, limit, stop=stop, **settings))
     found = list[Finished]()
     while not engine.idle:
         found += engine.step()
@@ -115,7 +123,9 @@ def slot_differences(
             )
         row = each.key
         ids = wanted["token_ids"][row][: wanted["num_tokens"][row]]
-        if [*each.ids] != ids or each.reason != wanted["finish_reason"][row]:
+        told = {name: wanted[name][row] for name in ("text", "finish_reason")}
+        text = tokenizer.decode(each.ids, each.num_bytes)
+        if ([*each.ids], text, each.reason) != (ids, *told.values()):
             sentences.append(
                 f"wanted the slots' ids for {asked['prompt'][row][:40]!r} to be the "
                 f"trainer's {ids}, found {[*each.ids]}. Report it with the release"

@@ -39,8 +39,8 @@ training.
                            and of a release
     slots.py               Decoding in slots that are refilled: what one call of a
                            graph does for them
-    whole_words.py         Words that are one id though their merges do not give it
-                           (`ignore_merges`)
+    stop_graph.py          Strings that end a text, found inside the graph as the
+                           engine finds them
     windows.py             Windows of sequences, read by a model several at a time,
                            in bounded memory
 """

@@ -106,13 +106,8 @@ def _request(
 def _answer(end: Finished, tokenizer: Tokenizer, shortened: bool) -> dict[str, Any]:
     if end.error:
         return {"error": end.error}
-    text = tokenizer.decode(end.ids)
-    if end.num_bytes is not None:
-        table = tokenizer.token_bytes()
-        spelled = b"".join(table[id] for id in end.ids if id < len(table))
-        text = spelled[: end.num_bytes].decode("utf-8", errors="replace")
     answer = {
-        "text": text,
+        "text": tokenizer.decode(end.ids, end.num_bytes),
         "num_tokens": len(end.ids),
         "finish_reason": end.reason,
     }

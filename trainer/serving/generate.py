@@ -24,6 +24,7 @@ from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.language_model import LanguageModel, owned_state
 from trainer.serving.engine.sizes import buckets
 from trainer.serving.sampling import Sampling, checked, penalised, sample
+from trainer.serving.stop_graph import Stops, StopSearch, ids_before
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,21 @@ class Generation(NamedTuple):
     Attributes:
         token_ids: int32 `[batch, longest]`, right-padded with the PAD id, no EOS.
         num_tokens: int32 `[batch]`, ids of each row.
-        finish_reason: string `[batch]`: `stop` at EOS, `length` at a limit.
+        finish_reason: string `[batch]`: `stop` at EOS or a stop string, `length` at a
+            limit.
+        logprobs: float32 `[batch, longest]`, the natural logarithm of each id's
+            likelihood as the model gives it, before penalty, temperature and limits; 0
+            behind a row's ids. None where they are not asked for.
+        num_bytes: int32 `[batch]`, how much of the ids' text belongs to the row, the
+            largest int32 for all: a stop string may begin within a token. None without
+            stop strings.
     """
 
     token_ids: tf.Tensor
     num_tokens: tf.Tensor
     finish_reason: tf.Tensor
+    logprobs: tf.Tensor | None = None
+    num_bytes: tf.Tensor | None = None
 
 
 def generate(
@@ -73,6 +83,8 @@ def generate(
     prompts: tf.RaggedTensor,
     sampling: Sampling,
     decoding: Decoding,
+    stops: Stops | None = None,
+    with_logprobs: bool = False,
 ) -> Generation:
     """Continues every row of `prompts` (int32 ids `[batch, None]`, without BOS).
 
@@ -85,7 +97,8 @@ def generate(
         tf.errors.InvalidArgumentError: a parameter has not one value for each prompt,
             or is NaN; when the graph runs.
     """
-    sampling = checked(sampling, tf.cast(prompts.nrows(), tf.int32))
+    also = {} if stops is None else {"stop": stops.strings}
+    sampling = checked(sampling, tf.cast(prompts.nrows(), tf.int32), also)
     prompts = open_prompts(prompts, decoding)
     most = most_new_tokens(decoding.context, decoding.unbounded)
     limit = tf.clip_by_value(sampling.max_new_tokens, 0, most)
@@ -95,7 +108,8 @@ def generate(
         limit = tf.minimum(limit, decoding.context - lengths)
     ids = right_pad(prompts, lengths, decoding)
     asked = sampling._replace(max_new_tokens=limit)
-    return _decode(ids, lengths, Loop(model, asked, decoding))
+    loop = Loop(model, asked, decoding, stops=stops, with_logprobs=with_logprobs)
+    return _decode(ids, lengths, loop)
 
 
 def ids_of(generation: Generation) -> list[list[int]]:
@@ -107,7 +121,9 @@ def ids_of(generation: Generation) -> list[list[int]]:
 
 def texts_of(generation: Generation, tokenizer: Tokenizer) -> list[str]:
     """Decodes each row's continuation; for a generation that has values."""
-    return [tokenizer.decode(row) for row in ids_of(generation)]
+    rows, cut = ids_of(generation), generation.num_bytes
+    most = [None] * len(rows) if cut is None else cut.numpy().tolist()
+    return [tokenizer.decode(row, size) for row, size in zip(rows, most, strict=True)]
 
 
 def open_prompts(prompts: tf.RaggedTensor, decoding: Decoding) -> tf.RaggedTensor:
@@ -152,6 +168,8 @@ class DecodeProgress(NamedTuple):
         count: int32 `[batch]`, ids kept.
         written: int32 `[most, batch]`, time-major: a row per step.
         seen: bool `[batch, vocab]`, ids that a repetition penalty looks at; () without.
+        logprobs: float32 `[most, batch]`, of what is written; () without.
+        search: for stop strings; () without.
     """
 
     step: tf.Tensor
@@ -161,6 +179,8 @@ class DecodeProgress(NamedTuple):
     count: tf.Tensor
     written: tf.Tensor
     seen: tf.Tensor | tuple[()] = ()
+    logprobs: tf.Tensor | tuple[()] = ()
+    search: StopSearch | tuple[()] = ()
 
 
 @dataclass(frozen=True)
@@ -172,12 +192,16 @@ class Loop:
         sampling: how they are chosen; its `max_new_tokens` are this loop's.
         decoding: which of them end a row.
         before: int32, a number or `[batch]`: ids generated before this loop.
+        stops: strings that end rows as well.
+        with_logprobs: whether ids are written with their likelihoods.
     """
 
     model: LanguageModel
     sampling: Sampling
     decoding: Decoding
     before: int | tf.Tensor = 0
+    stops: Stops | None = None
+    with_logprobs: bool = False
 
     def start(
         self, token: tf.Tensor, seen: tf.Tensor | tuple[()] = ()
@@ -193,11 +217,14 @@ class Loop:
             count=tf.zeros([batch], tf.int32),
             written=tf.fill([most, batch], self.decoding.pad_id),
             seen=seen,
+            logprobs=tf.zeros([most, batch]) if self.with_logprobs else (),
+            search=() if self.stops is None else self.stops.start(),
         )
 
     def choose(self, hidden: tf.Tensor, progress: DecodeProgress) -> DecodeProgress:
         """Samples the next id of every row from `hidden` `[batch, d_model]`."""
-        logits, penalty = self.model.logits(hidden), self.sampling.repetition_penalty
+        given, penalty = self.model.logits(hidden), self.sampling.repetition_penalty
+        logits = given
         if penalty is not None:
             logits = penalised(logits, progress.seen, penalty)
         token = sample(logits, self.sampling, self.before + progress.step)
@@ -206,20 +233,28 @@ class Loop:
             ends |= token == other
         kept = progress.alive & ~ends
         token = tf.where(kept, token, self.decoding.pad_id)
-        seen = progress.seen
+        seen, logprobs, search = progress.seen, progress.logprobs, progress.search
         if penalty is not None:
             seen = marked(seen, token, penalty)
-        written = tf.tensor_scatter_nd_update(
-            progress.written, progress.step[None, None], token[None]
-        )
+        if self.with_logprobs:
+            likely = tf.gather(given, token, batch_dims=1)
+            likely -= tf.reduce_logsumexp(given, axis=-1)
+            logprobs = _written(logprobs, progress.step, tf.where(kept, likely, 0.0))
+        alive = kept & (progress.step + 1 < self.sampling.max_new_tokens)
+        stopped = progress.stopped | (progress.alive & ends)
+        if self.stops is not None and isinstance(search, StopSearch):
+            search = self.stops.step(search, token, kept)
+            alive, stopped = alive & ~search.found, stopped | search.found
         return DecodeProgress(
             step=progress.step + 1,
             token=token,
-            alive=kept & (progress.step + 1 < self.sampling.max_new_tokens),
-            stopped=progress.stopped | (progress.alive & ends),
+            alive=alive,
+            stopped=stopped,
             count=progress.count + tf.cast(kept, tf.int32),
-            written=tf.ensure_shape(written, progress.written.shape),
+            written=_written(progress.written, progress.step, token),
             seen=seen,
+            logprobs=logprobs,
+            search=search,
         )
 
     def run(
@@ -266,6 +301,20 @@ def marked(seen: tf.Tensor, token: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(new, seen.shape)
 
 
+def seen_ids(history: tf.Tensor, vocab_size: int) -> tf.Tensor:
+    """Returns which ids each row's history holds, bool `[rows, vocab_size]`.
+
+    Others than the model's, as -1, only fill.
+    """
+    real = tf.where((history >= 0) & (history < vocab_size))
+    ids = tf.cast(tf.gather_nd(history, real), tf.int64)
+    places = tf.stack([real[:, 0], ids], axis=1)
+    shape = tf.stack([tf.shape(history)[0], vocab_size])
+    found = tf.ones_like(ids, tf.bool)
+    none = tf.ensure_shape(tf.zeros(shape, tf.bool), [None, vocab_size])
+    return tf.tensor_scatter_nd_update(none, places, found)
+
+
 def _decode(ids: tf.Tensor, lengths: tf.Tensor, loop: Loop) -> Generation:
     """Runs the prefill of `lengths` ids a row, and the loop; shapes as `right_pad`."""
     model, limit = loop.model, loop.sampling.max_new_tokens
@@ -274,7 +323,11 @@ def _decode(ids: tf.Tensor, lengths: tf.Tensor, loop: Loop) -> Generation:
     hidden, state = model.decode(ids, state, tf.zeros_like(lengths), lengths)
     # The first id follows from the prefill itself: for one prompt that is a step less.
     last = tf.gather(hidden, lengths - 1, batch_dims=1)
-    progress = loop.start(tf.fill(tf.shape(lengths), loop.decoding.pad_id))
+    seen: tf.Tensor | tuple[()] = ()
+    if loop.sampling.repetition_penalty is not None:
+        read = tf.sequence_mask(lengths, tf.shape(ids)[1])
+        seen = seen_ids(tf.where(read, ids, -1), model.vocab_size)
+    progress = loop.start(tf.fill(tf.shape(lengths), loop.decoding.pad_id), seen)
     # A batch that asks for nothing has no row to write to.
     progress = tf.cond(
         tf.reduce_any(limit > 0),
@@ -282,13 +335,30 @@ def _decode(ids: tf.Tensor, lengths: tf.Tensor, loop: Loop) -> Generation:
         lambda: progress,
     )
     progress, _ = loop.run(progress, state, lengths - 1)
-    return _finish(progress)
+    return _finish(progress, loop)
 
 
-def _finish(progress: DecodeProgress) -> Generation:
-    longest = tf.reduce_max(tf.concat([progress.count, [0]], axis=0))
+def _finish(progress: DecodeProgress, loop: Loop) -> Generation:
+    count, num_bytes = progress.count, None
+    if loop.stops is not None and isinstance(progress.search, StopSearch):
+        num_bytes = progress.search.cut
+        count = ids_before(progress.written, count, loop.stops.token_bytes, num_bytes)
+    longest = tf.reduce_max(tf.concat([count, [0]], axis=0))
+    own = tf.sequence_mask(count, longest)
+    ids = tf.transpose(progress.written[:longest])
+    logprobs = None
+    if loop.with_logprobs:
+        logprobs = tf.where(own, tf.transpose(progress.logprobs[:longest]), 0.0)
     return Generation(
-        token_ids=tf.transpose(progress.written[:longest]),
-        num_tokens=progress.count,
+        token_ids=tf.where(own, ids, loop.decoding.pad_id),
+        num_tokens=count,
         finish_reason=tf.where(progress.stopped, "stop", "length"),
+        logprobs=logprobs,
+        num_bytes=num_bytes,
     )
+
+
+def _written(rows: tf.Tensor, step: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+    """Returns `rows` `[most, batch]` with the row of a step."""
+    new = tf.tensor_scatter_nd_update(rows, step[None, None], row[None])
+    return tf.ensure_shape(new, rows.shape)

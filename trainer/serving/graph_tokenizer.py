@@ -27,7 +27,9 @@ from trainer.serving.sentencepiece_proto import (
     model_proto,
     scored_pieces,
 )
-from trainer.serving.whole_words import WholeWords
+from trainer.serving.stop_graph import bytes_of
+
+_BUCKETS = 1 << 62
 
 
 class GraphTokenizer(tf.Module):
@@ -115,16 +117,28 @@ class GraphTokenizer(tf.Module):
             tf.gather(tf.constant(self._id_of_piece), pieces.values)
         )
 
-    def decode(self, ids: tf.RaggedTensor) -> tf.Tensor:
+    def decode(
+        self, ids: tf.RaggedTensor, num_bytes: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Returns the texts of ids, special ones left out: string [batch].
 
         A model may have more ids than its tokenizer (`model.vocab_size`); the others
         have no text. Bytes that are not UTF-8 (a character cut in two) read as U+FFFD.
+
+        Args:
+          ids: int32 [batch, (tokens)].
+          num_bytes: int32 [batch], the most bytes of each row's text before that; None
+            takes all.
         """
-        known = tf.minimum(ids, len(self._token_bytes) - 1)
-        parts = tf.gather(tf.constant(self._token_bytes), known)
+        parts = ids.with_values(bytes_of(ids.values, self.token_bytes()))
         text = tf.strings.reduce_join(parts, axis=-1)
+        if num_bytes is not None:
+            text = tf.strings.substr(text, tf.zeros_like(num_bytes), num_bytes)
         return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
+
+    def token_bytes(self) -> tf.Tensor:
+        """Returns the bytes of each id: string [ids], an empty one behind the last."""
+        return tf.constant(self._token_bytes)
 
     def _normalised(self, text: tf.Tensor) -> tf.Tensor:
         return text if self._nfc is None else self._nfc.normalise(text)
@@ -143,6 +157,48 @@ class GraphTokenizer(tf.Module):
             text = tf.strings.regex_replace(text, self._pattern.word, rf"\0{MARK}")
         words = tf.strings.split(text, MARK)
         return tf.ragged.boolean_mask(words, tf.not_equal(words, ""))
+
+
+class WholeWords:
+    """Finds words that are one id though their merges do not give it (`ignore_merges`).
+
+    Llama 3's file takes a word that is an entry as it is. Where merging gives the same,
+    a graph need not look; others are looked up by a hash and compared, for tables would
+    be resources, which a stock TensorFlow Serving has trouble with.
+    """
+
+    def __init__(self, ids: dict[bytes, int]) -> None:
+        """Takes the id of each word; there are words, none with NUL.
+
+        Words of one hash lie side by side, and as many are compared as share one.
+        """
+        words = np.array([*ids], dtype=object)
+        hashes = _hash(tf.constant(words)).numpy()
+        order = np.argsort(hashes, kind="stable")
+        self._hashes, self._words = hashes[order], words[order]
+        self._ids = np.array([*ids.values()], np.int32)[order]
+        self._most = int(np.unique(hashes, return_counts=True)[1].max())
+
+    def find(self, words: tf.Tensor) -> tf.Tensor:
+        """Returns the number of each word, int32 [words], -1 for one not known."""
+        first = tf.searchsorted(tf.constant(self._hashes), _hash(words))
+        numbers = tf.fill(tf.shape(words), -1)
+        for place in range(self._most):
+            number = tf.minimum(first + place, len(self._words) - 1)
+            same = tf.gather(tf.constant(self._words), number) == words
+            numbers = tf.where(same, number, numbers)
+        return numbers
+
+    def ids_of(self, numbers: tf.Tensor) -> tf.RaggedTensor:
+        """Returns the ids of numbers: int32 [words, (one or none)]."""
+        known = numbers >= 0
+        ids = tf.gather(tf.constant(self._ids), tf.boolean_mask(numbers, known))
+        return tf.RaggedTensor.from_row_lengths(ids, tf.cast(known, tf.int64))
+
+
+def _hash(words: tf.Tensor) -> tf.Tensor:
+    """Returns an int64 for each word, the same on every machine."""
+    return tf.strings.to_hash_bucket_fast(words, _BUCKETS)
 
 
 def _pattern(tokenizer: Tokenizer) -> WordPattern | None:

@@ -25,6 +25,9 @@ import tensorflow_text  # noqa: E402, F401  # registers the tokenizer's ops
 
 from trainer.serving.slot_models import slots_of_signatures  # noqa: E402
 
+# Those that answers are made with: a release from before the others will do.
+_USED = ("score", "score_continuation", "embed", "prefill", "insert", "decode")
+
 
 class LoadedRelease:
     """A release as TensorFlow loads it, with its lineage and tokenizer.
@@ -53,10 +56,10 @@ class LoadedRelease:
                 release = copy
             with literal_directory(release) as name:
                 self._module = tf.saved_model.load(name)
-        missing = SIGNATURES.keys() - self._module.signatures.keys()
+        missing = set(_USED) - self._module.signatures.keys()
         if missing:
             raise UsageError(
-                f"wanted the signatures {', '.join(SIGNATURES)} in {given}, found "
+                f"wanted the signatures {', '.join(_USED)} in {given}, found "
                 f"none named {', '.join(sorted(missing))}: it is of an older Quern. "
                 "Export the run again"
             )

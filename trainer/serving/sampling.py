@@ -8,6 +8,7 @@ The noise of a candidate is a pure function of (the row's seed, step, token id),
 row's sample never depends on its neighbours in the batch, nor on how it was reached.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -73,15 +74,23 @@ class _Limits(NamedTuple):
     step: tf.Tensor  # int32
 
 
-def checked(sampling: Sampling, rows: tf.Tensor) -> Sampling:
+def checked(
+    sampling: Sampling, rows: tf.Tensor, also: Mapping[str, tf.Tensor] | None = None
+) -> Sampling:
     """Returns `sampling`, which is refused unless it suits `rows` prompts, int32.
+
+    Args:
+        sampling: the parameters.
+        rows: how many prompts there are.
+        also: what else has to have a value for each.
 
     Raises:
         tf.errors.InvalidArgumentError: a parameter has not one value for each prompt,
             or is NaN; when the graph runs.
     """
     given = {k: field for k, field in sampling._asdict().items() if field is not None}
-    found = {name: tf.size(field) for name, field in given.items()}
+    sized = {**given, **(also or {})}
+    found = {name: tf.size(field) for name, field in sized.items()}
     told = [part for name, size in found.items() for part in (f"{name}:", size)]
     unequal = tf.reduce_any(tf.stack(list(found.values())) != rows)
     checks = [

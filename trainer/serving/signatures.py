@@ -21,6 +21,7 @@ from trainer.serving.graph_tokenizer import GraphTokenizer
 from trainer.serving.sampling import Sampling
 from trainer.serving.score import pair_ids, score, score_pairs
 from trainer.serving.slot_graphs import NAMES, SlotGraphs, inputs_of
+from trainer.serving.stop_graph import Stops, stops_of
 
 # What `serving_default` asks for: enough to see a sentence end, little enough to answer
 # within the 30 s that TensorFlow Serving's REST interface waits. Greedy, so that the
@@ -95,6 +96,7 @@ class TextModel(tf.Module):
             "score_continuation": self.score_continuation,
             "embed": self.embed,
             "tokenize": self.tokenize,
+            "detokenize": self.detokenize,
             **self._of_slots,
         }
 
@@ -113,12 +115,19 @@ class TextModel(tf.Module):
         temperature: tf.Tensor,
         top_k: tf.Tensor,
         top_p: tf.Tensor,
+        min_p: tf.Tensor,
+        repetition_penalty: tf.Tensor,
+        stop: tf.Tensor,
         seed: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Continues each prompt as its own parameters say; see `Sampling`."""
-        sampling = Sampling(max_new_tokens, temperature, top_k, top_p, seed)
-        generation = self._generate(prompt, sampling)
-        return {"text": self._text(generation), **generation._asdict()}
+        """Continues each prompt as its own parameters say (`Sampling`, `Stops`)."""
+        drawn = max_new_tokens, temperature, top_k, top_p, seed
+        sampling = Sampling(*drawn, min_p, repetition_penalty)
+        stops = stops_of(stop, self.tokenizer.token_bytes())
+        made = self._generate(prompt, sampling, stops, with_logprobs=True)
+        answers = made._asdict()
+        del answers["num_bytes"]
+        return {"text": self._text(made), **answers}
 
     @tf.function(autograph=False, input_signature=inputs_of("score"))
     @_reading_weights
@@ -165,6 +174,16 @@ class TextModel(tf.Module):
         lengths = tf.cast(ids.row_lengths(), tf.int32)
         return {"token_ids": padded, "num_tokens": lengths}
 
+    @tf.function(autograph=False, input_signature=inputs_of("detokenize"))
+    def detokenize(
+        self, token_ids: tf.Tensor, num_tokens: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Returns the texts of ids, whatever stands behind those of a row."""
+        size = tf.shape(token_ids)[1]
+        lengths = tf.clip_by_value(num_tokens, 0, size)
+        ids = tf.RaggedTensor.from_tensor(token_ids, lengths=lengths)
+        return {"text": tf.ensure_shape(self.tokenizer.decode(ids), [None])}
+
     def _slot_function(self, name: str) -> tf.types.experimental.GenericFunction:
         """Returns the function of `prefill`, `insert` or `decode`; see `slots`."""
 
@@ -175,15 +194,21 @@ class TextModel(tf.Module):
         specs = self.slots.specs(name)
         return tf.function(run, autograph=False, input_signature=specs)
 
-    def _generate(self, prompt: tf.Tensor, sampling: Sampling) -> Generation:
-        prompts = self.tokenizer.encode(prompt)
-        return generate(self._get_model(), prompts, sampling, self._decoding)
+    def _generate(
+        self,
+        prompt: tf.Tensor,
+        sampling: Sampling,
+        stops: Stops | None = None,
+        with_logprobs: bool = False,
+    ) -> Generation:
+        prompts, model = self.tokenizer.encode(prompt), self._get_model()
+        return generate(model, prompts, sampling, self._decoding, stops, with_logprobs)
 
     def _text(self, generation: Generation) -> tf.Tensor:
         ids = tf.RaggedTensor.from_tensor(
             generation.token_ids, lengths=generation.num_tokens
         )
-        return tf.ensure_shape(self.tokenizer.decode(ids), [None])
+        return tf.ensure_shape(self.tokenizer.decode(ids, generation.num_bytes), [None])
 
 
 def greedy(batch: tf.Tensor) -> Sampling:

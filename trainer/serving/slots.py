@@ -18,7 +18,13 @@ import tensorflow as tf
 
 from preprocessing.contracts.prompt_limits import most_new_tokens
 from trainer.models.language_model import LanguageModel
-from trainer.serving.generate import DecodeProgress, Decoding, Loop, bucket_of
+from trainer.serving.generate import (
+    DecodeProgress,
+    Decoding,
+    Loop,
+    bucket_of,
+    seen_ids,
+)
 from trainer.serving.sampling import Sampling, checked
 
 
@@ -148,7 +154,7 @@ def decode(
     asked = checked(sampling._replace(max_new_tokens=steps), tf.size(last))
     seen: tf.Tensor | tuple[()] = ()
     if sampling.repetition_penalty is not None:
-        seen = _seen(history, model.vocab_size)
+        seen = seen_ids(history, model.vocab_size)
     state = model.with_capacity(state, bucket_of(last + steps, decoding))
     loop = Loop(model, asked, decoding, rows.count)
     start = loop.start(tf.gather(rows.token_ids, newest, batch_dims=1), seen)
@@ -169,14 +175,3 @@ def decode(
     progress, state = loop.run(progress, state, last)
     ids = tf.transpose(progress.written)
     return Decoded(state, ids, progress.count, progress.stopped)
-
-
-def _seen(history: tf.Tensor, vocab_size: int) -> tf.Tensor:
-    """Returns which ids each row's history holds, bool `[rows, vocab_size]`."""
-    real = tf.where((history >= 0) & (history < vocab_size))
-    ids = tf.cast(tf.gather_nd(history, real), tf.int64)
-    places = tf.stack([real[:, 0], ids], axis=1)
-    shape = tf.stack([tf.shape(history)[0], vocab_size])
-    found = tf.ones_like(ids, tf.bool)
-    none = tf.ensure_shape(tf.zeros(shape, tf.bool), [None, vocab_size])
-    return tf.tensor_scatter_nd_update(none, places, found)

@@ -12,7 +12,7 @@ from pipelines.generation.prompts import Prompt
 from pipelines.generation.remote_answers import find_remote
 from pipelines.generation.remote_requests import JsonClient, RequestRules, pause
 from preprocessing.contracts.generation_config import GenerationConfig
-from preprocessing.contracts.signatures import SIGNATURES
+from preprocessing.contracts.signatures import SIGNATURES, Signature
 from preprocessing.foundation.commands import UsageError, WorkError
 from tests.pipelines.generation.model_servers import (
     Invalid,
@@ -81,7 +81,9 @@ def test_a_poison_costs_its_neighbours_nothing_and_the_servers_words_are_quoted(
 
 def test_every_row_has_its_own_seed_and_the_jobs_settings():
     with serving(tensorflow_serving(capitals)) as (server, asked):
-        config = GenerationConfig(temperature=0.5, top_k=3, batch_size=2, seed=7)
+        config = GenerationConfig(
+            temperature=0.5, top_k=3, batch_size=2, seed=7, stop=("\n", "end")
+        )
         made(f"{server}/v1/models/quern", ["a", "b", "c"], Wanted(config=config))
     bodies = [body for body in asked.bodies if body]
     rows = sorted(
@@ -91,6 +93,7 @@ def test_every_row_has_its_own_seed_and_the_jobs_settings():
     assert len({row["seed"] for row in rows}) == 3
     assert [row["temperature"] for row in rows] == [0.5] * 3
     assert [row["top_k"] for row in rows] == [3] * 3
+    assert [row["stop"] for row in rows] == ["\n\0end"] * 3
     assert not any("Authorization" in headers for headers in asked.headers)
 
 
@@ -212,6 +215,20 @@ def test_what_a_server_has_not_is_said_before_work(path, model, wanted, message)
         pytest.raises((UsageError, WorkError), match=message),
     ):
         find_remote(f"{server}{path}", model, RULES, wanted)
+
+
+def test_a_release_of_an_older_quern_is_asked_for_what_it_has():
+    now, old = SIGNATURES["generate"], ("prompt", "max_new_tokens", "top_k", "seed")
+    inputs = tuple(each for each in now.inputs if each.name in old)
+    outputs = tuple(each for each in now.outputs if each.name != "logprobs")
+    older = {"generate": Signature(inputs, outputs)}
+    with serving(tensorflow_serving(capitals, signatures=older)) as (server, asked):
+        found, _ = made(f"{server}/v1/models/quern", ["a"])
+        assert found == [{"text": "A", "num_tokens": 1, "finish_reason": "length"}]
+        assert asked.bodies[-1]["instances"][0].keys() == set(old)
+        stop = Wanted(config=GenerationConfig(stop=("b",)))
+        with pytest.raises(UsageError, match="found --stop"):
+            made(f"{server}/v1/models/quern", ["a"], stop)
 
 
 @pytest.mark.parametrize(

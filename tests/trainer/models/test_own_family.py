@@ -75,7 +75,7 @@ def test_it_is_evaluated_exported_checked_and_generated_with(
     assert found["loss"] == pytest.approx(last_validation(run), abs=1e-6)
     models = str(tmp_path / "toy")
     export.main(["--run", run, "--output", models, "--check"])
-    assert "answers 32 of 32 requests" in capfd.readouterr().out
+    assert "answers 37 of 37 requests" in capfd.readouterr().out
     prompts, generated = tmp_path / "prompts.jsonl", tmp_path / "generated"
     prompts.write_text(
         '{"id": 1, "prompt": "the small"}\n{"id": 2, "prompt": "a boat"}\n'

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation.commands import WorkError
 from trainer.release.warmup_requests import Request, read_requests, write_requests
 
@@ -19,6 +20,10 @@ REQUESTS = [
             "seed": np.array([-(2**40)], np.int64),
             "state_0": np.arange(12, dtype=np.float32).reshape(2, 3, 2),
         },
+    ),
+    *(
+        Request(name, each.fed({i.name: [i.warmup] for i in each.inputs}))
+        for name, each in SIGNATURES.items()
     ),
 ]
 
@@ -39,10 +44,12 @@ def test_tensorflow_servings_own_classes_read_what_is_written_by_hand(tmp_path):
         request = log.predict_log.request
         assert request.model_spec.name == "quern"
         assert request.model_spec.signature_name == wanted.signature
-        found = {
-            name: tf.make_ndarray(t).tolist() for name, t in request.inputs.items()
-        }
-        assert found == as_lists(wanted.inputs)
+        arrays = {name: tf.make_ndarray(t) for name, t in request.inputs.items()}
+        assert as_lists(arrays) == as_lists(wanted.inputs)
+        if "state_0" not in arrays:
+            types = {k: tf.as_dtype(t.dtype).name for k, t in request.inputs.items()}
+            table = SIGNATURES[wanted.signature].inputs
+            assert types.items() <= {each.name: each.dtype for each in table}.items()
 
 
 def test_requests_come_back_as_they_were_written():
@@ -58,4 +65,4 @@ def test_a_damaged_file_is_refused():
     with pytest.raises(WorkError, match="checksum"):
         read_requests(bytes(data))
     with pytest.raises(WorkError, match="ends within record 2"):
-        read_requests(write_requests("quern", REQUESTS)[:-3])
+        read_requests(write_requests("quern", REQUESTS[:2])[:-3])

@@ -30,9 +30,10 @@ class Letters:
         ids = [3 + LETTERS.index(letter) for text in texts for letter in text]
         return np.array(ids, np.uint32), np.array([len(text) for text in texts])
 
-    def decode(self, ids):
+    def decode(self, ids, num_bytes=None):
         table = self.token_bytes()
-        return b"".join(table[id] for id in ids if id < len(table)).decode()
+        text = b"".join(table[id] for id in ids if id < len(table))
+        return text[:num_bytes].decode()
 
 
 LINEAGE = SimpleNamespace(context=20, bos_id=1, eos_id=7)

@@ -118,15 +118,31 @@ def test_bytes_that_are_not_utf8_read_as_the_replacement_character(
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.lists(st.integers(0, 4000), max_size=20), min_size=1, max_size=5))
-def test_any_ids_decode_as_the_tokenizer_decodes_them(rows: list[list[int]]) -> None:
-    """Those beyond the tokenizer as well, which a model may have: they have no text."""
+@given(
+    st.lists(
+        # The first 256 and some are bytes: most of such rows are no UTF-8.
+        st.lists(st.integers(0, 4000) | st.integers(0, 260), max_size=20),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(0, 30),
+)
+def test_any_ids_decode_as_the_tokenizer_decodes_them(
+    rows: list[list[int]], most: int
+) -> None:
+    """To valid UTF-8, wherever they are cut.
+
+    Those beyond the tokenizer as well, which a model may have: they have no text.
+    """
     tokenizer = tokenizer_of(gpt2_style_tokenizer())
     ids = tf.ragged.constant(rows, dtype=tf.int32, ragged_rank=1)
     found = [text.decode() for text in own_graph().decode(ids).numpy()]
     assert found == [tokenizer.decode(row) for row in rows]
     known = [[id for id in row if id < tokenizer.vocab_size] for row in rows]
     assert found == [tokenizer.decode(row) for row in known]
+    sizes = tf.fill([len(rows)], most)
+    found = [text.decode() for text in own_graph().decode(ids, sizes).numpy()]
+    assert found == [tokenizer.decode(row, most) for row in rows]
 
 
 @pytest.mark.parametrize("pattern", [CL100K_PATTERN, QWEN2_PATTERN, TEKKEN_PATTERN])

@@ -19,6 +19,9 @@ REQUEST = {
     "temperature": [0.0, 1.0],
     "top_k": [0, 5],
     "top_p": [1.0, 0.9],
+    "min_p": [0.0, 0.1],
+    "repetition_penalty": [1.0, 1.2],
+    "stop": ["", "a"],
     "seed": [1, 2],
 }
 
@@ -77,6 +80,26 @@ def test_a_parameter_that_is_no_number_is_refused_wherever_it_stands(
     values[row] = math.nan
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"a {name} for every row"):
         answer(text_model, "generate", {**REQUEST, name: values})
+
+
+def test_what_tokenize_gives_detokenize_takes_whatever_stands_behind_it(text_model):
+    texts = ["the river ran", "", "Größe 漢字 🙂"]
+    found = answer(text_model, "tokenize", {"text": texts})
+    ids, counts = found["token_ids"].numpy(), found["num_tokens"].numpy()
+    for filler in (int(ids[0, 0]), -1, 10**6):
+        rows = [
+            [*row[:n], *[filler] * (9 + len(row) - n)]
+            for row, n in zip(ids, counts, strict=True)
+        ]
+        given = {"token_ids": rows, "num_tokens": counts.tolist()}
+        told = answer(text_model, "detokenize", given)["text"].numpy()
+        assert [text.decode() for text in told] == texts
+    # A character that is cut reads as U+FFFD.
+    given["num_tokens"] = [0, 0, counts[2] - 1]
+    told = answer(text_model, "detokenize", given)["text"].numpy()
+    assert [text.decode() for text in told[:2]] == ["", ""]
+    assert told[2].decode().startswith("Größe 漢字 ")
+    assert "\ufffd" in told[2].decode()
 
 
 def test_every_signature_is_warmed_up_once_with_all_that_it_takes(text_model):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from preprocessing.contracts.signatures import STOP_DIVIDER
 from tests.trainer.models.toy_family import Config as ToyConfig
 from tests.trainer.serving.test_generate import (
     BOS,
@@ -26,6 +27,7 @@ from trainer.serving.engine.requests import SlotRequest
 from trainer.serving.generate import Decoding, generate
 from trainer.serving.sampling import Sampling
 from trainer.serving.slot_models import slots_of_model
+from trainer.serving.stop_graph import stops_of
 
 CONFIGS = {
     **{name: MODELS[name] for name in ("decoder", "recurrent", "windows and caps")},
@@ -39,6 +41,9 @@ PROMPTS[7] = PROMPTS[3] = []
 SHARED = [*range(20, 60)]
 PROMPTS[30:36] = [[*SHARED[:-1], 3 + i] for i in range(6)]
 LIMITS = _DRAWN.integers(0, 25, 40).tolist()
+# Of ids that spell two letters, or one: a string begins within an id and ends in one.
+TABLE = [b"xyz"[id % 3 :] + b"ab"[: id % 2] for id in range(VOCAB)]
+STOPS = [(), (b"za",), (b"zxy", b"bx"), (), (b"yzyz", b"a", b"zbz")]
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -65,6 +70,9 @@ def requests_of(decoding, sampled: bool) -> list[SlotRequest]:
                 temperature=0.8 if warm else 0.0,
                 top_k=5 * (i % 2),
                 top_p=0.9 if i % 5 == 1 else 1.0,
+                min_p=0.02 * (i % 4) if warm else 0.0,
+                repetition_penalty=1.3 if i % 7 == 2 else 1.0,
+                stop=STOPS[i % len(STOPS)],
                 seed=i,
             )
         )
@@ -72,11 +80,12 @@ def requests_of(decoding, sampled: bool) -> list[SlotRequest]:
 
 
 def sampling_of(requests) -> Sampling:
-    names = ("temperature", "top_k", "top_p", "seed")
-    types = (tf.float32, tf.int32, tf.float32, tf.int64)
+    types = {"top_k": tf.int32, "seed": tf.int64}
     fields = {
-        name: tf.constant([getattr(each, name) for each in requests], kind)
-        for name, kind in zip(names, types, strict=True)
+        name: tf.constant(
+            [getattr(each, name) for each in requests], types.get(name, tf.float32)
+        )
+        for name in Sampling._fields[1:]
     }
     return Sampling(max_new_tokens=tf.constant(LIMITS), **fields)
 
@@ -92,20 +101,46 @@ def test_slots_continue_prompts_as_generate_does(family):
     model, decoding, slots = family
     requests = requests_of(decoding, sampled=True)
     run = tf.function(generate, autograph=False)
-    wanted = run(model, ragged(PROMPTS), sampling_of(requests), decoding)
-    found, engine = {}, Engine(slots, 5, steps=7)
+    joined = tf.constant([STOP_DIVIDER.encode().join(each.stop) for each in requests])
+    stops = stops_of(joined, tf.constant(np.array([*TABLE, b""], dtype=object)))
+    sampling = sampling_of(requests)
+    wanted = run(model, ragged(PROMPTS), sampling, decoding, stops, True)
+    found, engine = {}, Engine(slots, 5, TABLE, steps=7)
     for each in in_order(requests):
         engine.add(each)
     while not engine.idle:
         found.update((each.key, each) for each in engine.step())
-    reasons = wanted.finish_reason.numpy()
+    reasons, cut = wanted.finish_reason.numpy(), wanted.num_bytes.numpy()
+    whole = np.iinfo(np.int32).max
     assert [found[i].error for i in range(len(PROMPTS))] == [""] * len(PROMPTS)
     differ = [
         i
         for i, ids in enumerate(rows_of(wanted))
-        if [*found[i].ids] != ids or found[i].reason.encode() != reasons[i]
+        if [*found[i].ids] != ids
+        or found[i].reason.encode() != reasons[i]
+        or (whole if found[i].num_bytes is None else found[i].num_bytes) != cut[i]
     ]
     assert not differ
+    assert np.count_nonzero(cut < whole) > 5
+    assert_logprobs(model, requests, wanted)
+
+
+def assert_logprobs(model, requests, found):
+    """Compares with numpy's float64, over the logits of the training forward pass."""
+    rows = [*zip(requests, rows_of(found), found.logprobs.numpy(), strict=True)]
+    for request, ids, logprobs in rows[::3]:
+        assert not logprobs[len(ids) :].any()
+        if ids:
+            tokens = tf.constant([[*request.ids, *ids]], tf.int32)
+            hidden = model(
+                tokens, tf.ones_like(tokens), tf.range(tokens.shape[1])[None]
+            )
+            logits = model.logits(hidden)[0, -len(ids) - 1 : -1].numpy()
+            logits = logits.astype(np.float64)
+            most = logits.max(-1, keepdims=True)
+            total = np.log(np.exp(logits - most).sum(-1, keepdims=True))
+            wanted = np.take_along_axis(logits - most - total, np.c_[ids], 1)[:, 0]
+            np.testing.assert_allclose(logprobs[: len(ids)], wanted, atol=2e-4)
 
 
 def test_the_same_list_has_the_same_answers_whatever_was_answered_before(family):

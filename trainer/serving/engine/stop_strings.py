@@ -23,21 +23,21 @@ class StopStrings:
         self._text, self._sizes = bytearray(), list[int]()
 
     def find(self, ids: Sequence[int]) -> tuple[int, int] | None:
-        """Adds ids to the text and looks for the first string in it.
+        """Adds ids to the text and looks for the string that ends it first.
 
         Returns:
             Where it begins, as the number of ids that spell what is before it, the
             last one perhaps not to its end, and of bytes; None if there is none.
         """
-        start = max(len(self._text) - self._longest + 1, 0)
         for id in ids:
+            start = max(len(self._text) - self._longest + 1, 0)
             spelled = self._token_bytes[id] if id < len(self._token_bytes) else b""
             self._text += spelled
             self._sizes.append(len(spelled))
-        places = (self._text.find(string, start) for string in self._strings)
-        found = [place for place in places if place >= 0]
-        if not found:
-            return None
-        ends = [0, *accumulate(self._sizes)]
-        first = min(found)
-        return next(i for i, end in enumerate(ends) if end >= first), first
+            # Behind each id, so that it does not matter how many come together.
+            places = (self._text.find(string, start) for string in self._strings)
+            found = [place for place in places if place >= 0]
+            if found:
+                ends, first = [0, *accumulate(self._sizes)], min(found)
+                return next(i for i, end in enumerate(ends) if end >= first), first
+        return None
