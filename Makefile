@@ -54,7 +54,7 @@ check: setup  ## formatting, lint and types, container and shell files included
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/hadolint deploy/containers/*.Dockerfile
-	$(BIN)/shellcheck .ci/run deploy/slurm/*.sh deploy/slurm/*.slurm
+	$(BIN)/shellcheck .ci/run deploy/*/*.sh deploy/slurm/*.slurm
 
 format: setup  ## let ruff format and fix what it can
 	$(BIN)/ruff format .

@@ -3,8 +3,10 @@
 
 import itertools
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -15,11 +17,14 @@ from google.protobuf import text_format
 from packaging.requirements import Requirement
 from tensorflow_serving.config import model_server_config_pb2
 
+from tests.pipelines.generation.model_servers import serving, tensorflow_serving
+
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted((DEPLOY / "containers").glob("*.Dockerfile"))
 GPU_TRAINER = DEPLOY / "containers" / "trainer-gpu.Dockerfile"
 WITH_TF_CONFIG = DEPLOY / "slurm" / "with-tf-config.sh"
+CHECK_IMAGE = DEPLOY / "serving" / "check-image.sh"
 TASK = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "node7"}
 SHOW = [sys.executable, "-c", "import os; print(os.environ['TF_CONFIG'])"]
 
@@ -129,6 +134,62 @@ def test_serving_is_given_the_configurations_that_were_copied():
     assert named == {
         f"{folder}{path.name}" for path in (DEPLOY / "serving").glob("*.config")
     }
+
+
+@pytest.mark.slow
+def test_the_real_server_is_asked_for_a_release_or_said_to_be_skipped(tmp_path):
+    """With stand-ins for Docker and the check; the drill below has the real ones."""
+    for name, does in {
+        "docker": 'echo "$*" >> "$0.log"; test "$1" = info && exit $INFO; '
+        "test $1 = port && echo 127.0.0.1:$PORT; true",
+        "check": 'echo "$*" > "$0.log"; exit $CHECK',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": f"{tmp_path}/check"}
+
+    def ended(info, port=0, check=0):
+        known = {"INFO": info, "PORT": port, "CHECK": check, "TRIES": 1}
+        return subprocess.run(
+            [CHECK_IMAGE, tmp_path],
+            env=path | {name: str(value) for name, value in known.items()},
+            capture_output=True,
+            text=True,
+        )
+
+    skipped = ended(info=1)
+    assert skipped.returncode == 0 and skipped.stdout.startswith("skipped: no Docker")
+    with serving(tensorflow_serving(None)) as (server, _):
+        port = server.rpartition(":")[2]
+        assert ended(0, port).stdout.endswith("answers as the trainer did\n")
+        url = f"http://127.0.0.1:{port}/v1/models/quern"
+        checked = f"-m trainer.check_release {tmp_path} --server {url}\n"
+        assert (tmp_path / "check.log").read_text() == checked
+        assert ended(0, port, check=1).returncode == 1
+    assert "error: wanted tensorflow/serving" in ended(0, port).stderr
+    log = (tmp_path / "docker.log").read_text()
+    assert log.count("\nrm --force") == log.count("\nrun ") == 3
+
+
+@pytest.mark.drill
+def test_the_real_server_answers_as_the_trainer_did(tmp_path):
+    from tests.datasets import write_dataset
+    from tests.releases import release_untrained  # which imports TensorFlow
+
+    docker = shutil.which("docker")
+    if (
+        docker is None
+        or subprocess.run([docker, "info"], capture_output=True).returncode
+    ):
+        pytest.skip("no Docker runs here, so the real server was not asked")
+    release_untrained(write_dataset(tmp_path / "data"), "decoder", tmp_path / "name")
+    said = subprocess.run(
+        [CHECK_IMAGE, tmp_path / "name"],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
 
 
 @pytest.mark.slow

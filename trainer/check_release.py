@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks a release as a stock TensorFlow Serving would meet it, without TensorFlow.
 
-    python -m trainer.check_release MODELS/NAME[/VERSION]
+    python -m trainer.check_release MODELS/NAME[/VERSION] [--server URL]
 
     ops         only those a stock server has, none that needs XLA or a device
     load        through TensorFlow's C API, XLA switched off
@@ -9,6 +9,9 @@
                 by `generate` and by slots: prefill, insert and decode
     law of ids  ids in the graph = ids of `tokenizers`, on texts chosen to break it
     warm-up     the requests the server will replay can be read and answered
+
+With `--server` a running server is asked instead: answers but for slots, whose states
+are no JSON, and the law of ids.
 
 This process never imports TensorFlow's Python; quern-export --check runs it apart.
 """
@@ -32,14 +35,17 @@ from preprocessing.foundation.terminal import quiet_libraries
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.release.c_api import Session, TensorFlowLibrary
 from trainer.release.op_lint import lint, read_graph
+from trainer.release.served import ServedSession
 from trainer.release.session_slots import slot_differences
 from trainer.release.warmup_requests import Request, read_requests
 from trainer.serving.id_law import difference
 
 # One machine sums in another order than the next; ids and texts must be equal anyway.
 _RELATIVE_TOLERANCE = 1e-4
+# More rows a server with deploy/serving/batching.config refuses.
+_BATCH = 16
 # Signatures that choose no id, so that nothing can go another way.
-_COMPUTED = ("score", "score_continuation", "embed")
+_COMPUTED = ("score", "score_continuation", "embed", "detokenize")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -50,7 +56,15 @@ def main(argv: Sequence[str]) -> None:
         "would and compares what it answers with what the trainer answered.",
     )
     parser.add_argument("release", metavar="MODELS/NAME[/VERSION]")
-    release = releases.find_release(parser.parse_args(argv).release)
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        help="ask a TensorFlow Serving that serves it, http://HOST:8501/v1/models/NAME",
+    )
+    arguments = parser.parse_args(argv)
+    release = releases.find_release(arguments.release)
+    if arguments.server:
+        return check_served(release, arguments.server)
     if not storage.is_cloud(release):
         return check(release)
     with tempfile.TemporaryDirectory(prefix="quern-") as copy:
@@ -86,7 +100,21 @@ def check(release: str) -> None:
     _check_warmup(session, requests)
 
 
-def _check_signatures(session: Session) -> None:
+def check_served(release: str, url: str) -> None:
+    """Checks that a server answers as the trainer did; it serves the release's version.
+
+    Raises:
+        WorkError: it does not answer, or otherwise; the message names how.
+    """
+    session = ServedSession(url, os.path.basename(release.rstrip("/")))
+    _check_signatures(session)
+    lineage = releases.read_lineage(release)
+    differences, rows = _expected_differences(session, lineage)
+    _judge(differences, rows, lineage, version="")
+    _check_ids(session, _tokenizer(release, lineage))
+
+
+def _check_signatures(session: Session | ServedSession) -> None:
     """Raises `WorkError` unless a release has every signature with all its inputs."""
     for name, signature in SIGNATURES.items():
         wanted = [each.name for each in signature.inputs]
@@ -106,11 +134,19 @@ def _check_answers(
     requests: Sequence[Request],
     tokenizer: Tokenizer,
 ) -> None:
-    """Compares the answers to every expected request.
+    """Compares the answers to every expected request, and those of slots."""
+    differences, rows = _expected_differences(session, lineage)
+    found, count = slot_differences(session, lineage, requests, tokenizer)
+    _judge(differences + found, rows + count, lineage, version)
 
-    Under the TensorFlow that exported, all must be equal. Another version may round
-    two nearly equal logits the other way, after which a row goes its own way: there
-    half the rows must be equal, and every score and vector.
+
+def _expected_differences(
+    session: Session | ServedSession, lineage: releases.Lineage
+) -> tuple[list[str], int]:
+    """Returns a sentence for each row that is answered otherwise, of how many rows.
+
+    Raises:
+        WorkError: a score, vector or text of ids is.
     """
     differences, rows = [], 0
     for name, answer in lineage.expected.items():
@@ -119,8 +155,18 @@ def _check_answers(
         if found and name in _COMPUTED:
             raise WorkError(found[0])
         differences += found
-    found, count = slot_differences(session, lineage, requests, tokenizer)
-    differences, rows = differences + found, rows + count
+    return differences, rows
+
+
+def _judge(
+    differences: Sequence[str], rows: int, lineage: releases.Lineage, version: str
+) -> None:
+    """Raises `WorkError` where too many rows differ.
+
+    Under the TensorFlow that exported, all must be equal. Another version may round
+    two nearly equal logits the other way, after which a row goes its own way: there
+    half the rows must be equal, and every score and vector.
+    """
     exported = lineage.versions["tensorflow"]
     if differences and (version == exported or 2 * len(differences) > rows):
         raise WorkError(differences[0])
@@ -130,7 +176,7 @@ def _check_answers(
 
 
 def _differences(
-    session: Session,
+    session: Session | ServedSession,
     signature: str,
     inputs: Mapping[str, list[Any]],
     outputs: Mapping[str, list[Any]],
@@ -180,11 +226,15 @@ def _tokenizer(release: str, lineage: releases.Lineage) -> Tokenizer:
     return tokenizer
 
 
-def _check_ids(session: Session, tokenizer: Tokenizer) -> None:
+def _check_ids(session: Session | ServedSession, tokenizer: Tokenizer) -> None:
     def encode(texts: list[str]) -> list[list[int]]:
-        found = session.run("tokenize", SIGNATURES["tokenize"].fed({"text": texts}))
-        rows, lengths = found["token_ids"], found["num_tokens"]
-        return [row[:n].tolist() for row, n in zip(rows, lengths, strict=True)]
+        ids = []
+        for start in range(0, len(texts), _BATCH):
+            batch = {"text": texts[start : start + _BATCH]}
+            found = session.run("tokenize", SIGNATURES["tokenize"].fed(batch))
+            pairs = zip(found["token_ids"], found["num_tokens"], strict=True)
+            ids += [row[:n].tolist() for row, n in pairs]
+        return ids
 
     count, complaint = difference(tokenizer, encode)
     if complaint:

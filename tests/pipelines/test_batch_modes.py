@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import batch_generate
-from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.commands import UsageError, WorkError
 from tests.pipelines.generation.model_servers import serving, tensorflow_serving
+from trainer import check_release
 from trainer.serving.loaded_release import LoadedRelease
 
 pytestmark = pytest.mark.slow
@@ -106,6 +108,16 @@ def served(loaded):
 
     with serving(tensorflow_serving(compute)) as (server, asked):
         yield f"{server}/v1/models/quern", asked
+
+
+def test_a_served_release_is_checked_as_one_in_a_directory_is(release, served, capsys):
+    url, _ = served
+    check_release.main([str(release), "--server", url])
+    printed = capsys.readouterr().out
+    assert "answers 31 of 31 requests as the trainer did" in printed
+    assert re.search(r"encodes \d+ texts as `tokenizers` does", printed)
+    with pytest.raises(WorkError, match="any versions of model"):
+        check_release.main([str(release), "--server", f"{url}s"])
 
 
 def test_a_server_of_the_same_release_gives_the_same_answers(

@@ -22,6 +22,8 @@ trainer's.
     run_facts.py           What a release tells of the run it is from
     servable.py            What a release is made of: of a run's checkpoint, or of
                            published weights
+    served.py              A release on a running TensorFlow Serving, for the
+                           release check to ask
     session_slots.py       Drives a release's slots through the C API, with the
                            engine of batch generation
     warmup_requests.py     The requests TensorFlow Serving replays before a release

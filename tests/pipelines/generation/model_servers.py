@@ -7,6 +7,7 @@ tensorflow-serving-api. OpenAI's half follows its reference of `/v1/completions`
 """
 
 import base64
+import itertools
 import json
 import re
 import threading
@@ -148,7 +149,8 @@ def predict(compute, signatures, body):
         raise Invalid("Missing 'inputs' or 'instances' key")
     columns = columns_of(signature, body)
     for each in signature.inputs:
-        for value in columns[each.name]:
+        values = columns[each.name]
+        for value in itertools.chain(*values) if each.shape else values:
             kind = TYPES[each.dtype]
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise Invalid(f"JSON Value: {value} is not of expected type")
