@@ -5,15 +5,13 @@ Each runs in processes of its own: devices and clusters are set once in a proces
 """
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
+from tests.trainer.forked import Forked
 from tests.trainer.small_runs import small_run
 from trainer import evaluate, task
 from trainer.distribution.local_ports import lend_ports
@@ -51,16 +49,10 @@ def one_device(dataset, tmp_path_factory):
 
 
 def start(module, arguments, tf_config=None):
-    environment = dict(os.environ)
+    variables = {}
     if tf_config is not None:
-        environment["TF_CONFIG"] = json.dumps(tf_config)
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+        variables["TF_CONFIG"] = json.dumps(tf_config)
+    return Forked(module, arguments, variables)
 
 
 def start_workers(dataset, *runs):
@@ -96,8 +88,8 @@ def test_two_replicas_train_and_evaluate_as_one_device(
         start("trainer.task", [*flags(dataset, run), *two]),
         start("trainer.evaluate", [*evaluation, *two]),
     ]
-    printed = processes[1].stdout.read().splitlines()
     statuses, errors = finish(processes)
+    printed = processes[1].communicate()[0].splitlines()
     assert statuses == [0, 0], errors
     assert losses(run) == pytest.approx(losses(one_device), abs=1e-5)
     evaluate.main(evaluation)

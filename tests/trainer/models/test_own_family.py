@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError
+from tests.trainer.forked import Forked
 from tests.trainer.models.toy_family import Config
 from trainer import evaluate, export, task
 from trainer.models.functional import called_with, trained_places, weight_places
@@ -54,7 +55,9 @@ def losses(run: str) -> list[float]:
 def test_two_strategies_train_it_alike(run: str, dataset, tmp_path) -> None:
     other = str(tmp_path / "mirrored")
     where = f"--data {dataset} --run {other} --strategy mirrored --logical_cpus 2"
-    command("trainer.task", f"{where} {' '.join(FLAGS)}")
+    process = Forked("trainer.task", [*where.split(), *FLAGS])
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     assert losses(other) == pytest.approx(losses(run), abs=5e-6)
     assert losses(run)[-1] < losses(run)[0] - 0.2
 

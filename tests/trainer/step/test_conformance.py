@@ -2,8 +2,6 @@
 """What every model and every optimizer must do, one suite for all of them."""
 
 import functools
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.trainer.forked import Forked
 from tests.trainer.step.conformance_case import (
     FAMILIES,
     STEPS,
@@ -55,11 +54,7 @@ def replicated(
         for item in request.session.items
         if item.path == request.path and hasattr(item, "callspec")
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, str(output), *sorted(asked)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Forked(module, [str(output), *sorted(asked)])
     yield process, output
     process.kill()
 

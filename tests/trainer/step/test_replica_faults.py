@@ -2,26 +2,21 @@
 """A gradient that is not finite on one replica alone is skipped on all of them."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
+from tests.trainer.forked import Forked
 from trainer.distribution.local_ports import lend_ports
 from trainer.step.guard import NOT_FINITE
 
 pytestmark = pytest.mark.slow
 
 
-def start(strategy: str, logical_cpus: int, tf_config: str = "") -> subprocess.Popen:
-    command = [sys.executable, "-m", "tests.trainer.step.replica_fault_case"]
-    return subprocess.Popen(
-        [*command, strategy, str(logical_cpus)],
-        env={**os.environ, "TF_CONFIG": tf_config, "CUDA_VISIBLE_DEVICES": "-1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def start(strategy: str, logical_cpus: int, tf_config: str = "") -> Forked:
+    return Forked(
+        "tests.trainer.step.replica_fault_case",
+        [strategy, str(logical_cpus)],
+        {"TF_CONFIG": tf_config, "CUDA_VISIBLE_DEVICES": "-1"},
     )
 
 
