@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: threads, seeds, and which of them are slow."""
+"""What all tests share: threads, seeds, a release, and which of them are slow."""
 
 import functools
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,24 @@ def _watch_loaded() -> None:
         beam.Pipeline.run = _noting("a Beam job", beam.Pipeline.run)
     if step is not None and not hasattr(step.run_steps, "__wrapped__"):
         step.run_steps = _noting("a training loop", step.run_steps)
+
+
+@pytest.fixture(scope="session")
+def shared_release(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns an untrained release of a family, to be left as it is.
+
+    Written once, whatever processes run the tests: it takes 8 s of a core.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers of this run
+
+    def released(family: str) -> Path:
+        from tests.releases import shared_release  # which imports TensorFlow
+
+        return shared_release(root / "releases", family)
+
+    return released
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small releases for tests, of models that were never trained."""
 
+import fcntl
 from pathlib import Path
 
 from preprocessing.contracts.manifest import TOKENIZER_NAME, read_manifest
 from preprocessing.tokenizer.tokenizer import Tokenizer
+from tests.datasets import write_dataset
 from trainer.data.input_pipeline import DataConfig
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model, with_family
@@ -37,6 +39,26 @@ def release_untrained(dataset: Path, family: str, models: Path) -> Path:
             servable_of_run(untrained_run(dataset, family)), staging, models.name
         )
     return models / str(version)
+
+
+def shared_release(directory: Path, family: str) -> Path:
+    """Returns version 1 of an untrained model, written by whoever asks first.
+
+    Args:
+        directory: of all processes of a test run; `dataset` there is the model's.
+        family: of the model.
+    """
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        dataset = directory / "dataset"
+        if not dataset.exists():
+            write_dataset(dataset)
+        # TensorFlow takes the path of a SavedModel for a glob; we do not.
+        models = directory / f"{family}[m]*"
+        if not (models / "1").exists():
+            release_untrained(dataset, family, models)
+    return models / "1"
 
 
 def tokenizer_of(run: Run) -> Tokenizer:

@@ -35,7 +35,7 @@ PROMPTS = [
 
 @dataclass(frozen=True)
 class Chain:
-    """What the stages made, and the last line each printed."""
+    """What the stages made, and what each printed."""
 
     root: Path
     said: dict[str, str]
@@ -79,7 +79,7 @@ STAGES = {
 
 
 def run(module: str, flags: list[str], root: Path) -> str:
-    """Runs one stage to its end; returns the last line of its standard output."""
+    """Runs one stage to its end; returns its standard output."""
     home = str(Path(__file__).resolve().parent.parent)
     ended = subprocess.run(
         [sys.executable, "-m", module, *flags],
@@ -90,7 +90,7 @@ def run(module: str, flags: list[str], root: Path) -> str:
         check=False,
     )
     assert ended.returncode == 0, f"{module}: {ended.stdout}\n{ended.stderr}"
-    return (ended.stdout.strip().splitlines() or [""])[-1]
+    return ended.stdout
 
 
 def read_json(path: Path) -> dict:
@@ -129,7 +129,7 @@ def test_the_loss_falls_and_no_step_appears_twice(chain):
 
 
 def test_the_evaluations_numbers_agree_with_each_other(chain):
-    result = json.loads(chain.said["trainer.evaluate"])
+    result = json.loads(chain.said["trainer.evaluate"].splitlines()[-1])
     assert set(result) == {"loss", "perplexity", "bits_per_byte", "tokens"}
     assert result["perplexity"] == pytest.approx(math.exp(result["loss"]))
     manifest = read_json(chain.root / "dataset/manifest.json")
@@ -151,6 +151,15 @@ def test_the_release_can_be_traced_to_the_dataset_and_the_step(chain):
     assert lineage["config"] == read_json(chain.root / "run/config.json")
     assert (release / "assets.extra/tf_serving_warmup_requests").stat().st_size > 0
     assert [p.name for p in (chain.root / "models/library").glob("[!.]*")] == ["1"]
+
+
+def test_the_release_answers_through_the_c_api_as_the_trainer_does(chain):
+    printed = chain.said["trainer.export"]
+    assert "loads with XLA off" in printed
+    assert "answers 32 of 32 requests as the trainer did" in printed
+    lineage = read_json(chain.root / "models/library/1/assets/lineage.json")
+    assert lineage["config"]["model"]["family"] == "decoder"
+    assert lineage["context"] == SEQUENCE_LENGTH
 
 
 def test_every_prompt_is_answered_once_in_order(chain):

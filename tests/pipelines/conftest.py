@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pipelines import batch_generate, prepare_corpus
-from tests.datasets import write_dataset
 from tests.pipelines import generated, prepared
 
 
@@ -67,15 +66,9 @@ def curated(
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(shared_release: Callable[[str], Path]) -> Path:
     """A release of a decoder that was never trained."""
-    from tests.releases import release_untrained  # which imports TensorFlow
-
-    root = tmp_path_factory.mktemp("models")
-    dataset = write_dataset(root / "dataset")
-    # TensorFlow takes the path of a SavedModel for a glob; we do not.
-    release_untrained(dataset, "decoder", root / "na[m]e*")
-    return root / "na[m]e*"
+    return shared_release("decoder").parent
 
 
 @pytest.fixture(scope="session")

@@ -129,16 +129,19 @@ def test_a_job_killed_at_twenty_moments_ends_with_the_same_answers(
     models, prompts, finished, tmp_path, workers
 ):
     output, chooser, statuses = tmp_path / "out", random.Random(workers), []
-    command = job_of(models, prompts, output, workers)
-    while len(statuses) < 20:
-        end = time.monotonic() + chooser.uniform(0.2, 14)
+    command, began = job_of(models, prompts, output, workers), time.monotonic()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    life = time.monotonic() - began
+    shutil.rmtree(output)
+    while statuses.count(-9) < 20:
+        end = time.monotonic() + chooser.uniform(0.03, 1) * life
         statuses.append(kill_at(command, lambda end=end: time.monotonic() > end))
         for name, data in shards(output).items():
             assert data == shards(finished)[name]
         if statuses[-1] == 0:  # done: another one begins
             assert shards(output) == shards(finished)
             shutil.rmtree(output)
-    assert statuses.count(-9) > 10
+    print(f"{len(statuses)} jobs, of which 20 were killed, within {life:.1f} s")
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert shards(output) == shards(finished)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One call opens published weights, a run and a release, and they answer alike."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.foundation.commands import UsageError
-from tests.releases import release_untrained, untrained_run
+from tests.releases import untrained_run
 from tests.trainer.published.parity import DECODERS
 from tests.trainer.small_runs import small_run
 from trainer import task
@@ -63,10 +64,10 @@ def test_a_path_of_nothing_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["decoder", "recurrent"])
 def test_a_release_gives_its_model_back_and_answers_as_its_graphs_do(
-    dataset: Path, tmp_path: Path, family: str
+    shared_release: Callable[[str], Path], family: str
 ) -> None:
-    run = untrained_run(dataset, family)
-    release = release_untrained(dataset, family, tmp_path / "na[m]e")
+    release = shared_release(family)
+    run = untrained_run(release.parents[1] / "dataset", family)
     model = load_model(str(release.parent))
     ids = np.arange(3, 19).reshape([2, 8])
     positions = tf.zeros_like(ids, tf.int32) + tf.range(8)

@@ -87,7 +87,7 @@ def test_a_loop_cut_anywhere_trains_the_same_model_bit_for_bit(
 def test_accumulation_and_lanes_change_nothing_dropout_included(family: str) -> None:
     features = block(3)
     results: list[StepMetrics[tf.Tensor]] = []
-    for micro, lanes in ((4, 1), (2, 1), (1, 1), (4, 4), (2, 2)):
+    for micro, lanes in ((4, 1), (1, 1), (4, 4), (2, 2)):
         loop, _, _ = setup(family, micro=micro, dropout=0.2, lanes=lanes)
         results.append(loop(features, 3))
     for other in results[1:]:
