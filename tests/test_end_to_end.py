@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -156,7 +157,7 @@ def test_the_release_can_be_traced_to_the_dataset_and_the_step(chain):
 def test_the_release_answers_through_the_c_api_as_the_trainer_does(chain):
     printed = chain.said["trainer.export"]
     assert "loads with XLA off" in printed
-    assert "answers 32 of 32 requests as the trainer did" in printed
+    assert re.search(r"answers ([1-9]\d+) of \1 requests as the trainer did", printed)
     lineage = read_json(chain.root / "models/library/1/assets/lineage.json")
     assert lineage["config"]["model"]["family"] == "decoder"
     assert lineage["context"] == SEQUENCE_LENGTH

@@ -103,7 +103,8 @@ def source_of(values: argparse.Namespace, wanted: Wanted) -> str | RemoteModel:
     """Returns the release's directory, or the server's model.
 
     Raises:
-        UsageError: there is no such release, or the server cannot do what is wanted.
+        UsageError: there is no such release, it is too old, or the server cannot do
+            what is wanted.
         WorkError: the server does not answer.
     """
     if values.remote is None:
@@ -111,7 +112,9 @@ def source_of(values: argparse.Namespace, wanted: Wanted) -> str | RemoteModel:
             raise UsageError(
                 "wanted --model MODELS/NAME, or --remote URL, found neither. Name one"
             )
-        return releases.find_release(values.model)
+        release = releases.find_release(values.model)
+        releases.check_used(release)
+        return release
     for name, lowest in (("concurrency", 1), ("retries", 0)):
         if getattr(values, name) < lowest:
             raise UsageError(

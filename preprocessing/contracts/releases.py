@@ -20,6 +20,7 @@ from typing import Any
 from preprocessing.contracts.manifest import canonical_json
 from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
+from preprocessing.foundation.protocol_buffers import declare, read
 
 SCHEMA_VERSION = 1
 LARGEST_VERSION = 2**63 - 1  # TensorFlow Serving reads no other name as a version.
@@ -29,6 +30,17 @@ WARMUP_NAME = "assets.extra/tf_serving_warmup_requests"
 LINEAGE_NAME = "assets/lineage.json"
 CARD_NAME = "README.md"
 TOKENIZER_ASSET = "assets/tokenizer.json"
+
+# Signatures that answers are made with: a release from before the others will do.
+USED = ("score", "score_continuation", "embed", "prefill", "insert", "decode")
+# Of tensorflow/core/protobuf/saved_model.proto and meta_graph.proto: names alone.
+_SAVED_MODEL = declare(
+    {
+        "SavedModel": {"meta_graphs": (2, "repeated MetaGraphDef")},
+        "MetaGraphDef": {"signature_def": (5, "repeated SignatureEntry")},
+        "SignatureEntry": {"key": (1, "string")},
+    }
+)["SavedModel"]
 
 # What the matrices and tables of a release may be stored in; see
 # trainer/models/stored_weights.py.
@@ -161,6 +173,28 @@ def read_lineage(release: str) -> Lineage:
         f"wanted schema_version {SCHEMA_VERSION} in {path}, found {found}. Export the "
         "run again with this version of Quern"
     )
+
+
+def check_used(release: str) -> None:
+    """Raises `UsageError` for a release that answers cannot be made with.
+
+    It is an older one, or its graph is damaged. Nothing of TensorFlow is loaded.
+    """
+    path = storage.join(release, SAVED_MODEL_NAME)
+    try:
+        graphs = read(_SAVED_MODEL, storage.read_bytes(path)).meta_graphs
+    except ValueError as error:
+        raise UsageError(
+            f"wanted a SavedModel in {path}, found something else: {error}. Export the "
+            "run again"
+        ) from None
+    missing = set(USED) - {each.key for graph in graphs for each in graph.signature_def}
+    if missing:
+        raise UsageError(
+            f"wanted the signatures {', '.join(USED)} in {release}, found none named "
+            f"{', '.join(sorted(missing))}: it is of an older Quern. Export the run "
+            "again"
+        )
 
 
 def copy_tree(source: str, target: str, last: str = SAVED_MODEL_NAME) -> None:

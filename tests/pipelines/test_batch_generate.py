@@ -3,16 +3,18 @@
 
 import json
 import os
+import shutil
 
 import boto3
 import pyarrow.parquet as pq
 import pytest
 from cloudpathlib import S3Client
 from moto.server import ThreadedMotoServer
+from tensorflow.core.protobuf import saved_model_pb2
 
 from pipelines import batch_generate
 from preprocessing.claims.claims import CLAIM_NAME, Held, claimed
-from preprocessing.contracts.releases import copy_tree
+from preprocessing.contracts.releases import SAVED_MODEL_NAME, copy_tree
 from preprocessing.contracts.tf_records import decode_example, read_frames
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
@@ -121,6 +123,23 @@ def test_what_is_wrong_with_the_flags_is_said_before_work(generate, models, tmp_
         with pytest.raises(UsageError, match=message):
             generate(out, *flags)
     assert not out.exists()
+
+
+def test_a_release_that_cannot_answer_is_refused_before_anything_is_written(
+    generate, models, tmp_path
+):
+    older = shutil.copytree(models / "1", tmp_path / "older" / "1")
+    graph = older / SAVED_MODEL_NAME
+    told = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
+    del told.meta_graphs[0].signature_def["decode"]
+    for data, message in (
+        (told.SerializeToString(), "found none named decode: it is of an older Quern"),
+        (b"not one", f"wanted a SavedModel in {graph}, found something else"),
+    ):
+        graph.write_bytes(data)
+        with pytest.raises(UsageError, match=message):
+            generate(tmp_path / "out", "--model", str(older.parent))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_first_try_needs_no_more_than_lines_of_text(models, tmp_path, capsys):

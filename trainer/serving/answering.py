@@ -43,9 +43,9 @@ def answer_texts(
         many did.
     """
     tokenizer, opened = model.tokenizer, int(model.lineage.bos_id is not None)
-    answers, encoded = _encoded(texts, tokenizer, config.batch_size)
+    answers, ids_of = encoded(texts, tokenizer, config.batch_size)
     requests, shortened = list[SlotRequest](), set[int]()
-    for i, ids in encoded.items():
+    for i, ids in ids_of.items():
         read, limit = as_read(ids, config.max_new_tokens, model.lineage)
         requests.append(_request(i, read, limit, seeds[i], config))
         if len(read) < len(ids) + opened:
@@ -67,7 +67,7 @@ def answer_texts(
     return [answers[i] for i in range(len(texts))], len(shortened)
 
 
-def _encoded(
+def encoded(
     texts: Sequence[str], tokenizer: Tokenizer, batch_size: int
 ) -> tuple[dict[int, dict[str, Any]], dict[int, list[int]]]:
     """Returns text -> {"error": …} of those that cannot be encoded, and -> ids."""
@@ -80,7 +80,7 @@ def _encoded(
     found = dict[int, dict[str, Any]]()
     for start in range(0, len(texts), batch_size):
         rows = range(start, min(start + batch_size, len(texts)))
-        found.update(bisected(rows, encode))
+        found.update(bisected(rows, encode, "encoding"))
     errors = {i: each for i, each in found.items() if "error" in each}
     return errors, {i: each["ids"] for i, each in found.items() if i not in errors}
 

@@ -13,7 +13,6 @@ import numpy as np
 from preprocessing.contracts import releases
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.globs import literal_directory
 from preprocessing.foundation.terminal import quiet_libraries
 from preprocessing.tokenizer.tokenizer import Tokenizer
@@ -24,9 +23,6 @@ import tensorflow as tf  # noqa: E402
 import tensorflow_text  # noqa: E402, F401  # registers the tokenizer's ops
 
 from trainer.serving.slot_models import slots_of_signatures  # noqa: E402
-
-# Those that answers are made with: a release from before the others will do.
-_USED = ("score", "score_continuation", "embed", "prefill", "insert", "decode")
 
 
 class LoadedRelease:
@@ -43,26 +39,19 @@ class LoadedRelease:
     def __init__(self, release: str, threads: int) -> None:
         _limit_threads(threads)
         self.lineage = releases.read_lineage(release)
+        releases.check_used(release)
         self.tokenizer = Tokenizer.restore(
             storage.join(release, releases.TOKENIZER_ASSET),
             bos_id=self.lineage.bos_id,
             eos_id=self.lineage.eos_id,
             pad_id=self.lineage.pad_id,
         )
-        given = release
         with tempfile.TemporaryDirectory(prefix="quern-") as copy:
             if storage.is_cloud(release):
                 releases.copy_tree(release, copy)
                 release = copy
             with literal_directory(release) as name:
                 self._module = tf.saved_model.load(name)
-        missing = set(_USED) - self._module.signatures.keys()
-        if missing:
-            raise UsageError(
-                f"wanted the signatures {', '.join(_USED)} in {given}, found "
-                f"none named {', '.join(sorted(missing))}: it is of an older Quern. "
-                "Export the run again"
-            )
         self.slots = slots_of_signatures(self._module.signatures)
         atexit.register(_let_go, weakref.ref(self))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from preprocessing.foundation.bisection import bisected
+from trainer.serving.answering import encoded
 from trainer.serving.loaded_release import LoadedRelease
 
 Report = Callable[[int, int], None]
@@ -40,8 +41,8 @@ def score_texts(
         {shortened: True}; and how many these are.
     """
     whole = [each.text + (each.continuation or "") for each in texts]
-    found = _counted(whole, model, batch_size)
-    counts = _good(found)
+    found, ids = encoded(whole, model.tokenizer, batch_size)
+    counts = {row: len(each) for row, each in ids.items()}
     pairs = {row for row in counts if texts[row].continuation is not None}
 
     def run(rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -79,35 +80,14 @@ def embed_texts(
     Returns:
         {embedding, num_tokens} or {error} for each text, in their order.
     """
-    found = _counted(texts, model, batch_size)
-    counts = _good(found)
+    found, ids = encoded(texts, model.tokenizer, batch_size)
+    counts = {row: len(each) for row, each in ids.items()}
 
     def run(rows: Sequence[int]) -> list[dict[str, Any]]:
         return model.embed([texts[row] for row in rows], pooling)
 
     _run(_batches(counts, counts, batch_size), run, "embedding", found, report)
     return [found[row] for row in range(len(texts))]
-
-
-def _counted(
-    texts: Sequence[str], model: LoadedRelease, batch_size: int
-) -> dict[int, dict[str, Any]]:
-    """Returns row -> {"num_tokens": …} or {"error": …}."""
-
-    def count(rows: Sequence[int]) -> list[dict[str, Any]]:
-        _, lengths = model.tokenizer.encode_batch([texts[row] for row in rows])
-        return [{"num_tokens": int(length)} for length in lengths]
-
-    found: dict[int, dict[str, Any]] = {}
-    for start in range(0, len(texts), batch_size):
-        rows = range(start, min(start + batch_size, len(texts)))
-        found.update(bisected(rows, count, "encoding"))
-    return found
-
-
-def _good(found: Mapping[int, Mapping[str, Any]]) -> dict[int, int]:
-    """Returns the ids of each row that could be counted."""
-    return {row: x["num_tokens"] for row, x in found.items() if "error" not in x}
 
 
 def _batches(
@@ -125,8 +105,11 @@ def _run(
     found: dict[int, dict[str, Any]],
     report: Report,
 ) -> None:
-    """Puts the results of all batches into `found`, and reports after each."""
-    done, tokens = len(found) - sum(map(len, batches)), 0
+    """Puts the results of all batches into `found`, and reports after each.
+
+    What is in `found` already is done: the errors of texts that no batch has.
+    """
+    done, tokens = len(found), 0
     for batch in batches:
         made = bisected(batch, run, what)
         found.update(made)

@@ -64,7 +64,7 @@ def test_prompts_at_fault_cost_their_neighbours_nothing():
         if POISON in text:
             error = "generation failed: cannot swallow this"
         elif text == "uncountable":
-            error = "generation failed: cannot encode this"
+            error = "encoding failed: cannot encode this"
         else:
             assert answer == wanted(text)
             continue
