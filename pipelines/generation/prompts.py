@@ -124,7 +124,8 @@ def judged(record: Record, fields: PromptFields) -> Prompt:
     found = _there(record, fields)
     if not found:
         wish = " or ".join(fields.prompts)
-        error = f"no field {wish} at {place}, found {listed([*record.fields])}"
+        told = [x if v is not None else f"{x} (null)" for x, v in record.fields.items()]
+        error = f"no field {wish} at {place}, found {listed(told)}"
         return Prompt(own, None, error, kept)
     texts, names = [], found[:1]
     if record.fields.get(fields.continuation) is not None:

@@ -22,7 +22,7 @@ PAIRS = (
     "loop.total_steps=60",
     "loop.log_every=4",
     "loop.save_every=6",
-    "loop.evaluate_every=15",
+    "loop.evaluate_every=0",  # that takes a graph more in each of twelve processes
     "loop.steps_per_loop=3",
     "model.dropout=0.1",
 )

@@ -18,7 +18,8 @@ from trainer.run.checkpoints import open_run
 from trainer.serving.loaded_release import LoadedRelease
 from trainer.weights import load_model
 
-NAMES = ("gpt2", "llama3_rope", "gemma3", "qwen3_moe")
+# `test_parity.py` has every family; these are opened by the one call.
+NAMES = ("gpt2", "qwen3_moe")
 
 
 @pytest.mark.parametrize("name", NAMES)

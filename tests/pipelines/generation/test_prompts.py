@@ -32,7 +32,11 @@ def judge(fields, wanted=FIELDS):
         ({"id": "\ud800", "prompt": "x"}, "p:3", "field id not a string or whole num"),
         ({"id": b"\xff", "prompt": "x"}, "p:3", "field id not a string or whole num"),
         ({"id": 7, "a": 1}, 7, "no field prompt or text at p:3, found id, a"),
-        ({"id": "7", "prompt": None}, "7", "no field prompt or text at p:3"),
+        (
+            {"id": "7", "prompt": None},
+            "7",
+            "no field prompt or text at p:3, found id, prompt (null)",
+        ),
         ({"prompt": ["x"]}, "p:3", "field prompt not a string at p:3"),
         ({"id": 7, "prompt": "a\udfffb"}, 7, "half of a surrogate pair at p:3"),
         ({"id": 7, "text": b"\xff"}, 7, "field text not UTF-8 at p:3"),

@@ -6,12 +6,11 @@ checked and generated with; nothing outside its file knows of it.
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
 
+from pipelines import batch_generate
 from preprocessing.foundation.commands import UsageError
 from tests.trainer.forked import Forked
 from tests.trainer.models.toy_family import Config
@@ -39,10 +38,6 @@ def run(dataset, tmp_path_factory) -> str:
     task.main([*flags, "loop.stop_after_step=10"])
     task.main(flags)
     return path
-
-
-def command(module: str, flags: str) -> None:
-    subprocess.run([sys.executable, "-m", module, *flags.split()], check=True)
 
 
 def losses(run: str) -> list[float]:
@@ -83,11 +78,8 @@ def test_it_is_evaluated_exported_checked_and_generated_with(
     prompts.write_text(
         '{"id": 1, "prompt": "the small"}\n{"id": 2, "prompt": "a boat"}\n'
     )
-    command(
-        "pipelines.batch_generate",
-        f"--model {models} --input {prompts} --output {generated} "
-        "--max_new_tokens 5 --workers 1",
-    )
+    words = f"--model {models} --input {prompts} --output {generated}"
+    batch_generate.main([*words.split(), "--max_new_tokens", "5", "--workers", "1"])
     lines = [line for path in generated.glob("*.jsonl") for line in path.open()]
     assert [json.loads(line)["num_tokens"] > 0 for line in lines] == [True, True]
 

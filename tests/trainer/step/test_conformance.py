@@ -28,13 +28,19 @@ from trainer.step.train_step import TrainState, make_train_loop, run_steps
 
 pytestmark = pytest.mark.slow
 
-every_subject = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.drill] if name in FAMILIES else [])
-        for name in SUBJECTS
-    ],
-)
+
+def subjects(*drills: str) -> pytest.MarkDecorator:
+    """Returns all subjects as parameters, those whose names begin so as drills."""
+    marks = {True: [pytest.mark.drill], False: []}
+    return pytest.mark.parametrize(
+        "name",
+        [pytest.param(name, marks=marks[name.startswith(drills)]) for name in SUBJECTS],
+    )
+
+
+every_subject = subjects(*FAMILIES)
+# What is asked of a model alone is asked once, not again with each optimizer.
+every_model = subjects(*FAMILIES, "optimizer")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +150,7 @@ def test_the_whole_step_compiled_by_xla_gives_the_same_losses(
     np.testing.assert_allclose(found, trained(name).losses, atol=1e-4)
 
 
-@every_subject
+@every_model
 def test_bfloat16_stays_close_to_float32(
     name: str, one_device: tf.distribute.Strategy, trained: Callable[[str], Trained]
 ) -> None:
@@ -156,7 +162,7 @@ def test_bfloat16_stays_close_to_float32(
     np.testing.assert_allclose(found, trained(name).losses, atol=atol)
 
 
-@every_subject
+@every_model
 def test_a_saved_model_gives_the_logits_of_the_trained_one(
     name: str, trained: Callable[[str], Trained], tmp_path
 ) -> None:
@@ -179,7 +185,7 @@ def test_a_saved_model_gives_the_logits_of_the_trained_one(
     np.testing.assert_allclose(loaded.logits(tokens), logits(tokens), atol=1e-5)
 
 
-@every_subject
+@every_model
 def test_a_model_reads_the_tensors_it_is_called_with(
     name: str, one_device: tf.distribute.Strategy
 ) -> None:
