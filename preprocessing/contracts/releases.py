@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from preprocessing.contracts.manifest import canonical_json
+from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
 from preprocessing.foundation.protocol_buffers import declare, read
@@ -38,7 +39,9 @@ _SAVED_MODEL = declare(
     {
         "SavedModel": {"meta_graphs": (2, "repeated MetaGraphDef")},
         "MetaGraphDef": {"signature_def": (5, "repeated SignatureEntry")},
-        "SignatureEntry": {"key": (1, "string")},
+        "SignatureEntry": {"key": (1, "string"), "value": (2, "SignatureDef")},
+        "SignatureDef": {"inputs": (1, "repeated InputEntry")},
+        "InputEntry": {"key": (1, "string")},
     }
 )["SavedModel"]
 
@@ -188,12 +191,18 @@ def check_used(release: str) -> None:
             f"wanted a SavedModel in {path}, found something else: {error}. Export the "
             "run again"
         ) from None
-    missing = set(USED) - {each.key for graph in graphs for each in graph.signature_def}
+    found = {
+        each.key: {entry.key for entry in each.value.inputs}
+        for graph in graphs
+        for each in graph.signature_def
+    }
+    wanted = {name: {each.name for each in SIGNATURES[name].inputs} for name in USED}
+    missing = [name for name in USED if not wanted[name] <= found.get(name, set())]
     if missing:
         raise UsageError(
-            f"wanted the signatures {', '.join(USED)} in {release}, found none named "
-            f"{', '.join(sorted(missing))}: it is of an older Quern. Export the run "
-            "again"
+            f"wanted the signatures {', '.join(USED)} in {release}, found no "
+            f"{', '.join(missing)} with all its inputs: it is of an older Quern. "
+            "Export the run again"
         )
 
 

@@ -131,9 +131,13 @@ def test_a_release_that_cannot_answer_is_refused_before_anything_is_written(
     older = shutil.copytree(models / "1", tmp_path / "older" / "1")
     graph = older / SAVED_MODEL_NAME
     told = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
+    inputs = told.meta_graphs[0].signature_def["decode"].inputs
+    inputs["token"].CopyFrom(inputs.pop("token_ids"))
+    renamed = told.SerializeToString()
     del told.meta_graphs[0].signature_def["decode"]
     for data, message in (
-        (told.SerializeToString(), "found none named decode: it is of an older Quern"),
+        (renamed, "found no decode with all its inputs: it is of an older Quern"),
+        (told.SerializeToString(), "found no decode with all its inputs"),
         (b"not one", f"wanted a SavedModel in {graph}, found something else"),
     ):
         graph.write_bytes(data)
