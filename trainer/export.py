@@ -12,23 +12,19 @@ Sub-commands say which release servers show: trainer/batch_export/labels_command
 
 import argparse
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from preprocessing.contracts.manifest import Manifest
 from preprocessing.contracts.releases import SAVED_MODEL_NAME, WEIGHT_TYPES
 from preprocessing.foundation.commands import (
     CommandParser,
     UsageError,
-    WorkError,
     run,
     stopping_on_request,
 )
 from trainer.batch_export.labels_command import SUBCOMMANDS, run_subcommand
 from trainer.machine.tensorflow_logs import quiet_tensorflow
+from trainer.release.check_apart import check_apart
 from trainer.release.huggingface_output import check_new, staged_directory
 from trainer.release.publish import choose_version, staged
 from trainer.run.step_flag import add_step_flag
@@ -118,7 +114,7 @@ def _export_release(values: argparse.Namespace) -> None:
     with staged(output, values.version) as (staging, version):
         write_release(servable, staging, os.path.basename(output), values.weights)
         if values.check:
-            _check(staging)
+            print(check_apart(staging), end="", flush=True)
     print(f"exported {servable.what} as {output}/{version}")
     if values.weights != "float32":
         told = loss or "not measured, which --data DATASET would"
@@ -127,7 +123,11 @@ def _export_release(values: argparse.Namespace) -> None:
 
 def _servable(values: argparse.Namespace, precision: "PrecisionConfig") -> "Servable":
     """Returns what is to be released, computing in a type."""
-    from trainer.release.servable import servable_of_published, servable_of_run
+    from trainer.release.servable import (
+        check_servable,
+        servable_of_published,
+        servable_of_run,
+    )
     from trainer.run.checkpoints import open_run
 
     if values.run is None:
@@ -147,34 +147,6 @@ def _export_huggingface(values: argparse.Namespace) -> None:
     with staged_directory(values.output) as staging:
         write_huggingface(opened, values.run, staging)
     print(f"exported step {opened.step} as {values.output.rstrip('/')}")
-
-
-def check_servable(manifest: Manifest) -> None:
-    """Raises `UsageError` for a run whose model a release would use otherwise."""
-    if "prefix_lengths" in manifest.features:
-        raise UsageError(
-            "wanted a run that reads from left to right, found one of the objective "
-            f"{manifest.objective}, whose prompts are read whole: no release does that "
-            "yet. Train on another objective to serve the model"
-        )
-
-
-def _check(directory: str) -> None:
-    """Checks an unpublished release in a process that never imports TensorFlow."""
-    home = str(Path(__file__).resolve().parent.parent)
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    ended = subprocess.run(
-        [sys.executable, "-m", "trainer.check_release", directory],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    print(ended.stdout, end="", flush=True)
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
-        reason = lines[-1].removeprefix("error: ")
-        raise WorkError(f"{reason}. The release was not published")
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -28,6 +28,7 @@ from tests.trainer.small_runs import small_run
 from trainer import export, task
 from trainer.batch_export.whole_release import check_whole
 from trainer.release.card import model_card
+from trainer.release.check_apart import check_apart
 
 pytestmark = pytest.mark.slow
 
@@ -127,7 +128,7 @@ def test_a_release_that_answers_otherwise_is_refused_and_named(release, tmp_path
     lineage["expected"]["serving_default"]["outputs"]["text"][1] = "something else"
     path.write_text(json.dumps(lineage))
     with pytest.raises(WorkError, match=r"'something else', .* not published"):
-        export._check(str(copy))
+        check_apart(str(copy))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ servers load and what labels show.
     model_config_file.py  `models.config`: which versions servers load, and what labels
                           show
     model_list.py         The versions of a tree and what labels show, as a table
+    plan.py               Which releases are wanted of some runs, and which of them are
+                          there already
     pruning.py            Removes old versions, never one that is in use
     server_settings.py    Settings of TensorFlow Serving beside `models.config`
     text_format.py        Protobuf's text format, with the place of each field

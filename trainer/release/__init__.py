@@ -6,6 +6,8 @@ trainer's.
     c_api.py               Runs a SavedModel through TensorFlow's C API, without
                            importing TensorFlow
     card.py                A model card for people, from lineage alone
+    check_apart.py         Checks an unpublished release in a process that never
+                           imports TensorFlow
     expected.py            What the trainer itself answers to a few requests, for
                            the release check to repeat
     huggingface.py         Writes a run's checkpoint as a directory in Hugging Face's

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from preprocessing.contracts.manifest import Manifest
 from preprocessing.foundation.commands import UsageError
 from preprocessing.tokenizer.tokenizer import Tokenizer
 from trainer.models.language_model import LanguageModel, PrecisionConfig
@@ -130,6 +131,16 @@ def decoding_of(opened: Run) -> Decoding:
         pad_id=manifest.pad_id,
         context=opened.model.context(opened.config.sequence_length),
     )
+
+
+def check_servable(manifest: Manifest) -> None:
+    """Raises `UsageError` for a run whose model a release would use otherwise."""
+    if "prefix_lengths" in manifest.features:
+        raise UsageError(
+            "wanted a run that reads from left to right, found one of the objective "
+            f"{manifest.objective}, whose prompts are read whole: no release does that "
+            "yet. Train on another objective to serve the model"
+        )
 
 
 def open_tokenizer(opened: Run) -> Tokenizer:

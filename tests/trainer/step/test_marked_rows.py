@@ -16,12 +16,12 @@ from preprocessing.foundation.commands import UsageError
 from preprocessing.packing.packing import best_fit, pack
 from trainer.compute.compilation import Compilation
 from trainer.data.batch import unpack_rows
-from trainer.export import check_servable
 from trainer.models.decoder import DecoderConfig
 from trainer.models.model import PrecisionConfig, build_model
 from trainer.models.parts.attention import segment_mask
 from trainer.models.recurrent import RecurrentConfig
 from trainer.optimizers.optimizer import OptimizerConfig
+from trainer.release.servable import check_servable
 from trainer.run.config import RunConfig, resolved
 from trainer.step.guard import GuardConfig
 from trainer.step.layout import Layout
