@@ -6,7 +6,8 @@ checkpoint -> model + tokenizer in one graph -> SavedModel
            -> --check: another process reloads it as a stock server would
            -> visible as OUTPUT/VERSION, or not at all
 
-Or into a directory in Hugging Face's form; or published weights in one into a release.
+Many at once: --runs, trainer/batch_export/. Or into a directory in Hugging Face's form;
+or published weights in one into a release.
 Sub-commands say which release servers show: trainer/batch_export/labels_command.py.
 """
 
@@ -23,6 +24,7 @@ from preprocessing.foundation.commands import (
     stopping_on_request,
 )
 from trainer.batch_export.labels_command import SUBCOMMANDS, run_subcommand
+from trainer.batch_export.many_flags import add_many_flags, check_many_flags
 from trainer.machine.tensorflow_logs import quiet_tensorflow
 from trainer.release.check_apart import check_apart
 from trainer.release.huggingface_output import check_new, staged_directory
@@ -57,17 +59,23 @@ def main(argv: Sequence[str]) -> None:
     with stopping_on_request():
         if values.format == HUGGINGFACE:
             _export_huggingface(values)
+        elif values.runs is not None:
+            _export_many(values)
         else:
             _export_release(values)
 
 
 def _check_flags(values: argparse.Namespace) -> None:
     """Raises `UsageError` for flags that do not go together, or an output in use."""
+    check_many_flags(values)
+    if values.runs is not None:
+        return
     if (values.run is None) == (values.from_huggingface is None):
         raise UsageError(
-            "wanted --run DIR or --from_huggingface DIR to export, found "
+            "wanted --run DIR, --runs or --from_huggingface DIR to export, found "
             f"{'neither' if values.run is None else 'both'}. Name one"
         )
+    [weights] = values.weights
     if values.format == HUGGINGFACE:
         for name in ("from_huggingface", "version", "check", "data"):
             if getattr(values, name):
@@ -75,14 +83,14 @@ def _check_flags(values: argparse.Namespace) -> None:
                     f"wanted --format {HUGGINGFACE} without --{name}, which it has no "
                     "use for, found both. Leave it out"
                 )
-        if values.weights != WEIGHT_TYPES[0]:
+        if weights != WEIGHT_TYPES[0]:
             raise UsageError(
                 f"wanted --format {HUGGINGFACE} with --weights {WEIGHT_TYPES[0]}, as "
-                f"trained, found {values.weights}. Leave it out"
+                f"trained, found {weights}. Leave it out"
             )
         check_new(values.output)
         return
-    if values.data is not None and values.weights == WEIGHT_TYPES[0]:
+    if values.data is not None and weights == WEIGHT_TYPES[0]:
         raise UsageError(
             "wanted --data with --weights other than float32, which lose something "
             "to be told, found float32. Leave one out"
@@ -95,6 +103,17 @@ def _check_flags(values: argparse.Namespace) -> None:
     choose_version(values.output, values.version)
 
 
+def _export_many(values: argparse.Namespace) -> None:
+    """Publishes what is missing of the releases of several runs."""
+    from trainer.batch_export.exporting import export_missing
+    from trainer.batch_export.plan import plan_exports
+
+    models = values.output.rstrip("/")
+    chosen = values.checkpoints or ["last"]
+    plan = plan_exports(values.runs, chosen, values.weights, models)
+    export_missing(plan, models)
+
+
 def _export_release(values: argparse.Namespace) -> None:
     """Publishes the next version of a release."""
     from trainer.models.model import PrecisionConfig
@@ -102,23 +121,24 @@ def _export_release(values: argparse.Namespace) -> None:
 
     # A server on any machine computes in float32, unless asked to store less: the
     # run's own type may be bfloat16.
-    narrow = values.weights == "bfloat16"
+    [weights] = values.weights
+    narrow = weights == "bfloat16"
     servable = _servable(values, PrecisionConfig("bfloat16" if narrow else "float32"))
     loss = None
     if values.data is not None:
         from trainer.loop.evaluate_stored import stored_loss
 
         whole = _servable(values, PrecisionConfig()) if narrow else servable
-        loss = stored_loss(whole, servable, values.weights, values.data)
+        loss = stored_loss(whole, servable, weights, values.data)
     output = values.output.rstrip("/")
     with staged(output, values.version) as (staging, version):
-        write_release(servable, staging, os.path.basename(output), values.weights)
+        write_release(servable, staging, os.path.basename(output), weights)
         if values.check:
             print(check_apart(staging), end="", flush=True)
     print(f"exported {servable.what} as {output}/{version}")
-    if values.weights != "float32":
+    if weights != "float32":
         told = loss or "not measured, which --data DATASET would"
-        print(f"weights in {values.weights}: {told}")
+        print(f"weights in {weights}: {told}")
 
 
 def _servable(values: argparse.Namespace, precision: "PrecisionConfig") -> "Servable":
@@ -174,15 +194,18 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--output",
         required=True,
         metavar="MODELS/NAME",
-        help="the model's directory; its last part is the name clients use",
+        help="the model's directory; its last part is the name clients use; with "
+        "--runs the directory above",
     )
     add_step_flag(parser)
+    add_many_flags(parser)
     parser.add_argument(
         "--weights",
         choices=WEIGHT_TYPES,
-        default=WEIGHT_TYPES[0],
+        nargs="+",
+        default=[WEIGHT_TYPES[0]],
         help="type that matrices and tables are stored in; bfloat16 also computes in "
-        "it, int8 has a float32 scale for each output channel (default: float32)",
+        "it, int8 has a float32 scale for each output channel; with --runs any of them",
     )
     parser.add_argument(
         "--data",

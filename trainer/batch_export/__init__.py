@@ -1,13 +1,16 @@
-"""A tree of releases: what is in it, and what servers show of it.
+"""A tree of releases: what is put into it, what is in it, and what servers show of it.
 
 Takes `MODELS/NAME/VERSION/`, releases; gives `MODELS/models.config`, which says what
 servers load and what labels show.
 
+    exporting.py          Exports what a plan lacks, one release after another, in one
+                          process
     label_history.py      What labels showed before
     label_tree.py         The tree, changed by one at a time
     labels.py             Labels shown, moved to another version, and moved back
     labels_command.py     Sub-commands of quern-export for what is exported already
     loaded_versions.py    Waits until servers have loaded a version
+    many_flags.py         Flags of quern-export that name many releases at once
     model_config_file.py  `models.config`: which versions servers load, and what labels
                           show
     model_list.py         The versions of a tree and what labels show, as a table
