@@ -210,8 +210,10 @@ def copy_tree(source: str, target: str, last: str = SAVED_MODEL_NAME) -> None:
     """Copies a directory between local and cloud paths, the file `last` last.
 
     An object store cannot rename: readers that look for that file see all or nothing.
+    A release's lineage comes first: by it one that was cut short is known for one.
     """
-    names = sorted(file_names(source), key=lambda name: name == last)
+    order = {LINEAGE_NAME: 0, last: 2}
+    names = sorted(file_names(source), key=lambda name: order.get(name, 1))
     for name in names:
         path = storage.join(target, name)
         storage.make_directory(os.path.dirname(path))

@@ -3,7 +3,14 @@
 
 TensorFlow Serving looks at a model's directory every second and loads each name made of
 digits. A release is therefore built under a hidden name beside its versions and renamed
-at the end; on an object store it is built locally and uploaded, `saved_model.pb` last.
+at the end.
+
+An object store renames nothing, and a directory is there with its first file. A release
+is built locally and uploaded, its lineage first and `saved_model.pb` last: that file is
+what makes it a version to `quern-export`, `promote` and `quern-generate`. A server that
+polls a bucket for the latest version may find it before; one that reads `models.config`
+loads what labels show, which `promote` refuses until all files are there. What a killed
+upload left goes with the next export, under a claim; its number is not used again.
 """
 
 import contextlib
@@ -59,6 +66,8 @@ def staged(output: str, version: int | None) -> Iterator[tuple[str, int]]:
     """
     with claimed(output, f"--output {output}") as claim:
         chosen = choose_version(output, version)
+        if storage.is_cloud(output):
+            _clear_cut_short(output)
         release = storage.join(output, str(chosen))
         with _staging(output) as staging:
             yield staging, chosen
@@ -68,6 +77,20 @@ def staged(output: str, version: int | None) -> Iterator[tuple[str, int]]:
             else:
                 storage.sync_tree(staging)
                 _rename(staging, release)
+
+
+def _clear_cut_short(output: str) -> None:
+    """Removes what killed uploads left; for who holds the claim on the output."""
+    for name in releases.versions(output).values():
+        release = storage.join(output, name)
+        if storage.exists(storage.join(release, releases.SAVED_MODEL_NAME)):
+            continue
+        if storage.exists(storage.join(release, releases.LINEAGE_NAME)):
+            # The lineage last: by it a removal that is cut short is known again.
+            for each in sorted(
+                releases.file_names(release), key=lambda x: x == releases.LINEAGE_NAME
+            ):
+                storage.remove_file(storage.join(release, each))
 
 
 @contextlib.contextmanager

@@ -5,8 +5,10 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from cloudpathlib import S3Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -134,3 +136,34 @@ def test_an_output_that_cannot_be_written_is_refused_before_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="Name a directory that"):
         publish(str(tmp_path / "file"))
+
+
+def test_an_upload_cut_short_is_no_version_and_the_next_one_clears_it(
+    bucket, monkeypatch
+):
+    """After each file that arrives: either no `saved_model.pb`, or all of them."""
+    models, files = f"{bucket}/cut-short", ["saved_model.pb", "variables/x", "z"]
+    upload, left = S3Path.upload_from, 0
+
+    def upload_or_die(path, *given, **named):
+        nonlocal left
+        if left == 0:
+            raise RuntimeError("killed")
+        left -= 1
+        return upload(path, *given, **named)
+
+    monkeypatch.setattr(S3Path, "upload_from", upload_or_die)
+    for version in range(1, 6):
+        left = version - 1
+        try:
+            with staged(models, version) as (staging, _):
+                write_lineage(Path(staging))
+                for name in files:
+                    Path(staging, name).parent.mkdir(exist_ok=True)
+                    Path(staging, name).write_text(name)
+        except RuntimeError:
+            there = releases.file_names(f"{models}/{version}")
+            assert ("assets/lineage.json" in there) == (version > 1)
+            assert "saved_model.pb" not in there
+    assert [*versions(models)] == [5]
+    assert {*releases.file_names(f"{models}/5")} == {*files, "assets/lineage.json"}
