@@ -5,6 +5,7 @@ NAME/
   3/                                          one version, complete or absent
     saved_model.pb  variables/                what TensorFlow Serving loads
     assets/tokenizer.json  assets/lineage.json
+    assets/figures.json                       where it was judged: what it measured
     assets.extra/tf_serving_warmup_requests   replayed before traffic is taken
     README.md                                 for people: what it is
 """
@@ -31,6 +32,7 @@ WARMUP_NAME = "assets.extra/tf_serving_warmup_requests"
 LINEAGE_NAME = "assets/lineage.json"
 CARD_NAME = "README.md"
 TOKENIZER_ASSET = "assets/tokenizer.json"
+FIGURES_NAME = "assets/figures.json"
 
 # Signatures that answers are made with: a release from before the others will do.
 USED = ("score", "score_continuation", "embed", "prefill", "insert", "decode")

@@ -5,6 +5,10 @@ servers load and what labels show.
 
     exporting.py          Exports what a plan lacks, one release after another, in one
                           process
+    figures.py            What is measured of a release: its names, units, and how a
+                          release keeps them
+    gate.py               What `--require` asks of a release: a small language, read
+                          and judged
     label_history.py      What labels showed before
     label_tree.py         The tree, changed by one at a time
     labels.py             Labels shown, moved to another version, and moved back
