@@ -4,8 +4,6 @@ Takes a preparation's results; gives one HTML file with everything in it.
 
     charts.py              The report's pictures: bars with words beside them, and
                            columns, as inline SVG
-    page.py                The report's page: its type and colours, and its plain
-                           parts as HTML
     report.py              The dataset's report: one HTML file with everything in
                            it, to look at
 """

@@ -9,8 +9,8 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.report.page import percent, short
 from preprocessing.foundation.commands import count_of
+from preprocessing.foundation.page import percent, short
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ from typing import Any
 
 from pipelines.prepare.results import Results
 from pipelines.report.charts import Bar, bars, columns, counted, key
-from pipelines.report.page import (
+from preprocessing.contracts.manifest import Manifest
+from preprocessing.foundation import storage
+from preprocessing.foundation.commands import count_of
+from preprocessing.foundation.page import (
     cards,
     page,
     percent,
@@ -16,9 +19,6 @@ from pipelines.report.page import (
     short,
     table,
 )
-from preprocessing.contracts.manifest import Manifest
-from preprocessing.foundation import storage
-from preprocessing.foundation.commands import count_of
 
 MOST_REASONS = 15
 _MOST_FILES = 100

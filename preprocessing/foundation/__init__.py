@@ -21,6 +21,8 @@ Nothing in here knows what a document, a row or a model is.
                            and what is none
     long_texts.py          Where a huge text can be cut so that its pieces encode to
                            the ids of the whole
+    page.py                A page to look at: its type and colours, and its plain
+                           parts as HTML
     protocol_buffers.py    Protocol buffers, one way: messages declared as tables
                            for protobuf's own runtime
     read_sizes.py          How much of a file is read at once; the documents do not

@@ -12,10 +12,10 @@ import pytest
 
 from pipelines.job.input_files import FileCounts, InputCounts, InputFiles
 from pipelines.prepare.results import Results, Stage
-from pipelines.report.page import percent, short
 from pipelines.report.report import write_report
 from preprocessing.contracts.manifest import Counts, Manifest, Shard, Source, Split
 from preprocessing.duplicates.decontamination import EvaluationTask
+from preprocessing.foundation.page import percent, short
 
 EXCERPT = '<script>alert("no")</script> is how this page & its menu begin'
 STAGES = [

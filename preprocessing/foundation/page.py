@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report's page: its type and colours, and its plain parts as HTML."""
+"""A page to look at: its type and colours, and its plain parts as HTML."""
 
 import html
 from collections.abc import Sequence
