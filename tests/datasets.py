@@ -5,11 +5,15 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from preprocessing.contracts.dataset_files import PROVENANCE, provenance_of
 from preprocessing.contracts.manifest import (
     TOKENIZER_NAME,
     Counts,
     Manifest,
+    Shard,
     Source,
     Split,
     config_hash,
@@ -17,7 +21,7 @@ from preprocessing.contracts.manifest import (
 )
 from preprocessing.contracts.records import RecordFormat
 from preprocessing.contracts.shards import shard_name, write_shard
-from preprocessing.packing.packing import best_fit, pack
+from preprocessing.packing.packing import PackedRows, best_fit, pack
 from preprocessing.tokenizer.tokenizer import Tokenizer, train
 
 _SENTENCE = (
@@ -132,9 +136,36 @@ def _write_split(
         write_shard(str(directory), shard_name(name, index, num_shards), [part])
         for index, part in enumerate(np.array_split(frames, num_shards))
     )
+    _write_provenance(directory, shards, blocks)
     totals = {
         key: sum(line[key] for line in counted.values())
         for key in ("rows", "tokens", "text_bytes")
     }
     by_source = counted if sources else {}
     return Split(**totals, shards=shards, sources=by_source), encoded
+
+
+def _write_provenance(
+    directory: Path, shards: tuple[Shard, ...], blocks: list[PackedRows]
+) -> None:
+    """Writes where each segment comes from; documents are numbered within a block."""
+    first, lines = 0, []
+    for number, block in enumerate(blocks):
+        columns = (block.row + first, block.segment, block.document, block.start)
+        lines += [
+            (row, segment, f"{number}-{document}", "texts.jsonl", document, start)
+            for row, segment, document, start in zip(*columns, strict=True)
+        ]
+        first += block.rows
+    first = 0
+    for shard in shards:
+        rows = range(first, first + shard.rows)
+        mine = [line for line in lines if line[0] in rows]
+        arrays = zip(*mine, strict=True) if mine else [()] * len(PROVENANCE)
+        made = [
+            pa.array([*values], field.type)
+            for values, field in zip(arrays, PROVENANCE, strict=True)
+        ]
+        table = pa.Table.from_arrays(made, schema=PROVENANCE)
+        pq.write_table(table, directory / provenance_of(shard))
+        first += shard.rows

@@ -9,6 +9,8 @@ servers load and what labels show.
                           release keeps them
     gate.py               What `--require` asks of a release: a small language, read
                           and judged
+    judged.py             Measures a release before it is published: started apart,
+                          figures read back
     label_history.py      What labels showed before
     label_tree.py         The tree, changed by one at a time
     labels.py             Labels shown, moved to another version, and moved back
@@ -21,7 +23,11 @@ servers load and what labels show.
     plan.py               Which releases are wanted of some runs, and which of them are
                           there already
     pruning.py            Removes old versions, never one that is in use
+    release_process.py    Measures one release in a process of its own, as a stock
+                          TensorFlow Serving has it
     server_settings.py    Settings of TensorFlow Serving beside `models.config`
+    split_texts.py        The documents of a dataset's split as texts again, for a
+                          release to read
     text_format.py        Protobuf's text format, with the place of each field
     whole_release.py      Tells a whole release from what is arriving or cut short
 """

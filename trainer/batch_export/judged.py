@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures a release before it is published: started apart, figures read back."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from preprocessing.foundation import strict_json
+from preprocessing.foundation.commands import UsageError, WorkError
+from trainer.batch_export.figures import ReleaseFigures
+
+_PROCESS = "trainer.batch_export.release_process"
+
+
+def measure_release(
+    directory: str, dataset: str, split: str, trainer_bits: float | None
+) -> ReleaseFigures:
+    """Measures an unpublished release in a process of its own.
+
+    A process's high-water mark is one release's where it loads no other.
+
+    Args:
+        directory: of the release, local.
+        dataset: encoded with its tokenizer, local or cloud.
+        split: of the dataset.
+        trainer_bits: bits per byte that the trainer finds of the split.
+
+    Raises:
+        UsageError: the dataset is none that the release can read.
+        WorkError: the release does not load or answer, or the dataset is damaged.
+    """
+    home = str(Path(__file__).resolve().parents[2])
+    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    ended = subprocess.run(
+        [sys.executable, "-m", _PROCESS, directory, dataset, split],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "CUDA_VISIBLE_DEVICES": "-1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
+        reason = lines[-1].removeprefix("error: ")
+        raise (UsageError if ended.returncode == 2 else WorkError)(reason)
+    measured = strict_json.loads(ended.stdout.splitlines()[-1])
+    return ReleaseFigures(
+        size=release_size(directory), trainer_bits_per_byte=trainer_bits, **measured
+    )
+
+
+def release_size(directory: str) -> int:
+    """Returns the bytes of all files of a release in a local directory."""
+    paths = Path(directory).rglob("*")
+    return sum(path.stat().st_size for path in paths if path.is_file())
