@@ -65,12 +65,15 @@ blockquote{margin:.4rem 0 0;white-space:pre-wrap;overflow-wrap:anywhere}
 _POWERS = ("", "k", "M", "G", "T", "P")
 
 
-def page(title: str, head: str, sections: Sequence[str]) -> bytes:
-    """Returns a whole page in UTF-8, which needs no other file and no script."""
+def page(title: str, head: str, sections: Sequence[str], style: str = "") -> bytes:
+    """Returns a whole page in UTF-8, which needs no other file and no script.
+
+    `style` is what a picture of this page alone needs besides the style of all.
+    """
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}{style}</style></head>"
         f"<body><main><header>{head}</header>{''.join(sections)}</main></body></html>\n"
     ).encode()
 

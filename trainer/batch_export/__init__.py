@@ -25,6 +25,10 @@ servers load and what labels show.
     pruning.py            Removes old versions, never one that is in use
     release_process.py    Measures one release in a process of its own, as a stock
                           TensorFlow Serving has it
+    releases_page.py      The page that shows judged releases: their table, and size
+                          against bits per byte
+    releases_table.py     The releases of a tree beside each other: as lines, as JSON,
+                          sorted, the best marked
     server_settings.py    Settings of TensorFlow Serving beside `models.config`
     split_texts.py        The documents of a dataset's split as texts again, for a
                           release to read
