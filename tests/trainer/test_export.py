@@ -24,11 +24,23 @@ from preprocessing.contracts.releases import (
 from preprocessing.contracts.signatures import SIGNATURES, STATE
 from preprocessing.foundation.commands import UsageError, WorkError
 from preprocessing.foundation.globs import literal_directory
+from tests.releases import (
+    SEQUENCE_LENGTH,
+    tokenizer_of,
+    untrained_run,
+)
 from tests.trainer.small_runs import small_run
 from trainer import export, task
+from trainer.batch_export.judged import measure_release, release_size
 from trainer.batch_export.whole_release import check_whole
+from trainer.data.input_pipeline import SubRows
+from trainer.distribution.strategies import make_strategy
+from trainer.distribution.workers import workers_of
+from trainer.loop.evaluate_rows import byte_counts, make_evaluate
 from trainer.release.card import model_card
 from trainer.release.check_apart import check_apart
+from trainer.step.layout import Layout
+from trainer.step.model_with_values import as_it_is
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +78,32 @@ def test_a_release_answers_through_the_c_api_as_the_trainer_does(
     assert check_whole(find_release(models)) == lineage
     export.main(["show", models])
     assert capfd.readouterr().out == model_card(lineage)
+
+
+def evaluated(dataset) -> float:
+    """What quern-evaluate tells of `release`'s model and the validation split."""
+    run = untrained_run(dataset, "decoder")
+    evaluate = make_evaluate(
+        as_it_is(run.model),
+        workers_of(make_strategy("one_device")),
+        Layout(4, 4, 1),
+        byte_counts(tokenizer_of(run)),
+    )
+    rows = SubRows(str(dataset), run.manifest, "validation", SEQUENCE_LENGTH)
+    found = evaluate(rows, lambda: None).bits_per_byte
+    assert found is not None
+    return found
+
+
+def test_the_releases_own_bits_per_byte_are_the_trainers(dataset, release):
+    wanted = evaluated(dataset)
+    found = measure_release(str(release), str(dataset), "validation", wanted)
+    assert found.bits_per_byte == pytest.approx(wanted, abs=1e-4)
+    assert (found.documents, found.odd_documents) == (20, 0)
+    assert found.size == release_size(str(release))
+    # All were measured; the memory is a process's own, and holds the release.
+    assert len(found.metrics()) == 7 and min(found.metrics().values()) > 0
+    assert found.peak_memory > found.size
 
 
 def test_a_release_has_door_threes_layout(release, manifest):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A release's figures are those of the checkpoint it was made of."""
+"""A split's documents as a release reads them: whole, as texts."""
 
 import dataclasses
 
@@ -11,48 +11,8 @@ from preprocessing.contracts.row_segments import row_segments
 from preprocessing.contracts.shards import Shards
 from preprocessing.foundation.commands import UsageError
 from tests.datasets import texts, write_dataset
-from tests.releases import (
-    SEQUENCE_LENGTH,
-    release_untrained,
-    tokenizer_of,
-    untrained_run,
-)
-from trainer.batch_export.judged import measure_release, release_size
+from tests.releases import tokenizer_of, untrained_run
 from trainer.batch_export.split_texts import check_readable, split_texts
-from trainer.data.input_pipeline import SubRows
-from trainer.distribution.strategies import make_strategy
-from trainer.distribution.workers import workers_of
-from trainer.loop.evaluate_rows import byte_counts, make_evaluate
-from trainer.step.layout import Layout
-from trainer.step.model_with_values import as_it_is
-
-
-def evaluated(dataset, family: str) -> float:
-    """What quern-evaluate tells of the validation split."""
-    run = untrained_run(dataset, family)
-    evaluate = make_evaluate(
-        as_it_is(run.model),
-        workers_of(make_strategy("one_device")),
-        Layout(4, 4, 1),
-        byte_counts(tokenizer_of(run)),
-    )
-    rows = SubRows(str(dataset), run.manifest, "validation", SEQUENCE_LENGTH)
-    found = evaluate(rows, lambda: None).bits_per_byte
-    assert found is not None
-    return found
-
-
-@pytest.mark.slow
-def test_the_releases_own_bits_per_byte_are_the_trainers(dataset, tmp_path):
-    release = release_untrained(dataset, "decoder", tmp_path / "small")
-    wanted = evaluated(dataset, "decoder")
-    found = measure_release(str(release), str(dataset), "validation", wanted)
-    assert found.bits_per_byte == pytest.approx(wanted, abs=1e-4)
-    assert (found.documents, found.odd_documents) == (20, 0)
-    assert found.size == release_size(str(release))
-    # All were measured; the memory is a process's own, and holds the release.
-    assert len(found.metrics()) == 7 and min(found.metrics().values()) > 0
-    assert found.peak_memory > found.size
 
 
 def test_documents_come_back_as_texts_whole_and_each_copy_once(tmp_path):
