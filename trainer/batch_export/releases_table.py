@@ -174,7 +174,9 @@ def cell(line: ListedRelease, name: str) -> str:
         return _NOTHING
     unit = METRICS[name].unit if name in METRICS else ""
     if unit == "s":
-        return short(1000 * value, "ms") if value < 1 else f"{value:.2f} s"
+        return f"{1000 * value:,.3g} ms" if value < 1 else f"{value:.2f} s"
+    if unit == "tok/s":
+        return f"{value:,.4g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
     return short(value, unit) if unit else f"{value:.4f}"
 
 
@@ -183,7 +185,8 @@ def lost(line: ListedRelease) -> str:
     own, trainers = line.figures.bits_per_byte, line.figures.trainer_bits_per_byte
     if own is None or not trainers:
         return _NOTHING
-    return f"{100 * (own / trainers - 1):+.2f}%"
+    # Adding 0 to what rounds to -0 makes it 0.
+    return f"{round(100 * (own / trainers - 1), 2) + 0:+.2f}%"
 
 
 def table_lines(lines: Iterable[ListedRelease]) -> list[str]:
