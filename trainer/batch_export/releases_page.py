@@ -42,7 +42,7 @@ main{max-width:76rem} tbody th{white-space:nowrap}
 .at{overflow:visible} .ring{fill:none;stroke:var(--ink);stroke-width:2}
 .third{fill:#8a5a9e} .off{opacity:.45}
 @media(max-width:30rem){.scatter>svg{height:15rem}
-.scatter .along span:nth-child(even){display:none}}
+.scatter .along span:nth-child(even):not(:last-child){display:none}}
 """
 # How a release's weights are drawn, told by shape as well as by colour.
 _SHAPES = dict(
@@ -57,8 +57,15 @@ _SHAPES = dict(
     )
 )
 _MOST_TICKS = 6
-# Percent of the picture within which two numbers would lie on each other.
-_NEAR, _LEFT = 4, ' text-anchor="end"'
+# Percent of the picture within which two numbers would lie on each other, and the
+# sides of a point that a number can stand on, beyond the ring around the best.
+_NEAR = 3
+_SIDES = (
+    'y="-15" text-anchor="middle"',
+    'y="23" text-anchor="middle"',
+    'x="15" y="4"',
+    'x="-15" y="4" text-anchor="end"',
+)
 _Ticks = list[tuple[float, str]]
 
 
@@ -132,10 +139,10 @@ def _scatter(split: JudgedSplit) -> str:
         assert bits is not None
         x = _share(math.log10(size), across)
         y = 100 - _share(bits, upwards)
-        # Beside another point's number a number stands on the other side.
-        near = any(abs(x - a) < _NEAR and abs(y - b) < _NEAR for a, b in named)
+        # Close to points that have numbers, a number stands on another side.
+        near = sum(abs(x - a) < _NEAR and abs(y - b) < _NEAR for a, b in named)
         named.append((x, y))
-        text = f'<text x="{-14 if near else 14}" y="4"{_LEFT if near else ""}>'
+        text = f"<text {_SIDES[near % len(_SIDES)]}>"
         ring = '<circle class="ring" r="11"/>' if line == split.best else ""
         told = f"{line.title}: {short(size, 'B')}, {bits:.4f} bits per byte"
         points += (
