@@ -2,6 +2,7 @@
 """What all tests share: threads, seeds, a release, and which of them are slow."""
 
 import functools
+import multiprocessing.context
 import os
 import subprocess
 import sys
@@ -48,6 +49,8 @@ def _noting_processes(start: Callable) -> Callable:
 
 
 subprocess.Popen.__init__ = _noting_processes(subprocess.Popen.__init__)
+Forked = multiprocessing.context.ForkServerProcess  # of `trainer/forked.py`
+Forked.start = _noting("a process", Forked.start)
 
 
 def _watch_loaded() -> None:
