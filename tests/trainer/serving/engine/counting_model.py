@@ -45,8 +45,8 @@ class CountingModel:
 
     def __init__(self, poison=(), most_bytes=None, fixed=0) -> None:
         self.poison, self.most_bytes, self.fixed = {*poison}, most_bytes, fixed
-        self.read, self.largest, self.calls, self.failures = 0, 0, 0, 0
-        self.prefills, self.scores = 0, []
+        self.read, self.largest, self.calls, self.prefills = 0, 0, 0, 0
+        self.failures, self.scores = 0, []
 
     def empty(self, rows):
         return np.zeros([rows, 1], np.int64)
@@ -82,6 +82,8 @@ class CountingModel:
         last = inputs["position"] + reads - 1
         state = self._kept(self._resized(state, int((last + steps).max())))
         width = int(steps.max())
+        if inputs["token_ids"].shape[1] > 1 and len(state) > 1:
+            self.scores.append(inputs["token_ids"].size * int(last.max() + 1))
         ids = np.zeros([len(state), width], np.int32)
         counts, stopped = np.zeros(len(state), np.int32), np.zeros(len(state), bool)
         for row in range(len(state)):
