@@ -16,7 +16,7 @@ import pytest
 
 from docs import demo
 from preprocessing.foundation.commands import CommandParser
-from trainer.batch_export.labels_command import SUBCOMMANDS
+from trainer.labels.labels_command import SUBCOMMANDS
 
 ROOT = Path(__file__).parents[1]
 READER = "--input --format --text_field --id_field"

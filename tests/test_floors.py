@@ -52,6 +52,7 @@ FLOORS = {
         "run",
         "distribution",
         "release",
+        "labels",
         "batch_export",
         "loop",
         "comparison",

@@ -8,7 +8,7 @@ checkpoint -> model + tokenizer in one graph -> SavedModel
 
 Many at once: --runs, trainer/batch_export/. Or into a directory in Hugging Face's form;
 or published weights in one into a release.
-Sub-commands say which release servers show: trainer/batch_export/labels_command.py.
+Sub-commands say which release servers show: trainer/labels/labels_command.py.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from preprocessing.foundation.commands import (
     run,
     stopping_on_request,
 )
-from trainer.batch_export.labels_command import SUBCOMMANDS, run_subcommand
 from trainer.batch_export.many_flags import add_many_flags, check_many_flags
+from trainer.labels.labels_command import SUBCOMMANDS, run_subcommand
 from trainer.machine.tensorflow_logs import quiet_tensorflow
 from trainer.release.check_apart import check_apart
 from trainer.release.huggingface_output import check_new, staged_directory

@@ -32,10 +32,10 @@ from tests.releases import (
 from tests.trainer.small_runs import small_run
 from trainer import export, task
 from trainer.batch_export.judged import measure_release, release_size
-from trainer.batch_export.whole_release import check_whole
 from trainer.data.input_pipeline import SubRows
 from trainer.distribution.strategies import make_strategy
 from trainer.distribution.workers import workers_of
+from trainer.labels.whole_release import check_whole
 from trainer.loop.evaluate_rows import byte_counts, make_evaluate
 from trainer.release.card import model_card
 from trainer.release.check_apart import check_apart

@@ -19,7 +19,7 @@ from preprocessing.contracts import releases
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, suggest
 from trainer.batch_export.figures import METRICS, ReleaseFigures, read_figures
-from trainer.batch_export.labels import STABLE
+from trainer.labels.labels import STABLE
 
 PREVIOUS = "previous"
 REFERENCES = (STABLE, PREVIOUS)

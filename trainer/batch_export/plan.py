@@ -18,7 +18,7 @@ from preprocessing.contracts import releases
 from preprocessing.contracts.releases import WEIGHT_TYPES, Lineage
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
-from trainer.batch_export.whole_release import check_whole
+from trainer.labels.whole_release import check_whole
 from trainer.release.run_facts import checkpoint_sha256
 from trainer.release.servable import check_servable
 from trainer.run.checkpoint_files import choose_step, steps

@@ -13,7 +13,7 @@ import pytest
 from preprocessing.contracts.manifest import MANIFEST_NAME
 from preprocessing.contracts.releases import LINEAGE_NAME, file_names
 from preprocessing.foundation.commands import UsageError
-from tests.trainer.batch_export.trees import FILES, lineage
+from tests.trainer.labels.trees import FILES, lineage
 from trainer.batch_export.plan import plan_exports
 from trainer.data.input_pipeline import DataConfig
 from trainer.release.run_facts import checkpoint_sha256

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from preprocessing.contracts.manifest import read_manifest
 from preprocessing.contracts.releases import LINEAGE_NAME, Lineage, read_lineage
 from tests.datasets import write_dataset
-from tests.trainer.batch_export.trees import lineage
+from tests.trainer.labels.trees import lineage
 from trainer.release.card import model_card
 from trainer.release.run_facts import dataset_facts
 

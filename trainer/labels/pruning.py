@@ -9,10 +9,10 @@ from preprocessing.contracts import releases
 from preprocessing.contracts.releases import LINEAGE_NAME, SAVED_MODEL_NAME
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, count_of, note
-from trainer.batch_export.label_history import read_moves, shown_before
-from trainer.batch_export.label_tree import ModelPlace, one_at_a_time, place_of
-from trainer.batch_export.labels import entries_of
-from trainer.batch_export.model_config_file import ModelEntry
+from trainer.labels.label_history import read_moves, shown_before
+from trainer.labels.label_tree import ModelPlace, one_at_a_time, place_of
+from trainer.labels.labels import entries_of
+from trainer.labels.model_config_file import ModelEntry
 
 _REMOVED = ".pruned-"
 

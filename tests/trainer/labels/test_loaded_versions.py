@@ -16,9 +16,9 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from preprocessing.foundation.commands import UsageError, WorkError
-from tests.trainer.batch_export.trees import make_model
+from tests.trainer.labels.trees import make_model
 from trainer import export
-from trainer.batch_export.labels import promote
+from trainer.labels.labels import promote
 
 LOADING_LOOKS = 3
 

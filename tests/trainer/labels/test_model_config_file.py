@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from preprocessing.foundation.commands import UsageError
-from trainer.batch_export import text_format
-from trainer.batch_export.model_config_file import read_models, with_labels
+from trainer.labels import text_format
+from trainer.labels.model_config_file import read_models, with_labels
 
 # What people write: comments, both brackets, lists, quotes, separators, other fields.
 BY_HAND = """\

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from preprocessing.claims.claims import Claim, Held, claimed
 from preprocessing.foundation import cloud_clients, storage
 from preprocessing.foundation.commands import UsageError, WorkError
-from trainer.batch_export.model_config_file import CONFIG_NAME
+from trainer.labels.model_config_file import CONFIG_NAME
 
 CLAIM_NAME = ".labels-claim.json"
 # A change takes milliseconds on a disk and a second in a bucket.

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from preprocessing.foundation.commands import UsageError
-from trainer.batch_export import text_format
-from trainer.batch_export.text_format import TextField, TextValue, named, quoted
+from trainer.labels import text_format
+from trainer.labels.text_format import TextField, TextValue, named, quoted
 
 CONFIG_NAME = "models.config"
 _LIST, _ENTRY = "model_config_list", "config"

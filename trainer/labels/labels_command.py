@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from preprocessing.contracts.releases import CARD_NAME, find_release, read_lineage
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import CommandParser, stopping_on_request
-from trainer.batch_export.labels import STABLE, ShownVersion, promote, rollback
-from trainer.batch_export.loaded_versions import NO_SERVERS, Servers
-from trainer.batch_export.model_list import list_models
-from trainer.batch_export.pruning import described, prune
+from trainer.labels.labels import STABLE, ShownVersion, promote, rollback
+from trainer.labels.loaded_versions import NO_SERVERS, Servers
+from trainer.labels.model_list import list_models
+from trainer.labels.pruning import described, prune
 from trainer.release.card import model_card
 
 _MODEL = "MODELS/NAME"

@@ -16,13 +16,13 @@ from typing import Literal
 from preprocessing.contracts.releases import SAVED_MODEL_NAME, versions
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
-from trainer.batch_export.label_history import (
+from trainer.labels.label_history import (
     LabelMove,
     read_moves,
     shown_before,
     write_moves,
 )
-from trainer.batch_export.label_tree import (
+from trainer.labels.label_tree import (
     ModelPlace,
     one_at_a_time,
     place_of,
@@ -30,19 +30,19 @@ from trainer.batch_export.label_tree import (
     rewrite,
     write_once,
 )
-from trainer.batch_export.loaded_versions import (
+from trainer.labels.loaded_versions import (
     NO_SERVERS,
     Servers,
     wait_until_loaded,
 )
-from trainer.batch_export.model_config_file import (
+from trainer.labels.model_config_file import (
     CONFIG_NAME,
     ModelEntry,
     read_models,
     with_labels,
 )
-from trainer.batch_export.server_settings import SETTINGS
-from trainer.batch_export.whole_release import check_whole
+from trainer.labels.server_settings import SETTINGS
+from trainer.labels.whole_release import check_whole
 
 STABLE = "stable"
 # What a URL takes: `/v1/models/NAME/labels/LABEL:predict`.

@@ -13,10 +13,10 @@ from preprocessing.claims.claims import Held, claimed
 from preprocessing.contracts.releases import LINEAGE_NAME, SAVED_MODEL_NAME, versions
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
-from tests.trainer.batch_export.trees import make_model
+from tests.trainer.labels.trees import make_model
 from trainer import export
-from trainer.batch_export.labels import promote
-from trainer.batch_export.pruning import prune
+from trainer.labels.labels import promote
+from trainer.labels.pruning import prune
 
 
 @settings(max_examples=12, deadline=None)

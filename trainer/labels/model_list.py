@@ -4,9 +4,9 @@
 from preprocessing.contracts.releases import versions
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
-from trainer.batch_export.labels import entries_of
-from trainer.batch_export.model_config_file import ModelEntry
-from trainer.batch_export.whole_release import check_whole
+from trainer.labels.labels import entries_of
+from trainer.labels.model_config_file import ModelEntry
+from trainer.labels.whole_release import check_whole
 
 _HEADER = ("name", "version", "labels", "run", "step", "weights", "MB")
 

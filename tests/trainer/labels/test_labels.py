@@ -17,18 +17,18 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, WorkError
-from tests.trainer.batch_export.trees import make_model
+from tests.trainer.labels.trees import make_model
 from trainer import export
-from trainer.batch_export import label_tree
-from trainer.batch_export.label_history import LabelMove, read_moves, shown_before
-from trainer.batch_export.labels import labels_of, promote, rollback
+from trainer.labels import label_tree
+from trainer.labels.label_history import LabelMove, read_moves, shown_before
+from trainer.labels.labels import labels_of, promote, rollback
 
 ROOT = Path(__file__).parents[3]
 # One of four that move labels of two models at once; tells what it moved.
 MOVER = """
 import random, sys
 from preprocessing.foundation.commands import UsageError
-from trainer.batch_export.labels import promote, rollback
+from trainer.labels.labels import promote, rollback
 models, seed = sys.argv[1], int(sys.argv[2])
 draw = random.Random(seed)
 print("ready", flush=True)
@@ -49,7 +49,7 @@ for turn in range(5):
 # Killed at its nth name that is published, before or after.
 KILLED = """
 import os, signal, sys
-from trainer.batch_export.labels import promote
+from trainer.labels.labels import promote
 path, moment = sys.argv[1], int(sys.argv[2])
 replace, done = os.replace, []
 def killing(source, target):
