@@ -45,6 +45,7 @@ from preprocessing.foundation.commands import (
     run,
     stopping_on_request,
 )
+from preprocessing.foundation.huge_pages import restart_with_huge_pages
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -271,6 +272,7 @@ def _described(tally: Tally) -> str:
 
 def cli() -> NoReturn:
     """Runs the command on the process's arguments."""
+    restart_with_huge_pages()
     run(main)
 
 

@@ -12,4 +12,7 @@ COPY pipelines pipelines
 COPY trainer trainer
 RUN pip install --no-cache-dir --constraint constraints.txt . && pip check
 
+# As preprocessing/foundation/huge_pages.py has it for local workers.
+ENV GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=2147483647
+
 # The base image starts /opt/apache/beam/boot, which must stay the entry point.

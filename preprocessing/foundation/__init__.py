@@ -19,6 +19,8 @@ Nothing in here knows what a document, a row or a model is.
                            that follow from keys
     globs.py               What a glob names, on disk and on object stores: files,
                            and what is none
+    huge_pages.py          Pages of 2 MB for large arrays, which glibc asks for where it
+                           is told to at start
     long_texts.py          Where a huge text can be cut so that its pieces encode to
                            the ids of the whole
     page.py                A page to look at: its type and colours, and its plain

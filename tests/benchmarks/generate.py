@@ -37,9 +37,10 @@ import tensorflow as tf
 from preprocessing.contracts.manifest import TOKENIZER_NAME, read_manifest
 from preprocessing.contracts.releases import WEIGHT_TYPES
 from preprocessing.foundation.commands import CommandParser
+from preprocessing.foundation.huge_pages import VARIABLE, restart_with_huge_pages
 from preprocessing.tokenizer.tokenizer import Tokenizer, train
 from tests.benchmarks.generate_limits import StepLimit
-from tests.benchmarks.peers import Peer, peer_script, start_peer
+from tests.benchmarks.peers import LaunchedPeer, Peer, peer_script
 from tests.benchmarks.train_step import SHAPE, model_config
 from tests.benchmarks.turns import LEAST_TURNS, in_turns, spread
 from tests.datasets import write_dataset
@@ -93,7 +94,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         release = write_model(Path(work), flags.weights)
         model = LoadedRelease(str(release), count_cores())
-        peer = start_peer("transformers", [flags.peer_python, str(PEER), work])
+        command = [flags.peer_python, str(PEER), work]
+        peer = LaunchedPeer("transformers", command, without=[VARIABLE]).ready()
         theirs = peer.facts["version"] if peer else "no peer"
         print(f"{os.cpu_count()} cores, TensorFlow {tf.__version__}, {theirs}")
         print(f"{'tokens/s, ' + flags.weights:27}{'quern':>24}{'peer':>24}   quotient")
@@ -250,4 +252,5 @@ def limit_of(case: Case, model: LoadedRelease, weights: str) -> float:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()  # as the command does
     main()

@@ -242,12 +242,15 @@ class Attention(tf.Module):
         group = sizes.heads // kv_heads
         # The queries of a group stand one below the other: one product per kv head.
         q_BKXH = tf.reshape(q_BATH, [-1, kv_heads, group * length, head_dim])
-        scores = tf.matmul(q_BKXH, k_BKSH, transpose_b=True)
+        product = tf.matmul
+        if isinstance(length, int) and length == 1 and q_BATH.dtype == tf.float32:
+            product = _row_product
+        scores = product(q_BKXH, k_BKSH, transpose_b=True)
         scores = tf.reshape(scores, [-1, kv_heads, group, length, keys])
         probs = masked_softmax(scores, mask_B11TS, self._sizes.cap)
         probs = tf.reshape(probs, [-1, kv_heads, group * length, keys])
         mixed_BATH = tf.reshape(
-            tf.matmul(probs, v_BKSH), [-1, sizes.heads, length, head_dim]
+            product(probs, v_BKSH), [-1, sizes.heads, length, head_dim]
         )
         return tf.transpose(mixed_BATH, [0, 2, 1, 3])
 
@@ -256,6 +259,20 @@ class Attention(tf.Module):
         mixed_ND = tf.reshape(mixed_BTAH, [-1, self._sizes.heads.query_width])
         product = tf.matmul(mixed_ND, tf.cast(self.out, mixed_ND.dtype))
         return add_bias(product, self.out_bias)
+
+
+def _row_product(
+    rows: tf.Tensor, matrices: tf.Tensor, transpose_b: bool = False
+) -> tf.Tensor:
+    """Returns `tf.matmul` of single rows and large matrices, by TensorFlow's kernel.
+
+    oneDNN, which takes the operation behind `tf.matmul` over, is slower at it: of 32
+    rows of 192 positions a pair takes 1.5 ms by its kernel and 1.3 by this one. In
+    bfloat16 it is faster.
+    """
+    return tf.raw_ops.BatchMatMulV3(
+        x=rows, y=matrices, Tout=rows.dtype, adj_y=transpose_b
+    )
 
 
 def masked_softmax(
