@@ -10,6 +10,9 @@ SETTINGS = {
 # SPDX-License-Identifier: Apache-2.0
 # BatchingParameters. Requests that arrive within 5 ms share a batch; batches are padded
 # to one of the sizes below, the last of which must be max_batch_size.
+# Rows of ids of unequal widths (`detokenize`) share one too: the narrower are filled up
+# with their first id, which `num_tokens` leaves out.
+pad_variable_length_inputs: true
 max_batch_size { value: 16 }
 batch_timeout_micros { value: 5000 }
 max_enqueued_batches { value: 64 }
