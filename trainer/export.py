@@ -12,18 +12,30 @@ Sub-commands say which release servers show: trainer/labels/labels_command.py.
 """
 
 import argparse
+import functools
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from preprocessing.contracts.releases import SAVED_MODEL_NAME, WEIGHT_TYPES
+from preprocessing.contracts.releases import (
+    SAVED_MODEL_NAME,
+    WEIGHT_TYPES,
+    read_lineage,
+)
 from preprocessing.foundation.commands import (
     CommandParser,
     UsageError,
     run,
     stopping_on_request,
 )
-from trainer.batch_export.many_flags import add_many_flags, check_many_flags
+from trainer.batch_export.gate import Requirements, parse_requirements
+from trainer.batch_export.many_flags import (
+    SPLIT,
+    add_judging_flags,
+    add_many_flags,
+    check_judging_flags,
+    check_many_flags,
+)
 from trainer.labels.labels_command import SUBCOMMANDS, run_subcommand
 from trainer.machine.tensorflow_logs import quiet_tensorflow
 from trainer.release.check_apart import check_apart
@@ -32,7 +44,8 @@ from trainer.release.publish import choose_version, staged
 from trainer.run.step_flag import add_step_flag
 
 if TYPE_CHECKING:
-    from trainer.models.model import PrecisionConfig
+    from trainer.batch_export.judging import JudgedText, Judging
+    from trainer.loop.evaluate_stored import StoredLoss
     from trainer.release.servable import Servable
 
 HUGGINGFACE = "huggingface"
@@ -50,7 +63,9 @@ def main(argv: Sequence[str]) -> None:
         run_subcommand(argv[0], argv[1:])
         return
     values = _parse(argv)
+    required = parse_requirements(values.require)
     _check_flags(values)
+    check_judging_flags(values, required)
     # Both sides of the check compute on the CPU, where they round alike; and a GPU may
     # belong to a training job. Read when TensorFlow is loaded, inherited by the check.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -60,9 +75,9 @@ def main(argv: Sequence[str]) -> None:
         if values.format == HUGGINGFACE:
             _export_huggingface(values)
         elif values.runs is not None:
-            _export_many(values)
+            _export_many(values, required)
         else:
-            _export_release(values)
+            _export_release(values, required)
 
 
 def _check_flags(values: argparse.Namespace) -> None:
@@ -90,10 +105,10 @@ def _check_flags(values: argparse.Namespace) -> None:
             )
         check_new(values.output)
         return
-    if values.data is not None and weights == WEIGHT_TYPES[0]:
+    if values.data and weights == WEIGHT_TYPES[0] and not values.require:
         raise UsageError(
             "wanted --data with --weights other than float32, which lose something "
-            "to be told, found float32. Leave one out"
+            "to be told, or with --require, found neither. Leave it out"
         )
     if values.from_huggingface is not None and values.step is not None:
         raise UsageError(
@@ -103,58 +118,121 @@ def _check_flags(values: argparse.Namespace) -> None:
     choose_version(values.output, values.version)
 
 
-def _export_many(values: argparse.Namespace) -> None:
+def _export_many(values: argparse.Namespace, required: Requirements) -> None:
     """Publishes what is missing of the releases of several runs."""
-    from trainer.batch_export.exporting import export_missing
-    from trainer.batch_export.plan import plan_exports
+    from trainer.batch_export.batch import Batch, export_batch
 
-    models = values.output.rstrip("/")
-    chosen = values.checkpoints or ["last"]
-    plan = plan_exports(values.runs, chosen, values.weights, models)
-    export_missing(plan, models)
+    asked = Batch(
+        runs=values.runs,
+        checkpoints=values.checkpoints or ["last"],
+        weights=values.weights,
+        models=values.output.rstrip("/"),
+        required=required,
+        text=_judged_text(values, values.runs),
+    )
+    export_batch(asked)
 
 
-def _export_release(values: argparse.Namespace) -> None:
+def _export_release(values: argparse.Namespace, required: Requirements) -> None:
     """Publishes the next version of a release."""
-    from trainer.models.model import PrecisionConfig
     from trainer.release.release import write_release
 
-    # A server on any machine computes in float32, unless asked to store less: the
-    # run's own type may be bfloat16.
-    [weights] = values.weights
-    narrow = weights == "bfloat16"
-    servable = _servable(values, PrecisionConfig("bfloat16" if narrow else "float32"))
-    loss = None
-    if values.data is not None:
-        from trainer.loop.evaluate_stored import stored_loss
-
-        whole = _servable(values, PrecisionConfig()) if narrow else servable
-        loss = stored_loss(whole, servable, weights, values.data)
     output = values.output.rstrip("/")
+    name = os.path.basename(output)
+    judging = None
+    if required.each:
+        from trainer.batch_export.judging import Judging
+
+        models, text = os.path.dirname(output) or ".", _judged_text(values)
+        judging = Judging(models, [name], required, text)
+    [weights] = values.weights
+    servable, loss = _servable(values, measured=judging is None)
     with staged(output, values.version) as (staging, version):
-        write_release(servable, staging, os.path.basename(output), weights)
+        write_release(servable, staging, name, weights)
         if values.check:
             print(check_apart(staging), end="", flush=True)
+        if judging is not None:
+            _judge(judging, values.run, servable, f"{output}/{version}", staging)
     print(f"exported {servable.what} as {output}/{version}")
-    if weights != "float32":
+    if weights != WEIGHT_TYPES[0] and judging is None:
         told = loss or "not measured, which --data DATASET would"
         print(f"weights in {weights}: {told}")
 
 
-def _servable(values: argparse.Namespace, precision: "PrecisionConfig") -> "Servable":
-    """Returns what is to be released, computing in a type."""
+def _judge(
+    judging: "Judging", run: str, servable: "Servable", release: str, staging: str
+) -> None:
+    """Raises `WorkError` for a release that misses what is required, shows others."""
+    from trainer.batch_export.plan import ExportTask
+
+    model, _, version = release.rpartition("/")
+    lineage = read_lineage(staging)
+    task = ExportTask(
+        run=run,
+        step=servable.step,
+        weights=lineage.weights,
+        name=os.path.basename(model),
+        version=int(version),
+        digest=lineage.checkpoint_sha256,
+    )
+    print(judging.judge(task, staging), flush=True)
+
+
+def _judged_text(
+    values: argparse.Namespace, runs: Sequence[str] = ()
+) -> "JudgedText | None":
+    """Returns what releases are judged on, None without --data."""
+    if values.data is None:
+        return None
+    from trainer.batch_export.judging import open_text
+    from trainer.distribution.device_options import DeviceOptions
+    from trainer.loop.evaluate_run import evaluate_run
+
+    split = values.split or SPLIT
+
+    @functools.cache
+    def trainer_bits(run: str, step: int) -> float | None:
+        options = DeviceOptions()
+        found = evaluate_run(run, values.data, split, step, "one_device", options)
+        return None if found is None else found.bits_per_byte
+
+    return open_text(values.data, split, runs or [values.run], trainer_bits)
+
+
+def _servable(
+    values: argparse.Namespace, measured: bool
+) -> "tuple[Servable, StoredLoss | None]":
+    """Returns what is to be released, and what it loses where that is `measured`."""
+    from trainer.models.model import PrecisionConfig
     from trainer.release.servable import (
         check_servable,
         servable_of_published,
         servable_of_run,
     )
-    from trainer.run.checkpoints import open_run
+    from trainer.run.checkpoints import computing_in, open_run
 
+    # A server on any machine computes in float32, unless asked to store less: the
+    # run's own type may be bfloat16.
+    [weights] = values.weights
+    precision = PrecisionConfig("bfloat16" if weights == "bfloat16" else "float32")
+    told = measured and values.data is not None
     if values.run is None:
-        return servable_of_published(values.from_huggingface, precision)
-    opened = open_run(values.run, values.step, precision)
-    check_servable(opened.manifest)
-    return servable_of_run(opened)
+        source = values.from_huggingface
+        servable = whole = servable_of_published(source, precision)
+        if told and precision != PrecisionConfig():
+            whole = servable_of_published(source)
+    else:
+        opened = open_run(values.run, values.step, PrecisionConfig())
+        check_servable(opened.manifest)
+        servable = whole = servable_of_run(opened)
+        if precision != PrecisionConfig():
+            servable = servable_of_run(computing_in(opened, precision))
+    if not told:
+        return servable, None
+    from trainer.loop.evaluate_stored import stored_loss
+
+    split = values.split or SPLIT
+    return servable, stored_loss(whole, servable, weights, values.data, split)
 
 
 def _export_huggingface(values: argparse.Namespace) -> None:
@@ -207,12 +285,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="type that matrices and tables are stored in; bfloat16 also computes in "
         "it, int8 has a float32 scale for each output channel; with --runs any of them",
     )
-    parser.add_argument(
-        "--data",
-        metavar="DATASET",
-        help="with narrower --weights: say what they lose, in bits per byte of its "
-        "validation split",
-    )
+    add_judging_flags(parser)
     parser.add_argument(
         "--version",
         type=int,

@@ -2,75 +2,120 @@
 """Exports what a plan lacks, one release after another, in one process.
 
 Each is written, checked in a process of its own, judged, and made visible, or is named
-with the reason and leaves nothing: the others go on.
+with the reason and leaves nothing: the others go on. A checkpoint is read once for all
+its weights, a tokenizer's graph is built once for all releases; what a model's own
+sizes decide, the warm-up requests too, is made for each.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
 from preprocessing.foundation import storage
-from preprocessing.foundation.commands import WorkError, count_of, note
-from trainer.batch_export.plan import ExportPlan, ExportTask
+from preprocessing.foundation.commands import WorkError, note
+from trainer.batch_export.failures import ends_all
+from trainer.batch_export.plan import ExportTask
 from trainer.models.model import PrecisionConfig
 from trainer.release.check_apart import check_apart
 from trainer.release.publish import staged
 from trainer.release.release import write_release
-from trainer.release.servable import servable_of_run
-from trainer.run.checkpoints import open_run
+from trainer.release.servable import Servable, servable_of_run
+from trainer.run.checkpoints import Run, computing_in, open_run
+from trainer.serving.graph_tokenizer import GraphTokenizer
 
 # Raises what says why a release, which is checked and in the directory, is refused.
-Judge = Callable[[ExportTask, str], None]
+Judge = Callable[[ExportTask, str], object]
 
 
-def export_missing(plan: ExportPlan, models: str, judge: Judge | None = None) -> None:
-    """Exports what is missing, and says of each how it went and how long is left.
+class Exporter:
+    """Exports releases of one command, with what they share.
 
     Args:
-        plan: what is wanted, and what of it is there.
         models: the tree of releases, local or cloud.
         judge: has a release refused that was written and checked.
+    """
+
+    def __init__(self, models: str, judge: Judge | None = None) -> None:
+        self._models, self._judge = models, judge
+        self._opened: dict[tuple[str, int], Run] = {}
+        self._graphs: dict[tuple[str, int | None, int, int], GraphTokenizer] = {}
+
+    def export(self, task: ExportTask) -> ExportTask:
+        """Exports one release, and returns it with the version that it got.
+
+        Raises:
+            UsageError: the checkpoint is damaged or cannot be served.
+            WorkError: it cannot be written, answers otherwise than the trainer, or is
+                refused.
+        """
+        servable = self._servable(task)
+        model = storage.join(self._models, task.name)
+        with staged(model, None) as (staging, version):
+            write_release(servable, staging, task.name, task.weights)
+            check_apart(staging)
+            made = dataclasses.replace(task, version=version)
+            if self._judge is not None:
+                self._judge(made, staging)
+        return made
+
+    def _servable(self, task: ExportTask) -> Servable:
+        source = task.run, task.step
+        if source not in self._opened:
+            self._opened.clear()  # one model at a time
+            self._opened[source] = open_run(*source, PrecisionConfig())
+        opened = self._opened[source]
+        if task.weights == "bfloat16":
+            # As a single export: narrow products only where weights are stored so.
+            opened = computing_in(opened, PrecisionConfig("bfloat16"))
+        made = servable_of_run(opened)
+        known = made.tokenizer
+        ids = known.sha256, known.bos_id, known.eos_id, known.pad_id
+        if ids not in self._graphs:
+            self._graphs[ids] = GraphTokenizer(known)
+        return dataclasses.replace(made, graph=self._graphs[ids])
+
+
+def by_checkpoint(tasks: Sequence[ExportTask]) -> list[ExportTask]:
+    """Returns releases in an order that has all of a checkpoint together.
+
+    Those of one model stay in theirs.
+    """
+    runs = list(dict.fromkeys(task.run for task in tasks))
+    return sorted(tasks, key=lambda task: (runs.index(task.run), task.step))
+
+
+def each_told(
+    tasks: Sequence[ExportTask], verb: str, work: Callable[[ExportTask], ExportTask]
+) -> list[str]:
+    """Does some work for each release, and says of each how it went and what is left.
+
+    Args:
+        tasks: the releases.
+        verb: what was done, in one word.
+        work: does it, and returns the release as it is then.
+
+    Returns:
+        A sentence for each that failed, and why.
 
     Raises:
-        WorkError: some failed; all others are there.
+        WorkError: the place that all are written to failed; the rest was not tried.
     """
-    wanted = len(plan.missing) + len(plan.there)
-    if plan.there:
-        print(f"{len(plan.there)} of {count_of(wanted, 'release')} there already")
     began, failures = time.monotonic(), []
-    for index, task in enumerate(plan.missing):
+    for index, task in enumerate(tasks):
         start = time.monotonic()
         try:
-            export_one(task, models, judge)
+            made = work(task)
         except Exception as error:  # any library's; it is one release's matter
             reason = " ".join(str(error).split()) or type(error).__name__
-            failures.append(f"{task}: {reason}")
+            failures.append(f"{task.source}: {reason}")
+            if ends_all(error):
+                raise WorkError(_ended(failures, len(tasks) - index - 1)) from error
             note(f"failed: {failures[-1]}")
         else:
             seconds = time.monotonic() - start
-            print(f"exported {task} in {seconds:.1f} s", end="")
-            print(_left(began, index + 1, len(plan.missing)), flush=True)
-    if failures:
-        raise WorkError(_told(failures, wanted))
-
-
-def export_one(task: ExportTask, models: str, judge: Judge | None = None) -> None:
-    """Exports one release.
-
-    Raises:
-        UsageError: the checkpoint is damaged or cannot be served, or the version is
-            there.
-        WorkError: it cannot be written, answers otherwise than the trainer, or is
-            refused.
-    """
-    # As a single export: narrow products only where weights are stored so.
-    narrow = task.weights == "bfloat16"
-    precision = PrecisionConfig("bfloat16" if narrow else "float32")
-    servable = servable_of_run(open_run(task.run, task.step, precision))
-    with staged(storage.join(models, task.name), task.version) as (staging, _):
-        write_release(servable, staging, task.name, task.weights)
-        check_apart(staging)
-        if judge is not None:
-            judge(task, staging)
+            print(f"{verb} {made} in {seconds:.1f} s", end="")
+            print(_left(began, index + 1, len(tasks)), flush=True)
+    return failures
 
 
 def _left(began: float, done: int, of: int) -> str:
@@ -82,11 +127,9 @@ def _left(began: float, done: int, of: int) -> str:
     return f"; {done} of {of}, about {minutes}:{seconds:02d} left"
 
 
-def _told(failures: Sequence[str], wanted: int) -> str:
-    more = len(failures) - 1
-    others = f" (and {count_of(more, 'other')}, named above)" if more else ""
+def _ended(failures: Sequence[str], left: int) -> str:
     return (
-        f"wanted {count_of(wanted, 'release')}, found {len(failures)} failed: "
-        f"{failures[0]}{others}. Correct the cause and run the same command again: it "
-        "does what is missing"
+        f"wanted a place to write releases, found that it failed with {failures[-1]}. "
+        f"{left:,} more were not tried. Correct the cause and run the same command "
+        "again: it does what is missing"
     )

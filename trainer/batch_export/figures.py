@@ -44,6 +44,8 @@ METRICS: Mapping[str, Metric] = {
         "memory", "B", "the most that a process of its own held to load and generate"
     ),
 }
+# Those that are of a split: of two of them they cannot be compared.
+OF_TEXT = frozenset({"bits_per_byte", "trainer_bits_per_byte"})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,12 @@ from dataclasses import dataclass
 from preprocessing.contracts import releases
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, suggest
-from trainer.batch_export.figures import METRICS, ReleaseFigures, read_figures
+from trainer.batch_export.figures import (
+    METRICS,
+    OF_TEXT,
+    ReleaseFigures,
+    read_figures,
+)
 from trainer.labels.labels import STABLE
 
 PREVIOUS = "previous"
@@ -119,8 +124,9 @@ class Requirements:
             if one.metric not in references[one.reference]:
                 raise UsageError(
                     f"wanted {one.metric} of {name}'s {one.reference} for --require "
-                    f"{one.text!r}, found that it was not measured there. Export it "
-                    "with --data, or compare with a number"
+                    f"{one.text!r}, found that it was not measured there on this "
+                    "split. Run the command that made it with this --data, or compare "
+                    "with a number"
                 )
 
     def refusals(self, judged: ReleaseFigures, references: Figures) -> list[str]:
@@ -148,7 +154,10 @@ def parse_requirements(
 
 
 def references_of(
-    model: str, wanted: Iterable[str], labels: Mapping[str, int]
+    model: str,
+    wanted: Iterable[str],
+    labels: Mapping[str, int],
+    judged_on: tuple[str, str] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Returns the figures of the releases that a model's are compared with.
 
@@ -156,6 +165,8 @@ def references_of(
         model: its directory, MODELS/NAME.
         wanted: names out of `REFERENCES`.
         labels: what its labels show.
+        judged_on: (SHA-256 of a manifest, split) that figures of text must be of: bits
+            per byte of two texts say nothing of each other. None leaves them out.
 
     Returns:
         Name -> metric -> number; a name without a release is left out, and a release
@@ -168,8 +179,20 @@ def references_of(
         version = shown[name]
         if version is not None and version in names:
             judged = read_figures(storage.join(model, names[version]))
-            found[name] = {} if judged is None else judged.metrics()
+            found[name] = {} if judged is None else _comparable(judged, judged_on)
     return found
+
+
+def _comparable(
+    judged: ReleaseFigures, judged_on: tuple[str, str] | None
+) -> dict[str, float]:
+    """Returns the figures of a release that those of another can be compared with."""
+    same = (judged.dataset, judged.split) == judged_on
+    return {
+        name: value
+        for name, value in judged.metrics().items()
+        if same or name not in OF_TEXT
+    }
 
 
 def _parsed(text: str, known: Sequence[str]) -> Requirement:

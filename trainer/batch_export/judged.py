@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures a release before it is published: started apart, figures read back."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from preprocessing.foundation import strict_json
+from preprocessing.contracts import releases
+from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError, WorkError
 from trainer.batch_export.figures import ReleaseFigures
 
@@ -54,6 +58,17 @@ def measure_release(
 
 
 def release_size(directory: str) -> int:
-    """Returns the bytes of all files of a release in a local directory."""
-    paths = Path(directory).rglob("*")
+    """Returns the bytes of all files of a local release, but for what is judged."""
+    paths = set(Path(directory).rglob("*")) - {Path(directory, releases.FIGURES_NAME)}
     return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+@contextlib.contextmanager
+def local_release(release: str) -> Iterator[str]:
+    """Gives a release's directory; of one in a bucket, a copy."""
+    if not storage.is_cloud(release):
+        yield release
+        return
+    with tempfile.TemporaryDirectory(prefix="quern-") as copy:
+        releases.copy_tree(release, copy)
+        yield copy

@@ -38,7 +38,8 @@ class ExportTask:
         step: of the checkpoint.
         weights: one of `WEIGHT_TYPES`.
         name: the model's, `{run name}[-{weights}]`.
-        version: its directory's name.
+        version: its directory's name, or of what is missing the one that it gets where
+            all before it are made: a release that fails takes none.
         digest: SHA-256 of the checkpoint's index.
     """
 
@@ -51,6 +52,11 @@ class ExportTask:
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version} (step {self.step:,})"
+
+    @property
+    def source(self) -> str:
+        """What it is called that has no version: by what it was to be made of."""
+        return f"{self.name} (step {self.step:,})"
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def plan_exports(
             lies where they belong.
     """
     names = _names(runs, list(dict.fromkeys(weights)))
-    _check_tree(models)
+    check_tree(models)
     sources = {run: _sources(run, checkpoints) for run in dict.fromkeys(runs)}
     missing, there = [], []
     for name, (run, kind) in names.items():
@@ -146,7 +152,7 @@ def _names(runs: Sequence[str], weights: list[str]) -> dict[str, tuple[str, str]
     return names
 
 
-def _check_tree(models: str) -> None:
+def check_tree(models: str) -> None:
     """Raises `UsageError` where no tree of models is or can be."""
     if storage.exists(models) and not storage.is_dir(models):
         raise UsageError(

@@ -47,18 +47,19 @@ class StoredLoss:
 
 
 def stored_loss(
-    whole: Servable, narrow: Servable, weights: str, dataset: str
+    whole: Servable, narrow: Servable, weights: str, dataset: str, split: str
 ) -> StoredLoss:
-    """Compares a model with itself on the first validation rows of a dataset.
+    """Compares a model with itself on the first rows of a split.
 
     Args:
         whole: the model, computing in float32.
         narrow: the same, computing as its release will.
         weights: how the release stores them.
         dataset: encoded with the model's tokenizer.
+        split: of the dataset.
 
     Raises:
-        UsageError: it is not, or it holds no text to judge by.
+        UsageError: it is not, has no such split, or it holds no text to judge by.
         WorkError: a row is damaged, or the split holds no target.
     """
     manifest = read_manifest(dataset)
@@ -67,8 +68,13 @@ def stored_loss(
             f"wanted --data encoded with the tokenizer of {whole.what}, found another "
             f"in {dataset}. Prepare it with the model's tokenizer.json"
         )
+    if split not in manifest.splits:
+        raise UsageError(
+            f"wanted one of {', '.join(manifest.splits)}, the splits of {dataset}, for "
+            f"--split, found {split}. Change it"
+        )
     length = min(manifest.sequence_length, whole.length or manifest.sequence_length)
-    rows = SubRows(dataset, manifest, "validation", length)
+    rows = SubRows(dataset, manifest, split, length)
     rows.num_rows = min(rows.num_rows, ROWS)
     share_threads(count_cores(), count_cores())
     own = [place.variable for place in weight_places(whole.model)]
@@ -89,7 +95,7 @@ def _bits_per_byte(servable: Servable, values: Sequence[Any], rows: SubRows) -> 
     found = evaluate(rows, lambda: None).bits_per_byte
     if found is None:
         raise UsageError(
-            f"wanted text in the validation split of {rows.dataset}, found special "
-            "ids alone. Name another --data"
+            f"wanted text in the split {rows.split} of {rows.dataset}, found "
+            "special ids alone. Name another --data"
         )
     return found

@@ -53,7 +53,9 @@ def write_release(
     _check_finite(servable)
     model, tokenizer, length = servable.model, servable.tokenizer, servable.length
     stored = None if weights == "float32" else StoredWeights(model, weights)
-    module = TextModel(model, tokenizer, servable.decoding, length, stored)
+    module = TextModel(
+        model, tokenizer, servable.decoding, length, stored, servable.graph
+    )
     with nullcontext() if stored is None else stored.called():
         answers = expected_answers(model, tokenizer, servable.decoding, length)
     odd = strict_json.with_nulls(answers).get(strict_json.NOTE)

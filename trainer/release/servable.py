@@ -18,6 +18,7 @@ from trainer.published.published_tokenizer import (
 from trainer.release.run_facts import count_parameters, facts_of
 from trainer.run.checkpoints import Run
 from trainer.serving.generate import Decoding
+from trainer.serving.graph_tokenizer import GraphTokenizer
 
 _FLOAT32 = PrecisionConfig()
 
@@ -37,6 +38,7 @@ class Servable:
         step: of the checkpoint; 0 of published weights.
         remedy: what to do where a weight or an answer is not finite.
         facts: further fields of the lineage, by name.
+        graph: the tokenizer's graph, where another release has it already.
     """
 
     what: str
@@ -49,6 +51,7 @@ class Servable:
     step: int
     remedy: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    graph: GraphTokenizer | None = None
 
 
 def servable_of_run(opened: Run) -> Servable:

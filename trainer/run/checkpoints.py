@@ -9,6 +9,7 @@ devices or in how many shards they lay.
 """
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -45,6 +46,7 @@ __all__ = [
     "Run",
     "State",
     "choose_step",
+    "computing_in",
     "find_newest",
     "open_run",
     "read_state",
@@ -153,6 +155,17 @@ def open_run(
     averaged = config.optimizer.ema_decay > 0
     (restore_averages if averaged else _restore_model)(run, chosen, model)
     return Run(config, files.manifest, files.tokenizer_path, model, chosen, run)
+
+
+def computing_in(opened: Run, precision: PrecisionConfig) -> Run:
+    """Returns a run with a copy of its model that computes in another type."""
+    config = opened.config
+    vocab_size = opened.manifest.vocab_size
+    model = build_model(config.model, vocab_size, precision, config.seed)
+    values = named_variables({"model": opened.model})
+    for name, variable in named_variables({"model": model}).items():
+        variable.assign(values[name])
+    return dataclasses.replace(opened, model=model)
 
 
 def restore(run: str, step: int, modules: Mapping[str, tf.Module]) -> None:

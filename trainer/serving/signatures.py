@@ -62,6 +62,7 @@ class TextModel(tf.Module):
         decoding: Decoding,
         sequence_length: int,
         weights: StoredModel | None = None,
+        graph: GraphTokenizer | None = None,
     ) -> None:
         """Makes the module.
 
@@ -71,6 +72,7 @@ class TextModel(tf.Module):
             decoding: what generation must know besides the weights.
             sequence_length: ids of a window that is scored.
             weights: what is saved of the model's weights; None saves the model's own.
+            graph: the tokenizer's, where another module has it already.
         """
         super().__init__()
         # What an attribute holds is saved: the model only where its own weights are.
@@ -80,7 +82,7 @@ class TextModel(tf.Module):
             self.weights = weights
         self._get_model: Callable[[], LanguageModel] = lambda: model
         self._called = nullcontext if weights is None else weights.called
-        self.tokenizer = GraphTokenizer(tokenizer)
+        self.tokenizer = graph or GraphTokenizer(tokenizer)
         self._decoding, self._sequence_length = decoding, sequence_length
         sizes = [len(token) for token in tokenizer.token_bytes()]
         self._token_bytes = np.array(sizes, np.int32)
