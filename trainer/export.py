@@ -120,9 +120,9 @@ def _check_flags(values: argparse.Namespace) -> None:
 
 def _export_many(values: argparse.Namespace, required: Requirements) -> None:
     """Publishes what is missing of the releases of several runs."""
-    from trainer.batch_export.batch import Batch, export_batch
+    from trainer.batch_export.batch import ExportBatch, export_batch
 
-    asked = Batch(
+    asked = ExportBatch(
         runs=values.runs,
         checkpoints=values.checkpoints or ["last"],
         weights=values.weights,

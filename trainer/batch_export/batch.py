@@ -17,7 +17,7 @@ CLAIM_NAME = ".export-claim.json"
 
 
 @dataclass(frozen=True)
-class Batch:
+class ExportBatch:
     """What one command was asked for.
 
     Attributes:
@@ -37,7 +37,7 @@ class Batch:
     text: JudgedText | None
 
 
-def export_batch(asked: Batch) -> None:
+def export_batch(asked: ExportBatch) -> None:
     """Exports what is missing, judges what was not, and shows what is there.
 
     Raises:
@@ -59,7 +59,7 @@ def export_batch(asked: Batch) -> None:
         raise WorkError(_told(failures, wanted))
 
 
-def _judging(asked: Batch, plan: ExportPlan) -> Judging | None:
+def _judging(asked: ExportBatch, plan: ExportPlan) -> Judging | None:
     if asked.text is None and not asked.required.each:
         return None
     names = [task.name for task in plan.missing]

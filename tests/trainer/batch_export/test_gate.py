@@ -112,7 +112,8 @@ def test_a_missing_reference_is_told_before_work(tmp_path):
     )
     write_figures(str(model / "10"), judged)
     assert read_figures(str(model / "10")) == judged
-    found = references_of(str(model), ["stable", "previous"], {"stable": 3})
+    asked = ["stable", "previous"]
+    found = references_of(str(model), asked, {"stable": 3}, ("d" * 64, None))
     assert found == {"stable": {}, "previous": judged.metrics()}
     parse_requirements(["size < previous * 2"]).check("small", found)
     with pytest.raises(UsageError, match="not measured"):
