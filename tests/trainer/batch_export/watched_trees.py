@@ -23,11 +23,12 @@ import boto3
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from preprocessing.contracts.releases import version_of
+from preprocessing.contracts.releases import SAVED_MODEL_NAME, version_of
 from trainer.labels.whole_release import check_whole
 
 # Path of a file below the tree -> what differs once it is written again.
 Files = dict[str, object]
+SAVED = f"/{SAVED_MODEL_NAME}"
 CONFIG = "models.config"
 LOOK_SECONDS = 0.05
 
@@ -113,7 +114,7 @@ class BucketTree:
 
     def sees(self, files: Files) -> set[str]:
         """Returns each version with a `saved_model.pb`."""
-        places = [Path(name).parent for name in files if name.endswith(".pb")]
+        places = [Path(name).parent for name in files if name.endswith(SAVED)]
         return {str(each) for each in places if version_of(each.name) is not None}
 
     def copy(self, name: str, target: Path) -> None:
