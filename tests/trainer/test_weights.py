@@ -83,6 +83,9 @@ def test_a_release_gives_its_model_back_and_answers_as_its_graphs_do(
             "temperature": [0.8] * 3,
             "top_k": [20] * 3,
             "top_p": [0.9] * 3,
+            "min_p": [0.0] * 3,
+            "repetition_penalty": [1.0] * 3,
+            "stop": [""] * 3,
             "seed": [4, 5, 6],
         }
     )

@@ -40,7 +40,7 @@ def with_nan(run: Path, copy: Path) -> Path:
     return copy
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_one_that_fails_is_named_and_a_rerun_does_what_is_missing(
     dataset, tmp_path, capfd
 ):

@@ -99,8 +99,11 @@ def test_positions_of_a_mixture_are_named_with_their_dataset(explained, dataset)
     assert [line["position"] for line in lines] == list(range(2000, 2040))
 
 
-def test_a_dataset_without_provenance_says_so_and_stops_nothing(dataset):
-    lines, _, _ = described([dataset], 0, 3)
+def test_a_dataset_without_provenance_says_so_and_stops_nothing(dataset, tmp_path):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    for path in copy.glob("provenance-*"):
+        path.unlink()
+    lines, _, _ = described([copy], 0, 3)
     assert [line["row"] for line in lines] == [0, 1, 2]
     for line in lines:
         assert line["documents"] == []

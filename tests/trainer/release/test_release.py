@@ -29,6 +29,6 @@ def test_finite_weights_whose_answers_are_not_finite_are_refused(dataset, tmp_pa
     for weight in run.model.trainable_variables:
         if weight.shape.rank == 1:  # norms' scales: logits pass float32
             weight.assign(weight * 1e38)
-    with pytest.raises(UsageError, match=r"finite answers .* in score\.outputs\."):
+    with pytest.raises(UsageError, match=r"finite answers .* in generate\.outputs\."):
         write_release(servable_of_run(run), str(tmp_path / "r"), "name")
     assert not (tmp_path / "r").exists()
