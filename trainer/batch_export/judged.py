@@ -2,17 +2,14 @@
 """Measures a release before it is published: started apart, figures read back."""
 
 import contextlib
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from preprocessing.contracts import releases
 from preprocessing.foundation import storage, strict_json
-from preprocessing.foundation.commands import UsageError, WorkError
 from trainer.batch_export.figures import ReleaseFigures
+from trainer.release.check_apart import run_apart
 
 _PROCESS = "trainer.batch_export.release_process"
 
@@ -34,24 +31,8 @@ def measure_release(
         UsageError: the dataset is none that the release can read.
         WorkError: the release does not load or answer, or the dataset is damaged.
     """
-    home = str(Path(__file__).resolve().parents[2])
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    ended = subprocess.run(
-        [sys.executable, "-m", _PROCESS, directory, dataset, split],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "CUDA_VISIBLE_DEVICES": "-1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
-        reason = lines[-1].removeprefix("error: ")
-        raise (UsageError if ended.returncode == 2 else WorkError)(reason)
-    measured = strict_json.loads(ended.stdout.splitlines()[-1])
+    printed = run_apart(_PROCESS, directory, dataset, split)
+    measured = strict_json.loads(printed.splitlines()[-1])
     return ReleaseFigures(
         size=release_size(directory), trainer_bits_per_byte=trainer_bits, **measured
     )

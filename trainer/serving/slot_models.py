@@ -31,7 +31,7 @@ class CalledSlots:
         self, calls: Mapping[str, _Call], states: Sequence[tf.TensorSpec]
     ) -> None:
         self._calls, self._states = calls, states
-        # A prompt alone would wait a tenth of its first id's time for them.
+        # They would be an operation a tensor, for each prompt that is alone.
         self._empty = dict[int, State]()
 
     def empty(self, rows: int) -> State:
