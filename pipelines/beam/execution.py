@@ -129,10 +129,17 @@ def _hear_others(
 
 
 def _end_workers() -> None:
-    """Kills the worker processes that a failed job has left waiting."""
+    """Kills the worker processes that a failed job has left waiting.
+
+    Threads and processes end while they are listed, and their files go with them.
+    """
+    gone = contextlib.suppress(FileNotFoundError, ProcessLookupError)
     for children in Path("/proc/self/task").glob("*/children"):
-        for child in children.read_text().split():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        listed: list[str] = []
+        with gone:
+            listed = children.read_text().split()
+        for child in listed:
+            with gone:
                 command = Path(f"/proc/{child}/cmdline").read_bytes()
                 if any(module in command for module in _WORKER_MODULES):
                     os.kill(int(child), signal.SIGKILL)

@@ -11,7 +11,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines.beam import runners
+from pipelines.beam import execution, runners
 from preprocessing.foundation.commands import (
     CommandParser,
     Interrupted,
@@ -144,6 +144,27 @@ def test_threads_that_a_stopped_job_leaves_fail_in_silence(
     raise_in_thread.start()
     raise_in_thread.join()
     assert [failure.exc_type for failure in failures] == [ZeroDivisionError]
+
+
+def test_threads_that_end_while_workers_are_looked_for_do_no_harm() -> None:
+    over = threading.Event()
+
+    def begin_and_end() -> None:
+        while not over.is_set():
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+
+    busy = [threading.Thread(target=begin_and_end) for _ in range(2)]
+    for thread in busy:
+        thread.start()
+    try:
+        for _ in range(300):
+            execution._end_workers()
+    finally:
+        over.set()
+        for thread in busy:
+            thread.join()
 
 
 def test_beams_own_flags_pass_and_unknown_ones_are_refused() -> None:
