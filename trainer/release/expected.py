@@ -65,24 +65,29 @@ def expected_answers(
     """Returns signature -> {"inputs", "outputs"}, each a name -> list of values."""
     prompts = _ragged(*tokenizer.encode_batch(PROMPTS))
     requests: dict[str, list[Any]] = {"prompt": list(PROMPTS), **_SETTINGS}
-    fed = SIGNATURES["generate"].fed(requests)
-    del fed["prompt"]
     # As a graph tokenizer has it: behind the last id an empty one.
     table = np.array([*tokenizer.token_bytes(), b""], dtype=object)
-    stops = stops_of(tf.constant(fed.pop("stop")), tf.constant(table))
+
+    @tf.function(autograph=False)
+    def run(sampling: Sampling, stop: tf.Tensor) -> Generation:
+        stops = stops_of(stop, tf.constant(table))
+        return generate(model, prompts, sampling, decoding, stops, with_logprobs=True)
+
+    fed = SIGNATURES["generate"].fed(requests)
+    del fed["prompt"]
+    stop = tf.constant(fed.pop("stop"))
     chosen = Sampling(**{name: tf.constant(value) for name, value in fed.items()})
-    run = tf.function(
-        lambda *settings: generate(
-            model, prompts, settings[0], decoding, *settings[1:]
-        ),
-        autograph=False,
-    )
-    plain = _readable(run(greedy(len(PROMPTS))), tokenizer)
-    sampled = _readable(run(chosen, stops, True), tokenizer)
+    sampled = _readable(run(chosen, stop), tokenizer)
+    # The same graph, which takes a second and more to trace: all of `greedy`, and
+    # neither limits, penalties nor strings that end a row.
+    usual = {k: v for k, v in greedy(len(PROMPTS))._asdict().items() if v is not None}
+    without = {"min_p": tf.zeros_like(chosen.min_p)}
+    without["repetition_penalty"] = tf.ones_like(chosen.repetition_penalty)
+    plain = run(Sampling(**usual, **without), tf.fill([len(PROMPTS)], ""))
     return {
         "serving_default": {
             "inputs": {"prompt": list(PROMPTS)},
-            "outputs": {"text": plain["text"]},
+            "outputs": {"text": texts_of(plain, tokenizer)},
         },
         "generate": {
             "inputs": requests,

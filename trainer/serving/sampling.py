@@ -8,7 +8,8 @@ The noise of a candidate is a pure function of (the row's seed, step, token id),
 row's sample never depends on its neighbours in the batch, nor on how it was reached.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -137,34 +138,62 @@ def sample(logits: tf.Tensor, sampling: Sampling, step: tf.Tensor) -> tf.Tensor:
     parameter is NaN, and every logit is finite.
     """
     best = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    return tf.cond(
-        tf.reduce_any(sampling.temperature >= _COLDEST),
-        lambda: _sample_some(logits, best, sampling, step),
-        lambda: best,
-    )
+
+    def some() -> tf.Tensor:
+        min_p = sampling.min_p
+        chosen = _sampler(int(logits.shape[-1]))(
+            logits,
+            best,
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+            tf.zeros_like(sampling.temperature) if min_p is None else min_p,
+            sampling.seed,
+            tf.broadcast_to(step, tf.shape(sampling.seed)),
+        )
+        return tf.ensure_shape(chosen, best.shape)
+
+    return tf.cond(tf.reduce_any(sampling.temperature >= _COLDEST), some, lambda: best)
+
+
+@functools.cache
+def _sampler(vocab: int) -> Callable[..., tf.Tensor]:
+    """Returns `_sample_some` for a vocabulary, traced once for all graphs.
+
+    A release has it ten times, which took a sixth of the time to write one. Runtimes
+    put its operations where it is called.
+    """
+    kinds = tf.float32, tf.int32, tf.float32, tf.float32, tf.int64, tf.int32
+    rows = [tf.TensorSpec([None], kind) for kind in (tf.int32, *kinds)]
+    taken = [tf.TensorSpec([None, vocab], tf.float32), *rows]
+    return tf.function(_sample_some, autograph=False, input_signature=taken)
 
 
 def _sample_some(
-    logits: tf.Tensor, best: tf.Tensor, sampling: Sampling, step: tf.Tensor
+    logits: tf.Tensor,
+    best: tf.Tensor,
+    temperature: tf.Tensor,
+    top_k: tf.Tensor,
+    top_p: tf.Tensor,
+    min_p: tf.Tensor,
+    seed: tf.Tensor,
+    step: tf.Tensor,
 ) -> tf.Tensor:
     """Samples where the temperature asks for it; the other rows keep `best`."""
-    warm = sampling.temperature >= _COLDEST
+    warm, vocab = temperature >= _COLDEST, int(logits.shape[-1])
     # Less the maximum, since quotients of tiny temperatures would pass float32.
     below = logits - tf.reduce_max(logits, axis=-1, keepdims=True)
-    temperature = tf.where(warm, sampling.temperature, 1.0)
-    vocab = int(logits.shape[-1])
-    within = (sampling.top_k > 0) & (sampling.top_k < vocab)
-    min_p = tf.zeros_like(temperature) if sampling.min_p is None else sampling.min_p
+    within = (top_k > 0) & (top_k < vocab)
     limits = _Limits(
-        tf.where(within, sampling.top_k, vocab),
-        tf.cast(sampling.top_p, tf.float64),
+        tf.where(within, top_k, vocab),
+        tf.cast(top_p, tf.float64),
         # Above 1 not even the likeliest id would be left.
         tf.math.log(tf.clip_by_value(min_p, 0.0, 1.0)),
-        temperature,
-        sampling.seed,
-        tf.broadcast_to(step, tf.shape(sampling.seed)),
+        tf.where(warm, temperature, 1.0),
+        seed,
+        step,
     )
-    limited = warm & (within | (sampling.top_p < 1))
+    limited = warm & (within | (top_p < 1))
     # One id has the same noise in every branch, and each row goes the way that its own
     # values say: which rows share the batch changes no row's answer.
     chosen = tf.cond(
