@@ -18,7 +18,6 @@ This process never imports TensorFlow's Python; quern-export --check runs it apa
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -27,6 +26,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np
 
+from preprocessing.claims.scratch import scratch_directory
 from preprocessing.contracts import releases
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import storage
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
         return check_served(release, arguments.server)
     if not storage.is_cloud(release):
         return check(release)
-    with tempfile.TemporaryDirectory(prefix="quern-") as copy:
+    with scratch_directory() as copy:
         releases.copy_tree(release, copy)
         check(copy)
 

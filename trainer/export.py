@@ -40,7 +40,7 @@ from trainer.labels.labels_command import SUBCOMMANDS, run_subcommand
 from trainer.machine.tensorflow_logs import quiet_tensorflow
 from trainer.release.check_apart import check_apart
 from trainer.release.huggingface_output import check_new, staged_directory
-from trainer.release.publish import choose_version, staged
+from trainer.release.publish import check_own_versions, choose_version, staged
 from trainer.run.step_flag import add_step_flag
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _check_flags(values: argparse.Namespace) -> None:
             "wanted --step with --run alone, found it with --from_huggingface. Leave "
             "it out"
         )
+    check_own_versions(values.output)
     choose_version(values.output, values.version)
 
 

@@ -9,4 +9,6 @@ publishes. Nothing in here knows what is written there.
                            or in a bucket
     processes.py           Which process this is, in words that another one can
                            judge: does it still live?
+    scratch.py             Directories for what is only passing through, as a release
+                           on its way to a bucket
 """

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preprocessing.claims.claims import Claim, claimed
-from preprocessing.foundation.commands import WorkError, count_of
+from preprocessing.foundation.commands import WorkError, count_of, first_of
 from trainer.batch_export.exporting import Exporter, by_checkpoint, each_told
 from trainer.batch_export.gate import Requirements
 from trainer.batch_export.judging import JudgedText, Judging
@@ -69,7 +69,7 @@ def _judging(asked: ExportBatch, plan: ExportPlan) -> Judging | None:
 def _exported(
     plan: ExportPlan, models: str, judging: Judging | None, claim: Claim
 ) -> list[str]:
-    """Returns a sentence for each release that failed."""
+    """Returns the sources of the releases that failed; why was told."""
     exporter = Exporter(models, None if judging is None else judging.judge)
 
     def export(task: Task) -> Task:
@@ -89,11 +89,9 @@ def _exported(
     return failures + each_told(by_checkpoint(plan.missing), "exported", export)
 
 
-def _told(failures: Sequence[str], wanted: int) -> str:
-    more = len(failures) - 1
-    others = f" (and {count_of(more, 'other')}, named above)" if more else ""
+def _told(failed: Sequence[str], wanted: int) -> str:
     return (
-        f"wanted {count_of(wanted, 'release')}, found {len(failures)} failed: "
-        f"{failures[0]}{others}. Correct the cause and run the same command again: it "
-        "does what is missing"
+        f"wanted {count_of(wanted, 'release')}, found {len(failed)} failed: "
+        f"{first_of(failed)}, for what is told above. Correct the cause and run the "
+        "same command again: it does what is missing"
     )

@@ -95,7 +95,7 @@ def each_told(
         work: does it, and returns the release as it is then.
 
     Returns:
-        A sentence for each that failed, and why.
+        What failed, by its source; why was told.
 
     Raises:
         WorkError: the place that all are written to failed; the rest was not tried.
@@ -107,10 +107,11 @@ def each_told(
             made = work(task)
         except Exception as error:  # any library's; it is one release's matter
             reason = " ".join(str(error).split()) or type(error).__name__
-            failures.append(f"{task.source}: {reason}")
+            told = f"{task.source}: {reason}"
             if ends_all(error):
-                raise WorkError(_ended(failures, len(tasks) - index - 1)) from error
-            note(f"failed: {failures[-1]}")
+                raise WorkError(_ended(told, len(tasks) - index - 1)) from error
+            note(f"failed: {told}")
+            failures.append(task.source)
         else:
             seconds = time.monotonic() - start
             print(f"{verb} {made} in {seconds:.1f} s", end="")
@@ -127,9 +128,9 @@ def _left(began: float, done: int, of: int) -> str:
     return f"; {done} of {of}, about {minutes}:{seconds:02d} left"
 
 
-def _ended(failures: Sequence[str], left: int) -> str:
+def _ended(failure: str, left: int) -> str:
     return (
-        f"wanted a place to write releases, found that it failed with {failures[-1]}. "
+        f"wanted a place to write releases, found that it failed with {failure}. "
         f"{left:,} more were not tried. Correct the cause and run the same command "
         "again: it does what is missing"
     )

@@ -2,10 +2,10 @@
 """Measures a release before it is published: started apart, figures read back."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from preprocessing.claims.scratch import scratch_directory
 from preprocessing.contracts import releases
 from preprocessing.foundation import storage, strict_json
 from trainer.batch_export.figures import ReleaseFigures
@@ -50,6 +50,6 @@ def local_release(release: str) -> Iterator[str]:
     if not storage.is_cloud(release):
         yield release
         return
-    with tempfile.TemporaryDirectory(prefix="quern-") as copy:
+    with scratch_directory() as copy:
         releases.copy_tree(release, copy)
         yield copy

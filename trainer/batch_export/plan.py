@@ -19,6 +19,7 @@ from preprocessing.contracts.releases import WEIGHT_TYPES, Lineage
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
 from trainer.labels.whole_release import check_whole
+from trainer.release.publish import check_own_versions
 from trainer.release.run_facts import checkpoint_sha256
 from trainer.release.servable import check_servable
 from trainer.run.checkpoint_files import choose_step, steps
@@ -192,6 +193,7 @@ def _found(model: str, weights: str) -> _Found:
         raise UsageError(
             f"wanted a model's directory at {model}, found a file. Move it away"
         )
+    check_own_versions(model)
     named = releases.versions(model)
     following = max([0, *named]) + 1
     if following > releases.LARGEST_VERSION:
@@ -208,16 +210,7 @@ def _found(model: str, weights: str) -> _Found:
 
 
 def _lineage(release: str) -> Lineage | None:
-    """Returns the lineage of a whole release; None of one that was cut short.
-
-    Raises:
-        UsageError: it is no release of Quern's.
-    """
-    if not storage.exists(storage.join(release, releases.LINEAGE_NAME)):
-        raise UsageError(
-            f"wanted versions that quern-export wrote, found {release} without "
-            f"{releases.LINEAGE_NAME}, another tool's. Choose another --output"
-        )
+    """Returns the lineage of a whole release; None of one that was cut short."""
     try:
         return check_whole(release)
     except UsageError:

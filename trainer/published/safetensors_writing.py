@@ -56,7 +56,7 @@ class TensorToWrite:
             if not np.isfinite(part.astype(np.float32)).all():
                 raise UsageError(
                     f"wanted finite weights to write, found NaN or infinity in "
-                    f"{self.name} as {self.dtype}. Export an earlier --step"
+                    f"{self.name} as {self.dtype}. Export an earlier checkpoint"
                 )
             yield part.tobytes()
 

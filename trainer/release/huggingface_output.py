@@ -4,10 +4,10 @@
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 from preprocessing.claims.claims import claimed
+from preprocessing.claims.scratch import scratch_directory
 from preprocessing.contracts import releases
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, WorkError
@@ -57,7 +57,7 @@ def staged_directory(output: str) -> Iterator[str]:
 def _staging(output: str) -> Iterator[str]:
     """Gives an empty local directory; for who holds the claim on the output."""
     if storage.is_cloud(output):
-        with tempfile.TemporaryDirectory(prefix="quern-") as staging:
+        with scratch_directory() as staging:
             yield staging
         return
     parent, name = os.path.split(output)

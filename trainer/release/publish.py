@@ -16,10 +16,10 @@ upload left goes with the next export, under a claim; its number is not used aga
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 from preprocessing.claims.claims import claimed
+from preprocessing.claims.scratch import scratch_directory
 from preprocessing.contracts import releases
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, WorkError
@@ -53,6 +53,17 @@ def choose_version(output: str, version: int | None) -> int:
             "there. Leave --version out for the next: releases are never overwritten"
         )
     return chosen
+
+
+def check_own_versions(output: str) -> None:
+    """Raises `UsageError` where a version is none that quern-export wrote."""
+    for name in releases.versions(output).values():
+        release = storage.join(output, name)
+        if not storage.exists(storage.join(release, releases.LINEAGE_NAME)):
+            raise UsageError(
+                f"wanted versions that quern-export wrote, found {release} without "
+                f"{releases.LINEAGE_NAME}, another tool's. Choose another --output"
+            )
 
 
 @contextlib.contextmanager
@@ -97,7 +108,7 @@ def _clear_cut_short(output: str) -> None:
 def _staging(output: str) -> Iterator[str]:
     """Gives an empty directory for a release; for who holds the claim on the output."""
     if storage.is_cloud(output):
-        with tempfile.TemporaryDirectory(prefix="quern-") as staging:
+        with scratch_directory() as staging:
             yield staging
         return
     staging = os.path.join(output, _STAGING_NAME)

@@ -5,10 +5,9 @@ The graphs of a release answer text with text; here the model itself is built ag
 its lineage, and reads the same variables.
 """
 
-import tempfile
-
 import tensorflow as tf
 
+from preprocessing.claims.scratch import scratch_directory
 from preprocessing.contracts import releases
 from preprocessing.foundation import storage, strict_json
 from preprocessing.foundation.commands import UsageError
@@ -64,7 +63,7 @@ def servable_of_release(path: str) -> Servable:
 
 def _read_variables(model: LanguageModel, release: str, weights: str) -> None:
     """Assigns a release's weights to a model of its shape, however they are kept."""
-    with tempfile.TemporaryDirectory(prefix="quern-") as copy:
+    with scratch_directory() as copy:
         found = release
         if storage.is_cloud(release):
             releases.copy_tree(release, copy)

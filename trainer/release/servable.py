@@ -69,7 +69,7 @@ def servable_of_run(opened: Run) -> Servable:
         config=dataclasses.asdict(opened.config),
         dataset_hash=opened.manifest.dataset_hash,
         step=opened.step,
-        remedy="Export an earlier --step",
+        remedy="Export an earlier checkpoint",
         facts=facts_of(opened),
     )
 

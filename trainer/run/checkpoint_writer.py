@@ -9,13 +9,13 @@ directory. Then it removes the checkpoints that the run does not keep.
 import contextlib
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import tensorflow as tf
 
+from preprocessing.claims.scratch import scratch_directory
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import WorkError
 from trainer.run.checkpoint_files import (
@@ -153,7 +153,7 @@ def _publish(directory: str, target: str, state: State) -> None:
 def _hidden_directory(run: str | None) -> Iterator[str]:
     """Gives a fresh hidden directory in a run, in the system's own place if None."""
     if run is None:
-        with tempfile.TemporaryDirectory(prefix="quern-") as directory:
+        with scratch_directory() as directory:
             yield directory
         return
     parent = os.path.join(run, CHECKPOINTS_NAME)

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +19,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
+from preprocessing.claims.scratch import scratch_directory
 from preprocessing.contracts.manifest import Manifest
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError
@@ -278,7 +278,7 @@ def _local_copy(directory: str) -> Iterator[str]:
         with literal_directory(directory) as name:
             yield name
         return
-    with tempfile.TemporaryDirectory(prefix="quern-") as copy:
+    with scratch_directory() as copy:
         for name in storage.list_names(directory):
             with (
                 storage.open_input(storage.join(directory, name)) as source,

@@ -3,13 +3,13 @@
 
 import atexit
 import gc
-import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from preprocessing.claims.scratch import scratch_directory
 from preprocessing.contracts import releases
 from preprocessing.contracts.signatures import SIGNATURES
 from preprocessing.foundation import storage
@@ -46,7 +46,7 @@ class LoadedRelease:
             eos_id=self.lineage.eos_id,
             pad_id=self.lineage.pad_id,
         )
-        with tempfile.TemporaryDirectory(prefix="quern-") as copy:
+        with scratch_directory() as copy:
             if storage.is_cloud(release):
                 releases.copy_tree(release, copy)
                 release = copy

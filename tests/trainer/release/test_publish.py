@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from preprocessing.contracts import releases
 from preprocessing.contracts.releases import versions
 from preprocessing.foundation.commands import UsageError
+from trainer import export
 from trainer.machine.tensorflow_wheel import libraries
-from trainer.release.publish import choose_version, staged
+from trainer.release.publish import check_own_versions, choose_version, staged
 
 SAFE_STRTO64 = (
     "_ZN3tsl7strings12safe_strto64ESt17basic_string_viewIcSt11char_traitsIcEEPl"
@@ -58,6 +59,16 @@ def test_a_version_that_is_there_is_never_overwritten(tmp_path):
     with pytest.raises(UsageError, match="found 3 there"):
         publish(models, 3, "second")
     assert (tmp_path / "3" / "saved_model.pb").read_text() == "first"
+
+
+def test_a_model_that_another_tool_wrote_is_left_alone(tmp_path):
+    publish(str(tmp_path), 1)  # without a lineage
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=r"found .*/1 without .*, another tool's"):
+        export.main(["--run", "absent", "--output", str(tmp_path)])
+    assert sorted(tmp_path.rglob("*")) == before
+    write_lineage(tmp_path / "1")
+    check_own_versions(str(tmp_path))
 
 
 @pytest.mark.parametrize("version", [0, -1, 2**63, 10**30])
