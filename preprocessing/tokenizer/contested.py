@@ -99,13 +99,9 @@ def _decode(text: np.ndarray, leads: np.ndarray) -> np.ndarray:
 
 def to_ranges(points: Iterable[int]) -> Ranges:
     """Returns inclusive ranges that cover exactly `points`."""
-    ranges: list[tuple[int, int]] = []
-    for point in sorted(set(points)):
-        if ranges and point == ranges[-1][1] + 1:
-            ranges[-1] = (ranges[-1][0], point)
-        else:
-            ranges.append((point, point))
-    return tuple(ranges)
+    ordered = np.unique(np.fromiter(points, np.int64))
+    parts = np.split(ordered, np.flatnonzero(np.diff(ordered) > 1) + 1)
+    return tuple((int(part[0]), int(part[-1])) for part in parts if len(part))
 
 
 # The patterns for which gigatoken has a cutter, and under which it was measured.
