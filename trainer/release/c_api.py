@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from preprocessing.foundation.commands import WorkError
+from preprocessing.foundation.globs import literal_directory
 from preprocessing.foundation.protocol_buffers import read
 from trainer.machine.tensorflow_messages import (
     KernelList,
@@ -142,16 +143,17 @@ class Session:
         self._library, self._c = library, library.c
         self._graph = self._c.TF_NewGraph()
         meta_graph = self._c.TF_NewBuffer()
-        self._session = self._c.TF_LoadSessionFromSavedModel(
-            self._c.TF_NewSessionOptions(),
-            None,
-            directory.encode(),
-            (c_char_p * 1)(b"serve"),
-            1,
-            self._graph,
-            meta_graph,
-            library.status,
-        )
+        with literal_directory(directory) as name:
+            self._session = self._c.TF_LoadSessionFromSavedModel(
+                self._c.TF_NewSessionOptions(),
+                None,
+                name.encode(),
+                (c_char_p * 1)(b"serve"),
+                1,
+                self._graph,
+                meta_graph,
+                library.status,
+            )
         library.check(f"load {directory}")
         signatures = as_dict(read(MetaGraphDef, _take(meta_graph)).signature_def)
         self.signatures = {
