@@ -74,6 +74,8 @@ def _exported(
 
     def export(task: Task) -> Task:
         claim.check()
+        if judging is not None:
+            judging.refuse_known(task)
         return exporter.export(task)
 
     def judge(task: Task) -> Task:

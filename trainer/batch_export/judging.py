@@ -6,8 +6,10 @@ a release     checked, not visible yet -> figures, kept in it -> met or refused
 at the end    the tree's releases beside each other, with those refused
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import metadata
 
 from preprocessing.claims.claims import claimed
 from preprocessing.contracts import releases
@@ -23,6 +25,7 @@ from trainer.batch_export.releases_table import (
     ListedRelease,
     judged_releases,
     listed,
+    read_refused,
     table_lines,
 )
 from trainer.batch_export.split_texts import check_readable
@@ -101,6 +104,29 @@ class Judging:
                 None if text is None else (text.sha256, text.split),
             )
             required.check(name, self._references[name])
+        self._known = {
+            (line.name, line.checkpoint_sha256, line.weights): line
+            for line in read_refused(models)
+            if line.quern == metadata.version("quern") and self._of_text(line.figures)
+        }
+
+    def refuse_known(self, task: ExportTask) -> None:
+        """Refuses what the last command here measured, and would be refused again.
+
+        Raises:
+            WorkError: its figures of then miss what is required now.
+        """
+        line = self._known.get((task.name, task.digest, task.weights))
+        if line is None:
+            return
+        references = self._references.get(task.name, {})
+        refusals = "; ".join(self._required.refusals(line.figures, references))
+        if refusals:
+            self._refused.append(dataclasses.replace(line, refused=refusals))
+            raise WorkError(
+                f"refused by --require: {refusals}, as it was measured before. It was "
+                "not exported again"
+            )
 
     def judge(self, task: ExportTask, staging: str) -> str:
         """Measures a release that is not visible yet, which keeps its figures.
@@ -128,8 +154,7 @@ class Judging:
         if self._text is None:
             return False
         found = read_figures(self._directory(task))
-        wanted = (self._text.sha256, self._text.split)
-        return found is None or (found.dataset, found.split) != wanted
+        return found is None or not self._of_text(found)
 
     def judge_there(self, task: ExportTask) -> None:
         """Measures a release that is there; its figures take the place of others.
@@ -159,6 +184,11 @@ class Judging:
         if lines:
             print("\n".join(table_lines(lines)), flush=True)
             write_listing(self._models, lines)
+
+    def _of_text(self, figures: ReleaseFigures) -> bool:
+        """Tells whether figures are of the split, where releases are judged on one."""
+        text, found = self._text, (figures.dataset, figures.split)
+        return text is None or found == (text.sha256, text.split)
 
     def _directory(self, task: ExportTask) -> str:
         model = storage.join(self._models, task.name)

@@ -8,6 +8,7 @@ size: of two datasets' figures neither is the better.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from preprocessing.contracts import releases
 from preprocessing.foundation import storage, strict_json
@@ -262,3 +263,39 @@ def jsonl(lines: Sequence[ListedRelease]) -> bytes:
             }
             written.append(strict_json.dumps(strict_json.with_nulls(values)) + "\n")
     return "".join(written).encode()
+
+
+def read_refused(models: str) -> list[ListedRelease]:
+    """Returns those of a tree's last listing that were refused.
+
+    They spare work and no more: a listing that cannot be read tells of none.
+    """
+    try:
+        listing = storage.read_bytes(storage.join(models, LISTING_NAME))
+        read = [strict_json.loads(line) for line in listing.splitlines()]
+        return [_from_values(values) for values in read if values["refused"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _from_values(values: Mapping[str, Any]) -> ListedRelease:
+    """Returns what `jsonl` wrote."""
+    figures = ReleaseFigures(
+        **{name: values[name] for name in METRICS},
+        **values["judged_on"],
+        documents=values["documents"],
+        odd_documents=values["odd_documents"],
+        more=values["metrics"],
+    )
+    return ListedRelease(
+        name=values["name"],
+        version=values["version"],
+        run=values["run"] or "",
+        step=values["step"],
+        checkpoint_sha256=values["checkpoint_sha256"] or "",
+        weights=values["weights"],
+        dataset_hash=values["trained_on"],
+        quern=values["quern"],
+        figures=figures,
+        refused=values["refused"] or "",
+    )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many releases of one command: made, judged, refused, and made again where missing."""
 
+import dataclasses
 import errno
 import json
 import re
@@ -110,6 +111,16 @@ def test_a_release_that_misses_what_is_required_gets_no_version(
     assert refused["version"] is None and "wanted size" in refused["refused"]
     assert shown["version"] == 1 and not shown["refused"]
     assert "x  a/step 0" in capsys.readouterr().out
+    digest = refused["checkpoint_sha256"] or ""
+    again = dataclasses.replace(wanted, digest=digest)
+    with pytest.raises(WorkError, match=r"size <= 1500 .*It was not exported again"):
+        Judging(str(models), ["a"], required, None).refuse_known(again)
+    for requirement, task in (
+        ("size <= stable * 1e6", again),
+        ("size <= stable * 1.5", dataclasses.replace(again, digest="another")),
+    ):
+        required = parse_requirements([requirement])
+        Judging(str(models), ["a"], required, None).refuse_known(task)
 
 
 def test_bits_of_another_text_are_no_reference(tmp_path, dataset, manifest):

@@ -18,6 +18,7 @@ from trainer.batch_export.releases_table import (
     ListedRelease,
     by_split,
     jsonl,
+    read_refused,
     table_lines,
 )
 
@@ -64,6 +65,15 @@ def twelve() -> list[ListedRelease]:
         made[0], version=None, refused="wanted bits_per_byte <= 1, found 1.15"
     )
     return made
+
+
+def test_what_was_refused_is_read_back_from_the_listing(tmp_path):
+    lines, models = twelve(), str(tmp_path)
+    assert read_refused(models) == []
+    write_listing(models, lines)
+    assert read_refused(models) == [lines[0]]
+    (tmp_path / LISTING_NAME).write_text('{"refused": "yes"}\n')
+    assert read_refused(models) == []
 
 
 @given(
