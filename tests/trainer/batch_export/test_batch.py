@@ -115,12 +115,12 @@ def test_a_release_that_misses_what_is_required_gets_no_version(
     again = dataclasses.replace(wanted, digest=digest)
     with pytest.raises(WorkError, match=r"size <= 1500 .*It was not exported again"):
         Judging(str(models), ["a"], required, None).refuse_known(again)
-    for requirement, task in (
+    for requirement, other in (
         ("size <= stable * 1e6", again),
         ("size <= stable * 1.5", dataclasses.replace(again, digest="another")),
     ):
         required = parse_requirements([requirement])
-        Judging(str(models), ["a"], required, None).refuse_known(task)
+        Judging(str(models), ["a"], required, None).refuse_known(other)
 
 
 def test_bits_of_another_text_are_no_reference(tmp_path, dataset, manifest):
