@@ -3,10 +3,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines import batch_generate, prepare_corpus
+from pipelines.generation.release import ReleaseHandler
 from tests.pipelines import generated, prepared
 
 
@@ -77,13 +79,37 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def generate(models: Path, prompts: Path) -> Callable[..., None]:
+def loaded_once() -> Callable[[ReleaseHandler], Any]:
+    """Loads a release as a job does; the next job of this process has it already.
+
+    Loading it and the first answer take longer than all others of a small job.
+    """
+    load, loaded = ReleaseHandler.load_model, {}
+
+    def kept(handler: ReleaseHandler) -> Any:
+        key = handler._release, handler._threads
+        if key not in loaded:
+            loaded[key] = load(handler)
+        return loaded[key]
+
+    return kept
+
+
+@pytest.fixture(scope="session")
+def generate(
+    models: Path, prompts: Path, loaded_once: Callable[[ReleaseHandler], Any]
+) -> Callable[..., None]:
     """Runs the command on `prompts` in this process unless told otherwise."""
 
-    def run(output: Path | str, *flags: str, workers: int = 1) -> None:
+    def run(
+        output: Path | str, *flags: str, workers: int = 1, loads: bool = False
+    ) -> None:
         words = ["--model", str(models), "--input", str(prompts)]
         words += ["--output", str(output), "--workers", str(workers)]
-        batch_generate.main([*words, "--max_new_tokens", "6", *flags])
+        with pytest.MonkeyPatch.context() as patch:
+            if not loads:
+                patch.setattr(ReleaseHandler, "load_model", loaded_once)
+            batch_generate.main([*words, "--max_new_tokens", "6", *flags])
 
     return run
 

@@ -106,7 +106,7 @@ def test_a_process_holds_one_release_and_asks_it_one_chunk_at_a_time(
     monkeypatch.setattr(answering, "answer_texts", watched)
     threads = ("--runner", "FnApiRunner", "--direct_running_mode", "multi_threading")
     flags = (*SEEDED, *threads)
-    generate(tmp_path / "out", *flags, workers=3)
+    generate(tmp_path / "out", *flags, workers=3, loads=True)
     assert shards(tmp_path / "out") == shards(finished)
     assert len(loads) == 1 and most == [1, 1, 1]
 
