@@ -17,11 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from preprocessing.contracts.releases import WEIGHT_TYPES
 from tests.benchmarks.turns import Comparison
-from trainer.batch_export.plan import run_name
-from trainer.run.checkpoint_files import steps
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,11 @@ def _together(flags: argparse.Namespace, models: str) -> None:
 
 def _one_by_one(flags: argparse.Namespace, models: str) -> None:
     for run, kind in itertools.product(flags.runs, flags.weights):
-        name = run_name(run) + ("" if kind == WEIGHT_TYPES[0] else f"-{kind}")
-        for step in steps(run):
-            words = ["--step", str(step), "--weights", kind, "--check"]
+        name = os.path.basename(os.path.abspath(run)) + (
+            "" if kind == WEIGHT_TYPES[0] else f"-{kind}"
+        )
+        for step in _steps(run):
+            words = ["--step", step, "--weights", kind, "--check"]
             _export(["--run", run, *words, "--output", os.path.join(models, name)])
 
 
@@ -68,6 +69,11 @@ def _spent(
     after, seconds = os.times(), time.monotonic() - clock
     used = after.children_user - before.children_user
     return Spent(seconds, used + after.children_system - before.children_system)
+
+
+def _steps(run: str) -> list[str]:
+    found = Path(run, "checkpoints").glob("step-*")
+    return sorted(path.name.removeprefix("step-").lstrip("0") for path in found)
 
 
 def _export(words: Sequence[str]) -> None:
