@@ -73,6 +73,8 @@ PROMOTIONS = (
     Moment(r"\.?models\.config.*"),
     Moment(r"models\.config"),
 )
+# Of the table that is shown of releases which were judged.
+TABLES = (Moment(r"\.?releases\.jsonl.*"), Moment(r"\.?releases\.html.*"))
 
 
 @pytest.fixture
@@ -154,19 +156,41 @@ def version_above(file: str) -> str | None:
     return found[0] if found else None
 
 
+def test_of_killed_tables_none_is_seen_half_and_a_rerun_completes(run, tree, reader):
+    command = ["--runs", run, "--output", tree.path, "--require", "size <= 1e12"]
+    assert "exported a/1 (step 2)" in run_export(command)
+    with reader.looking():
+        for moment in TABLES:
+            kill_in_passing(moment, tree, command)
+        assert "1 of 1 release there already" in run_export(command)
+    assert reader.faults == []
+    assert {*reader.seen} == {"a/1"} and reader.looks > 20
+    assert {"releases.jsonl", "releases.html"} <= {*tree.files()}
+
+
 def test_of_killed_promotions_none_is_seen_half_and_a_rerun_completes(tree, reader):
     path = make_model(tree.path, "a", 1, 2)
     with reader.looking():
         for moment in PROMOTIONS:
-            # Over in milliseconds, so the moment may be missed.
-            for index in range(40):
-                version = 1 + index % 2
-                command = ["promote", path, "--version", str(version)]
-                if kill_at(moment, tree, command) is None:
-                    break
-            else:
-                pytest.fail(f"never killed at {moment}")
+            commands = [["promote", path, "--version", str(n)] for n in (1, 2)]
+            command = kill_in_passing(moment, tree, *commands)
             run_export(command)
+            version = 1 + commands.index(command)
             assert labels_of(tree.path, "a") == {"stable": version}
     assert reader.faults == []
     assert reader.looks > 20
+
+
+def kill_in_passing(
+    moment: Moment, tree: WatchedTree, *commands: list[str]
+) -> list[str]:
+    """Kills one of some commands at a moment that is over in milliseconds, or missed.
+
+    Returns:
+        Which of them was killed.
+    """
+    for index in range(40):
+        command = commands[index % len(commands)]
+        if kill_at(moment, tree, command) is None:
+            return command
+    return pytest.fail(f"never killed at {moment}")

@@ -24,6 +24,8 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from preprocessing.contracts.releases import SAVED_MODEL_NAME, version_of
+from preprocessing.foundation import strict_json
+from trainer.batch_export.releases_table import LISTING_NAME
 from trainer.labels.whole_release import check_whole
 
 # Path of a file below the tree -> what differs once it is written again.
@@ -185,6 +187,8 @@ class TreeReader:
                 self._look_at(version, files)
             if CONFIG in files:
                 self._read_config(sees)
+            if LISTING_NAME in files:
+                self._read_listing(sees)
         except Exception as error:  # whatever a server would meet
             self.faults.append(f"look {self.looks}: {error!r}")
 
@@ -200,11 +204,19 @@ class TreeReader:
         elif mine != self.seen[version]:
             raise AssertionError(f"{version} is no longer what it was")
 
-    def _read_config(self, sees: set[str]) -> None:
-        copy = self.copies / CONFIG
+    def _text_of(self, name: str) -> str:
+        copy = self.copies / name
         copy.unlink(missing_ok=True)
-        self._tree.copy(CONFIG, copy)
-        config = text_format.Parse(copy.read_text(), ModelServerConfig())
+        self._tree.copy(name, copy)
+        return copy.read_text()
+
+    def _read_listing(self, sees: set[str]) -> None:
+        lines = map(strict_json.loads, self._text_of(LISTING_NAME).splitlines())
+        listed = {line["release"] for line in lines}
+        assert listed and listed <= sees
+
+    def _read_config(self, sees: set[str]) -> None:
+        config = text_format.Parse(self._text_of(CONFIG), ModelServerConfig())
         for model in config.model_config_list.config:
             loaded = model.model_version_policy.specific.versions
             assert {*model.version_labels.values()} <= {*loaded}
