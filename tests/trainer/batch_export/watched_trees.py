@@ -155,7 +155,8 @@ class TreeReader:
 
     def __init__(self, tree: WatchedTree, copies: Path) -> None:
         self._tree, self.copies = tree, copies
-        self.looks, self.faults = 0, []
+        self.looks = 0
+        self.faults: list[str] = []
         self.seen: dict[str, Files] = {}
 
     @contextlib.contextmanager
