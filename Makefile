@@ -24,7 +24,12 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile \
 # each would compile the project anew, and pytest its tests.
 test test-fast drills smoke: export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help setup demo pictures test test-fast drills smoke check format lock clean
+# Beam's runner for portable jobs, which the tests of engines need: of Beam's version.
+PRISM_VERSION = $(shell sed -n 's/^apache-beam==//p' constraints.txt)
+PRISM_HOME = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quern/prism-$(PRISM_VERSION)
+
+.PHONY: help setup demo pictures test test-fast drills smoke prism check format lock \
+	clean
 
 help:  ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -48,6 +53,10 @@ drills: setup  ## the long drills in full (kill, restart, disk full, …)
 
 smoke: $(VENV221)/.installed  ## the marked tests under the second lock, TensorFlow 2.21
 	$(VENV221)/bin/python -m pytest $(SIDE_BY_SIDE) -m smoke
+
+prism:  ## build Prism for the tests of engines, in the user's cache (Go, minutes)
+	@test -x $(PRISM_HOME)/prism || GOBIN=$(PRISM_HOME) GOFLAGS=-modcacherw \
+		go install github.com/apache/beam/sdks/v2/go/cmd/prism@v$(PRISM_VERSION)
 
 check: setup  ## formatting, lint and types, container and shell files included
 	$(BIN)/ruff format --check .

@@ -39,6 +39,7 @@ setup(
         "gigatoken>=0.10,<0.11",
         "awkward>=2.8",
         "google-crc32c>=1.7",
+        "grpcio>=1.60",
         "idna>=3.10",
         "zstandard>=0.23",
         "numba>=0.61",

@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 
 from pipelines.beam.progress import Progress, amount, watch
 from pipelines.beam.runners import (
-    LOCAL,
-    STOCK,
     available_workers,
+    is_local,
     parse_with_beam_flags,
     run_pipeline,
 )
@@ -159,8 +158,7 @@ def _begin(job: Job, asked: Asked) -> None:
 def _transport(flags: argparse.Namespace) -> Transport:
     if flags.shuffle != "auto":
         return flags.shuffle
-    local = flags.runner == LOCAL or flags.runner.lower() == STOCK.lower()
-    return "files" if local else "groupbykey"
+    return "files" if is_local(flags.runner) else "groupbykey"
 
 
 def _run(

@@ -4,6 +4,7 @@
 Beam reports a failure as hundreds of lines of text. A worker that is killed it may not
 report at all: its runner then waits for an answer that nobody will give. So the
 pipeline runs in a thread, and this module listens for its end and for workers' deaths.
+A job at an engine would go on without whoever sent it: it is cancelled there.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.beam.engine_job import EngineJob
 from pipelines.beam.internals import (
     STOCK_WORKER,
     is_beams,
@@ -25,6 +27,7 @@ from pipelines.beam.internals import (
     tells_of_a_lost_worker,
     without_step_name,
 )
+from pipelines.beam.job_server import JobEngine
 from pipelines.beam.quiet import logging_off
 from preprocessing.foundation.commands import (
     UsageError,
@@ -52,20 +55,28 @@ class _WorkerDied(Exception):
     """A worker process ended with another status than 0."""
 
 
-def execute(pipeline: "beam.Pipeline") -> None:
+def execute(pipeline: "beam.Pipeline", engine: JobEngine | None = None) -> None:
     """Runs a pipeline to its end.
+
+    Args:
+        pipeline: the whole graph.
+        engine: where it runs; None on this machine's own runners.
 
     Raises:
         UsageError, WorkError: the job failed, with the first cause on one line.
-        Interrupted: SIGTERM or SIGUSR1 asked the job to stop.
+        Interrupted: SIGTERM or SIGUSR1 asked the job to stop, and it has.
     """
     endings: queue.SimpleQueue[Ending] = queue.SimpleQueue()
+    job = None if engine is None else EngineJob(pipeline, engine)
     with _listening(endings), stopping_on_request():
-        threading.Thread(target=_run, args=(pipeline, endings), daemon=True).start()
+        ending_of = partial(_local_ending, pipeline) if job is None else job.ending
+        threading.Thread(target=_run, args=(ending_of, endings), daemon=True).start()
         try:
             ending = endings.get()
         except BaseException:  # Ctrl-C, or asked to stop
             _end_workers()
+            if job is not None:
+                job.cancel()
             raise
         if isinstance(ending, _WorkerDied):
             ending = _end_of_others(endings, ending)
@@ -76,11 +87,15 @@ def execute(pipeline: "beam.Pipeline") -> None:
         raise WorkError(f"wanted the job to end as DONE, it ended as {ending}")
 
 
-def _run(pipeline: "beam.Pipeline", endings: "queue.SimpleQueue[Ending]") -> None:
+def _run(ending_of: Callable[[], Ending], endings: "queue.SimpleQueue[Ending]") -> None:
     try:
-        endings.put(pipeline.run().wait_until_finish() or "DONE")
+        endings.put(ending_of())
     except BaseException as error:
         endings.put(error)
+
+
+def _local_ending(pipeline: "beam.Pipeline") -> Ending:
+    return pipeline.run().wait_until_finish() or "DONE"
 
 
 def _end_of_others(endings: "queue.SimpleQueue[Ending]", death: _WorkerDied) -> Ending:

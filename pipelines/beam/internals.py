@@ -8,6 +8,8 @@ asked for here and nowhere else; a Beam that has changed one fails a test by nam
 
 import argparse
 import re
+import tempfile
+from collections.abc import Iterator
 from traceback import walk_tb
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from preprocessing.foundation.commands import long_flags
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners import PipelineRunner
+    from apache_beam.runners.runner import PipelineResult
 
 # The module that a worker's command line names, where Beam starts it by itself.
 STOCK_WORKER = b"sdk_worker_main"
@@ -79,6 +82,107 @@ def local_runner(
             worker_command
         )
     return fn_runner.FnApiRunner(default_environment=environment, provision_info=info)
+
+
+def named_runner(name: str) -> "PipelineRunner":
+    """Returns a runner as Beam makes it from its name or import path."""
+    from apache_beam.runners.runner import create_runner
+
+    return create_runner(name)
+
+
+def sends_jobs(runner: "PipelineRunner") -> bool:
+    """Tells whether a runner sends its jobs to a job server."""
+    from apache_beam.runners.portability.portable_runner import PortableRunner
+
+    return isinstance(runner, PortableRunner)
+
+
+def job_server_command(
+    runner: "PipelineRunner", options: "PipelineOptions", directory: str
+) -> tuple[list[str], str] | None:
+    """Returns what starts the job server of a runner, and where it will answer.
+
+    Beam's own way to start it sets a signal handler, which only the main thread may,
+    and which ends the server before anybody can cancel the job there.
+
+    Args:
+        runner: sends jobs, and was told no server.
+        options: of the pipeline.
+        directory: for the server's files.
+
+    Returns:
+        None where the runner starts no process.
+
+    Raises:
+        RuntimeError, ValueError, OSError: there is none to start.
+    """
+    from apache_beam.options.pipeline_options import DebugOptions
+    from apache_beam.runners.portability import job_server, portable_runner
+
+    assert isinstance(runner, portable_runner.PortableRunner)
+    # Else it is a server of another job of this process, with that one's flags.
+    options.view_as(DebugOptions).add_experiment("disable_prism_server_singleton")
+    server = runner.default_job_server(options)
+    if isinstance(server, job_server.StopOnExitJobServer):
+        server = server._job_server
+    if not isinstance(server, job_server.SubprocessJobServer):
+        return None
+    server._local_temp_root = tempfile.mkdtemp(dir=directory)
+    command, endpoint = server.subprocess_cmd_and_endpoint()
+    return [str(word) for word in command], endpoint
+
+
+def answers(endpoint: str, seconds: float) -> bool:
+    """Tells whether a server of gRPC answers within some seconds."""
+    import grpc
+    from apache_beam.runners.portability.job_server import ExternalJobServer
+
+    try:
+        ExternalJobServer(endpoint, seconds).start()
+    except grpc.FutureTimeoutError:
+        return False
+    return True
+
+
+def is_at_a_server(result: "PipelineResult") -> bool:
+    """Tells whether a job was sent to a job server."""
+    from apache_beam.runners.portability import portable_runner
+
+    return isinstance(result, portable_runner.PipelineResult)
+
+
+def job_messages(result: "PipelineResult") -> Iterator[tuple[bool, str]]:
+    """Yields what a job server tells of a job: whether it is an error, and the text.
+
+    Details are left out. Beam's own stream of them ends after --job_server_timeout,
+    and its stream of states with it, as if the job had failed.
+    """
+    from apache_beam.portability.api import beam_job_api_pb2 as api
+    from apache_beam.runners.portability import portable_runner
+
+    assert isinstance(result, portable_runner.PipelineResult)
+    request = api.JobMessagesRequest(job_id=result._job_id)
+    for message in result._job_service.GetMessageStream(request):
+        told = message.message_response
+        if told.importance >= api.JobMessage.JOB_MESSAGE_WARNING:
+            error = told.importance == api.JobMessage.JOB_MESSAGE_ERROR
+            yield error, told.message_text
+
+
+def end_of_job(result: "PipelineResult") -> None:
+    """Ends what a job at a server kept in this process: workers in its threads."""
+    from apache_beam.runners.portability import portable_runner
+
+    assert isinstance(result, portable_runner.PipelineResult)
+    result._cleanup()
+
+
+def is_over(state: str) -> bool:
+    """Tells whether a job in a state does nothing any more."""
+    from apache_beam.runners.runner import PipelineState
+
+    return bool(PipelineState.is_terminal(state))
 
 
 def serve_as_worker(argv: list[str]) -> None:

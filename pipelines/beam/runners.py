@@ -19,8 +19,10 @@ from pipelines.beam.internals import (
     beam_flags,
     flag_parser,
     local_runner,
+    named_runner,
     runner_names,
 )
+from pipelines.beam.job_server import at_a_job_server
 from pipelines.beam.quiet import import_beam_without_clouds, quiet_import
 from pipelines.beam.worker import DEBUG_VARIABLE
 from preprocessing.foundation.commands import (
@@ -145,16 +147,21 @@ def run_pipeline(
         import apache_beam as beam
     count = workers or available_workers()
     options = _options(runner, count, beam_args)
-    try:
-        pipeline = beam.Pipeline(
-            runner=_runner(runner, count, options), options=options
-        )
-    except (ValueError, ImportError) as error:
-        raise UsageError(
-            f"wanted to start {runner}, found: {error}. Install what it needs"
-        ) from error
-    build(pipeline)
-    execute(pipeline)
+    made = _runner(runner, count, options)
+    if is_local(runner):
+        pipeline = beam.Pipeline(runner=made, options=options)
+        build(pipeline)
+        execute(pipeline)
+        return
+    with at_a_job_server(runner, made, options) as engine:
+        pipeline = beam.Pipeline(runner=made, options=options)
+        build(pipeline)
+        execute(pipeline, engine)
+
+
+def is_local(runner: str) -> bool:
+    """Tells whether a runner is one of those of this machine."""
+    return runner == LOCAL or runner.lower() == STOCK.lower()
 
 
 def _options(runner: str, workers: int, beam_args: Sequence[str]) -> "PipelineOptions":
@@ -177,14 +184,19 @@ def _options(runner: str, workers: int, beam_args: Sequence[str]) -> "PipelineOp
 
 def _runner(
     name: str, workers: int, options: "PipelineOptions"
-) -> "beam.runners.PipelineRunner | None":
-    """Returns the FnApiRunner for this machine, or None to let Beam choose by name."""
-    if name != LOCAL and name.lower() != STOCK.lower():
-        return None
-    own = name == LOCAL and workers > 1
-    return local_runner(
-        options, f"exec {sys.executable} -m pipelines.beam.worker" if own else None
-    )
+) -> "beam.runners.PipelineRunner":
+    """Returns the FnApiRunner for this machine, or what Beam makes of a name."""
+    if is_local(name):
+        own = name == LOCAL and workers > 1
+        return local_runner(
+            options, f"exec {sys.executable} -m pipelines.beam.worker" if own else None
+        )
+    try:
+        return named_runner(name)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UsageError(
+            f"wanted to start {name}, found: {error}. Install what it needs"
+        ) from error
 
 
 def _unread_by_beam(rest: Sequence[str]) -> list[str]:

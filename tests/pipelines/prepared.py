@@ -5,6 +5,7 @@ Tasks and shards are cut for hundreds of megabytes; here the sizes are made smal
 that a few hundred documents fill several of each.
 """
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -117,3 +118,13 @@ def fingerprint(dataset: Path) -> dict[str, str]:
         str(path.relative_to(dataset)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(files)
     }
+
+
+def states(output: Path) -> dict[str, tuple[int, int]]:
+    """Returns size and time of every file there; the claim's go with its holder."""
+    found = {}
+    for path in output.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            told = path.stat()
+            found[str(path.relative_to(output))] = (told.st_size, told.st_mtime_ns)
+    return found

@@ -9,6 +9,8 @@ from pathlib import Path
 import apache_beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_job_api_pb2 as api
+from apache_beam.runners.portability import portable_runner
 from apache_beam.runners.worker import sdk_worker_main
 from apache_beam.transforms import environments
 
@@ -112,3 +114,56 @@ def test_beam_imports_without_the_clouds_and_leaves_their_names_free():
     assert ended.stdout.split() == [], broken(
         f"every process of a local job starts slower: {ended.stdout.strip()} comes too"
     )
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("name", "flag", "program"),
+    [
+        ("PrismRunner", "--prism_location", "{file}"),
+        ("FlinkRunner", "--flink_job_server_jar", "java"),
+        ("SparkRunner", "--spark_job_server_jar", "java"),
+    ],
+)
+def test_a_job_server_is_started_by_a_command(tmp_path, name, flag, program):
+    file = tmp_path / "server"
+    file.write_bytes(b"")
+    options = PipelineOptions([f"--runner={name}", f"{flag}={file}"])
+    runner = beam_internals.named_runner(name)
+    assert beam_internals.sends_jobs(runner)
+    told = beam_internals.job_server_command(runner, options, str(tmp_path))
+    what = broken("Beam starts the job server itself, which outlives the command")
+    assert told is not None, what
+    command, endpoint = told
+    assert command[0] == program.format(file=file) and str(file) in command, what
+    assert endpoint.split(":")[1] in command, what
+
+
+@pytest.mark.smoke
+def test_what_a_job_server_tells_is_heard_by_the_jobs_number():
+    class Service:
+        def GetMessageStream(self, request):  # noqa: N802  # as gRPC has it
+            asked.append(request.job_id)
+            kinds = api.JobMessage.MessageImportance.values()
+            tell = api.JobMessagesResponse
+            for kind in sorted(kinds):
+                told = api.JobMessage(importance=kind, message_text=f"text {kind}")
+                yield tell(message_response=told)
+            yield tell(state_response=api.JobStateEvent(state=api.JobState.DONE))
+
+    asked, ended = [], []
+    result = portable_runner.PipelineResult(
+        Service(), "job-7", iter(()), iter(()), [lambda: ended.append(1)]
+    )
+    what = broken("what an engine says of a job is not heard")
+    assert beam_internals.is_at_a_server(result), what
+    assert list(beam_internals.job_messages(result)) == [
+        (False, f"text {api.JobMessage.JOB_MESSAGE_WARNING}"),
+        (True, f"text {api.JobMessage.JOB_MESSAGE_ERROR}"),
+    ], what
+    assert asked == ["job-7"], what
+    beam_internals.end_of_job(result)
+    assert ended == [1], broken("workers in this process outlive their job")
+    states = {"DONE": True, "FAILED": True, "CANCELLED": True, "RUNNING": False}
+    found = {state: beam_internals.is_over(state) for state in states}
+    assert found == states, broken("the end of a job is not seen")
