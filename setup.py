@@ -12,6 +12,7 @@ COMMANDS = {
     "quern-launch": "trainer.launch",
     "quern-compare": "trainer.compare",
     "quern-doctor": "trainer.doctor",
+    "quern-beam-worker": "pipelines.beam_worker",
 }
 
 setup(

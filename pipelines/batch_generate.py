@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pipelines.beam.progress import watch
 from pipelines.beam.runners import (
     available_workers,
+    is_local,
     parse_with_beam_flags,
     run_pipeline,
 )
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> None:
     """Runs the job that `argv` describes, or what is left of it."""
     values, beam_args = parse_with_beam_flags(generation_parser(), argv)
+    if not is_local(values.runner):  # its workers have directories of their own
+        values.output = storage.absolute(values.output)
+        values.model = values.model and storage.absolute(values.model)
     config = generation_config(values)
     wanted = wanted_of(values, config)
     files = AnswerFiles(values.output_format, mode=wanted.mode)

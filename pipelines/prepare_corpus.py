@@ -93,6 +93,8 @@ def prepare(
     """
     start = time.monotonic()
     flags, beam_args = parse_with_beam_flags(prepare_flags.parser(), argv)
+    if not is_local(flags.runner):  # its workers have directories of their own
+        flags.output = storage.absolute(flags.output)
     asked = asked_for(flags, sizes)
     plan, shards = asked.plan, count_shards(asked.plan, sizes)
     workers = flags.workers or available_workers()

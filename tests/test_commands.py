@@ -38,6 +38,7 @@ PROMISED = {
     "--input_format --output_format --keep_fields "
     "--max_new_tokens --temperature",
     "quern-doctor": "",
+    "quern-beam-worker": "--port --host",
 }
 GUIDES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"]
 GUIDES += sorted((ROOT / "docs").glob("*.md"))

@@ -10,6 +10,8 @@ Takes a graph and the name of a runner; gives a job that ran, and its progress.
                            place: Apache Beam 2.77
     job_server.py          The job server that a portable runner sends its jobs to:
                            found, or started and ended
+    pool_worker.py         The entry point of a worker that a pool starts: asks the
+                           engine, then works
     progress.py            Progress of a job as a bar on a terminal and as plain
                            lines elsewhere
     quiet.py               Imports apache_beam without its warnings, and without
@@ -18,4 +20,6 @@ Takes a graph and the name of a runner; gives a job that ran, and its progress.
                            guess
     worker.py              The entry point of a local worker process: Beam's own,
                            quicker and quiet
+    worker_pool.py         The pool of workers beside an engine, on machines without
+                           containers
 """

@@ -15,6 +15,7 @@ from pipelines.beam.internals import (
     is_at_a_server,
     is_over,
     job_messages,
+    tells_of_a_lost_worker,
 )
 from pipelines.beam.job_server import JobEngine
 from preprocessing.foundation.commands import WorkError, note
@@ -46,6 +47,12 @@ class EngineJob:
         """
         try:
             self._result = self._pipeline.run()
+        except Exception as error:
+            if not hasattr(error, "details"):  # as gRPC's errors have
+                raise
+            raise WorkError(
+                f"wanted {self._engine.name} to take the job, found: {one_line(error)}"
+            ) from error
         finally:
             self._sent.set()
         if not is_at_a_server(self._result):
@@ -59,8 +66,18 @@ class EngineJob:
         if state != "DONE":
             told.join(LAST_WORDS_SECONDS)
             if self._errors:
-                raise RuntimeError(self._errors[0])
+                raise self._failure(self._errors[0])
         return state
+
+    def _failure(self, text: str) -> Exception:
+        """Returns what an engine's error means."""
+        failure = RuntimeError(text)
+        if not tells_of_a_lost_worker(failure):
+            return failure
+        return WorkError(
+            f"wanted the workers of {self._engine.name} to finish, found one gone "
+            "(killed, or out of memory). Run the same command again to go on"
+        )
 
     def cancel(self) -> None:
         """Has the engine end the job, and returns when it has.
@@ -110,8 +127,8 @@ class EngineJob:
         if seconds > SILENCE_SECONDS:
             raise WorkError(
                 f"wanted {name} to answer until the job's end, found it gone for "
-                f"{seconds:.0f} s ({one_line(error)}). Look there for what ended it, "
-                "workers that it could not reach among others, and run the same "
+                f"{seconds:.0f} s ({one_line(error)}). See its log: workers that it "
+                f"cannot reach{self._engine.workers} end some engines. Run the same "
                 "command again to go on"
             ) from error
 
@@ -124,7 +141,8 @@ class EngineJob:
                 else:
                     note(text)
         except Exception as error:  # the stream breaks when the engine does
-            self._errors.append(str(error)) if not self._errors else None
+            if not self._errors:
+                self._errors.append(one_line(error))
 
 
 def one_line(error: BaseException) -> str:

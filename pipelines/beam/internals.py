@@ -9,12 +9,13 @@ asked for here and nowhere else; a Beam that has changed one fails a test by nam
 import argparse
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from traceback import walk_tb
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pipelines.beam.quiet import quiet_import
+from preprocessing.foundation import strict_json
 from preprocessing.foundation.commands import long_flags
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ STOCK_WORKER = b"sdk_worker_main"
 # What Beam raises, in a thread of its own, when a worker process has ended by itself.
 _WORKER_ENDED = "Worker subprocess exited"
 # What the driver is told of a worker that is gone before it answered.
-_WORKER_GONE = "Channel closed"
+_WORKER_GONE = ("Channel closed", "SDK worker disconnected")  # Beam's, Prism's
 _BEAM = ("apache_beam", "grpc")
 # What Beam adds to the text of an exception in a step.
 _STEP_NAME = re.compile(r"\s*\[while running.*")
@@ -133,16 +134,27 @@ def job_server_command(
     return [str(word) for word in command], endpoint
 
 
-def answers(endpoint: str, seconds: float) -> bool:
-    """Tells whether a server of gRPC answers within some seconds."""
+def instead_of_a_job_server(endpoint: str, seconds: float) -> str:
+    """Returns what is found at an endpoint; nothing where a job server answers.
+
+    Args:
+        endpoint: HOST:PORT.
+        seconds: how long it may take to connect, and to answer then.
+    """
     import grpc
+    from apache_beam.portability.api import beam_job_api_pb2 as api
     from apache_beam.runners.portability.job_server import ExternalJobServer
 
+    question = api.DescribePipelineOptionsRequest()
     try:
-        ExternalJobServer(endpoint, seconds).start()
+        server = ExternalJobServer(endpoint, seconds).start()
+        server.DescribePipelineOptions(question, timeout=seconds)
     except grpc.FutureTimeoutError:
-        return False
-    return True
+        return "none that answers"
+    except grpc.RpcError as error:
+        details = getattr(error, "details", str)()
+        return f"what does not answer as one does ({details})"
+    return ""
 
 
 def is_at_a_server(result: "PipelineResult") -> bool:
@@ -205,9 +217,121 @@ def tells_of_a_death(failure: BaseException | None) -> bool:
 
 def tells_of_a_lost_worker(failure: BaseException) -> bool:
     """Tells whether a job has failed because a worker's connection ended."""
-    return _WORKER_GONE in str(failure)
+    return any(words in str(failure) for words in _WORKER_GONE)
 
 
 def without_step_name(text: str) -> str:
     """Returns the text of an exception as it was before Beam named the step in it."""
     return _STEP_NAME.sub("", text)
+
+
+def serve_pool(
+    address: str,
+    start: Callable[[str, list[str]], None],
+    stop: Callable[[str], None],
+) -> Callable[[], None]:
+    """Serves engines that ask for workers, as Beam's own pool does.
+
+    That one listens on every network of its machine, and its workers stand still when
+    they have printed more than a pipe holds.
+
+    Args:
+        address: HOST:PORT to listen at.
+        start: starts the worker of an id, given its arguments.
+        stop: ends the worker of an id, and returns when it has.
+
+    Returns:
+        What ends the service.
+
+    Raises:
+        RuntimeError: the address cannot be listened at.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+    from apache_beam.portability.api import beam_fn_api_pb2 as api
+    from apache_beam.portability.api import beam_fn_api_pb2_grpc as service
+
+    class Pool(service.BeamFnExternalWorkerPoolServicer):
+        """Answers an engine."""
+
+        def StartWorker(  # noqa: N802  # as gRPC has it
+            self, request: api.StartWorkerRequest, context: object
+        ) -> api.StartWorkerResponse:
+            """Starts a worker."""
+            endpoints = {
+                "logging": request.logging_endpoint.url,
+                "provision": request.provision_endpoint.url,
+                "control": request.control_endpoint.url,
+            }
+            words = [f"--{name}_endpoint={url}" for name, url in endpoints.items()]
+            try:
+                start(request.worker_id, [f"--id={request.worker_id}", *words])
+            except OSError as error:
+                return api.StartWorkerResponse(error=str(error))
+            return api.StartWorkerResponse()
+
+        def StopWorker(  # noqa: N802  # as gRPC has it
+            self, request: api.StopWorkerRequest, context: object
+        ) -> api.StopWorkerResponse:
+            """Ends a worker."""
+            stop(request.worker_id)
+            return api.StopWorkerResponse()
+
+    # An engine may ping as often as it likes; two pools never share a port.
+    options = [
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.so_reuseport", 0),
+    ]
+    server = grpc.server(ThreadPoolExecutor(16), options=options)
+    service.add_BeamFnExternalWorkerPoolServicer_to_server(Pool(), server)
+    server.add_insecure_port(address)
+    server.start()
+    return lambda: server.stop(grace=1).wait()
+
+
+def provisioned(
+    worker_id: str, provision: str, control: str, logging: str
+) -> dict[str, str]:
+    """Asks an engine for a job's options, as the boot program of Beam's image does.
+
+    Args:
+        worker_id: of the worker that asks.
+        provision: the endpoint to ask at.
+        control: where the worker gets its work, unless the engine says otherwise.
+        logging: where its log goes, likewise.
+
+    Returns:
+        The environment that Beam's worker loop reads.
+    """
+    import grpc
+    from apache_beam.portability.api import beam_provision_api_pb2 as api
+    from apache_beam.portability.api import beam_provision_api_pb2_grpc as service
+    from apache_beam.portability.api import endpoints_pb2
+    from apache_beam.runners.job import utils
+
+    def descriptor(told: str, known: str) -> str:
+        return str(endpoints_pb2.ApiServiceDescriptor(url=told or known))
+
+    with grpc.insecure_channel(provision) as channel:
+        info = (
+            service.ProvisionServiceStub(channel)
+            .GetProvisionInfo(
+                api.GetProvisionInfoRequest(), metadata=(("worker_id", worker_id),)
+            )
+            .info
+        )
+    return {
+        "WORKER_ID": worker_id,
+        "PIPELINE_OPTIONS": strict_json.dumps(
+            utils.struct_to_dict(info.pipeline_options)
+        ),
+        "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
+        "LOGGING_API_SERVICE_DESCRIPTOR": descriptor(
+            info.logging_endpoint.url, logging
+        ),
+        "CONTROL_API_SERVICE_DESCRIPTOR": descriptor(
+            info.control_endpoint.url, control
+        ),
+    }

@@ -20,7 +20,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.beam.internals import answers, job_server_command, sends_jobs
+from pipelines.beam.internals import (
+    instead_of_a_job_server,
+    job_server_command,
+    sends_jobs,
+)
 from pipelines.beam.worker import DEBUG_VARIABLE
 from preprocessing.foundation.commands import UsageError
 
@@ -28,9 +32,9 @@ if TYPE_CHECKING:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-# How long an endpoint may take to answer, and a server that was started: Java takes ten
-# seconds where Prism takes one tenth.
-ANSWER_SECONDS, START_SECONDS = 25.0, 120.0
+# How long an endpoint may take to be reached, and again to answer, and how long a
+# server that was started: Java takes ten seconds where Prism takes one tenth.
+ANSWER_SECONDS, START_SECONDS = 10.0, 120.0
 _END_SECONDS = 5.0
 _LINES_KEPT = 200
 # Asks the kernel to kill this process with its parent, which may already be gone, and
@@ -54,10 +58,12 @@ class JobEngine:
 
     Attributes:
         name: the runner, and the endpoint of its job server if it has one.
+        workers: where its workers' pool is, for errors; empty where there is none.
         server: the server that this command has started; None where it was there.
     """
 
     name: str
+    workers: str = ""
     server: "StartedServer | None" = None
 
 
@@ -126,9 +132,13 @@ def at_a_job_server(
         yield JobEngine(name)
         return
     portable = options.view_as(PortableOptions)
+    pool = (
+        portable.environment_config if portable.environment_type == "EXTERNAL" else ""
+    )
+    workers = f" at {pool}" if pool else ""
     if portable.job_endpoint:
         _check_answers(portable.job_endpoint)
-        yield JobEngine(f"{name} at {portable.job_endpoint}")
+        yield JobEngine(f"{name} at {portable.job_endpoint}", workers)
         return
     with tempfile.TemporaryDirectory(prefix="quern-job-server-") as directory:
         try:
@@ -146,16 +156,17 @@ def at_a_job_server(
         try:
             _wait_for(name, server, endpoint)
             portable.job_endpoint = endpoint
-            yield JobEngine(f"{name} at {endpoint}", server)
+            yield JobEngine(f"{name} at {endpoint}", workers, server)
         finally:
             server.end()
 
 
 def _check_answers(endpoint: str) -> None:
-    if not answers(endpoint, ANSWER_SECONDS):
+    found = instead_of_a_job_server(endpoint, ANSWER_SECONDS)
+    if found:
         raise UsageError(
-            f"wanted a job server at --job_endpoint {endpoint}, found none that "
-            f"answers within {ANSWER_SECONDS:g} s. Start it, or name the one that runs"
+            f"wanted a job server at --job_endpoint {endpoint}, found {found} within "
+            f"{ANSWER_SECONDS:g} s. Start it, or name the one that runs"
         )
 
 
@@ -171,7 +182,7 @@ def _started(name: str, command: list[str]) -> StartedServer:
 
 def _wait_for(name: str, server: StartedServer, endpoint: str) -> None:
     start = time.monotonic()
-    while not answers(endpoint, 0.2):
+    while instead_of_a_job_server(endpoint, 0.2):
         if server.is_gone():
             raise UsageError(
                 f"wanted to start the job server of {name}, it ended at once: "

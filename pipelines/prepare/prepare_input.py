@@ -2,8 +2,9 @@
 """What the flags of a preparation name: its input, its tokenizer, all it will do."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pipelines.beam.runners import is_local
 from pipelines.curation.rule_files import RuleFiles
 from pipelines.job.own_files import without_own
 from pipelines.job.plan import (
@@ -72,6 +73,8 @@ def _input_files(
     lists = [*flags.block_addresses, *flags.allow_addresses, *flags.decontaminate]
     besides = [flags.tokenizer, *filter(None, [flags.mixture]), *lists]
     files = without_own(files, flags.output, besides)
+    if not is_local(flags.runner):  # its workers have directories of their own
+        files = [replace(file, path=storage.absolute(file.path)) for file in files]
     return mixture, _with_text(files, "the mixture's globs" if mixture else "--input")
 
 

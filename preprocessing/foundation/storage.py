@@ -158,6 +158,11 @@ def check_unchanged(path: str, size: int, modified: str) -> None:
         )
 
 
+def absolute(path: str) -> str:
+    """Returns a path as it is named in any directory; a glob's wildcards stay."""
+    return path if is_cloud(path) else os.path.abspath(path)
+
+
 def exists(path: str) -> bool:
     """Tells whether a file or a directory is there."""
     return bool(cloud_path(path).exists()) if is_cloud(path) else os.path.exists(path)

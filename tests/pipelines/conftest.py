@@ -10,7 +10,6 @@ import pytest
 from pipelines import batch_generate, prepare_corpus
 from pipelines.generation.release import ReleaseHandler
 from tests.pipelines import generated, prepared
-from tests.pipelines.beam import engines
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -122,12 +121,3 @@ def finished(
     output = tmp_path_factory.mktemp("finished") / "out"
     generate(output, *generated.SEEDED)
     return output
-
-
-@pytest.fixture(scope="session")
-def prism() -> str:
-    """Apache Beam's runner of portable jobs, the binary."""
-    found = engines.prism_binary()
-    if found is None:
-        pytest.skip("no Prism: `make prism` builds it where Go is, PRISM names one")
-    return str(found)

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prism for tests: where its binary is, and which of its processes live."""
+"""Prism and pools of workers for tests, and which of their processes live."""
 
+import contextlib
 import os
+import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from pipelines.beam import internals
 from pipelines.duplicates import line_duplicates
+from tests.pipelines import prepared
 
 PRISM_VARIABLE = "PRISM"
 
@@ -25,6 +30,62 @@ def prism_binary() -> Path | None:
 def started(prism: str) -> tuple[str, ...]:
     """Flags of a job whose command starts Prism."""
     return ("--runner", "PrismRunner", "--prism_location", prism)
+
+
+def there(server: str, pool: str) -> tuple[str, ...]:
+    """Flags of a job for a Prism that runs already, with workers from a pool."""
+    environment = ("--environment_type", "EXTERNAL", "--environment_config", pool)
+    return ("--runner", "PortableRunner", "--job_endpoint", server, *environment)
+
+
+def free_address() -> str:
+    """Returns HOST:PORT where nothing listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def prism_at(binary: str, address: str) -> Iterator[subprocess.Popen]:
+    """Runs Prism, its log thrown away."""
+    port = address.split(":")[1]
+    words = [binary, "--job_port", port, "--serve_http=false"]
+    with ended(subprocess.Popen(words, stderr=subprocess.DEVNULL)) as process:
+        wait_for(lambda: not internals.instead_of_a_job_server(address, 1.0), process)
+        yield process
+
+
+@contextlib.contextmanager
+def pool_at(address: str) -> Iterator[subprocess.Popen]:
+    """Runs quern-beam-worker; what it says of workers goes to its standard error."""
+    words = ["-m", "pipelines.beam_worker", "--port", address.split(":")[1]]
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with ended(process):
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(
+            f"workers are to be had at {address}"
+        )
+        yield process
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    """Ends a process with the block."""
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def workers_of(pool: subprocess.Popen) -> list[int]:
+    """Returns the worker processes of a pool."""
+    return running(sys.executable, pool.pid)
 
 
 def running(binary: str, children_of: int | None = None) -> list[int]:
@@ -54,6 +115,12 @@ def lives(process: int) -> bool:
 def has_begun(output: Path) -> bool:
     """Tells whether a curated preparation has done its first piece of work."""
     return any((output / "_work" / line_duplicates.FOUND).glob("[0-9]*.json"))
+
+
+def command(words: list[str]) -> subprocess.Popen:
+    """Starts a preparation in a process of its own."""
+    command = [sys.executable, "-c", prepared.COMMAND, *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(moment: Callable[[], bool], job: subprocess.Popen | None = None) -> None:

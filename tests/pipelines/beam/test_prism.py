@@ -2,8 +2,6 @@
 """The jobs on Prism, a real portable runner: same bytes, and nothing left behind."""
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,11 +60,7 @@ def test_prism_ends_with_the_command_that_started_it(
     output = tmp_path / "out"
     flags = (*prepared.CURATED, *engines.started(prism))
     words = prepared.arguments(curated_corpus, tokenizer_file, output, *flags)
-    job = subprocess.Popen(
-        [sys.executable, "-c", prepared.COMMAND, *words],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    job = engines.command(words)
     engines.wait_for(lambda: engines.has_begun(output), job)
     (server,) = engines.running(prism, job.pid)
     job.send_signal(number)
