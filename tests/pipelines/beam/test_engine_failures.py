@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine can fail at is told in one line, which names the first cause."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipelines.beam import engine_job, job_server
+from preprocessing.foundation.commands import UsageError, WorkError
+from tests.pipelines import prepared
+from tests.pipelines.beam import engines
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def prepare(corpus: Path, tokenizer_file: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Prepares with the flags of an engine."""
+
+    def run(*flags: str) -> Path:
+        return prepared.prepare(corpus, tokenizer_file, tmp_path / "out", *flags)
+
+    return run
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_an_endpoint_that_does_not_answer_is_named_soon(
+    listens: bool, prepare: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 2 * job_server.ANSWER_SECONDS < 30  # to be reached, and to answer
+    monkeypatch.setattr(job_server, "ANSWER_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        if listens:
+            silent.listen()
+        with pytest.raises(UsageError) as caught:
+            prepare(*engines.there(address, "127.0.0.1:1"))
+    assert f"--job_endpoint {address}, found none that answers" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_of_something_else_is_not_taken_for_a_job_server(
+    prepare: Callable[..., Path],
+) -> None:
+    address = engines.free_address()
+    with engines.pool_at(address), pytest.raises(UsageError) as caught:
+        prepare(*engines.there(address, address))
+    assert "what does not answer as one does" in str(caught.value)
+
+
+def test_workers_that_an_engine_cannot_reach_are_named(
+    prism: str, prepare: Callable[..., Path]
+) -> None:
+    nowhere = engines.free_address()
+    external = ("--environment_type", "EXTERNAL", "--environment_config", nowhere)
+    with pytest.raises(WorkError) as caught:
+        prepare(*engines.started(prism), *external)
+    assert f"unable to start sdk worker {nowhere}" in str(caught.value)
+    assert "\n" not in str(caught.value) and not engines.running(prism)
+
+
+def test_an_engine_that_is_gone_is_named_with_its_workers(
+    prism: str, prepare: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_job, "SILENCE_SECONDS", 1.0)
+    address, nowhere = engines.free_address(), engines.free_address()
+    # Prism ends when it finds no workers.
+    with engines.prism_at(prism, address), pytest.raises(WorkError) as caught:
+        prepare(*engines.there(address, nowhere))
+    assert f"PortableRunner at {address} to answer" in str(caught.value)
+    assert f"cannot reach at {nowhere}" in str(caught.value)
+    assert "\n" not in str(caught.value) and "StatusCode" not in str(caught.value)
+
+
+def test_a_step_that_fails_there_fails_as_it_would_here(
+    prism: str,
+    prepare: Callable[..., Path],
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = tmp_path / "broken_reader.py"
+    reader.write_text(
+        "from preprocessing.foundation.commands import WorkError\n"
+        "def read(path):\n    raise WorkError('wanted a, found: b: c. Do d')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    reading = ("--format", "broken_reader.read")
+    told = []
+    for flags in ((), engines.started(prism)):
+        with pytest.raises((UsageError, WorkError)) as caught:
+            prepare(*reading, *flags)
+        told.append((type(caught.value), str(caught.value)))
+    assert told[0] == told[1] and "\n" not in told[0][1]
