@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """quern-generate: a release, or a server, over every text of an input, under Beam.
 
-    prompts.jsonl -> chunks -> Reshuffle -> release: sort, batch, generate
+    prompts.jsonl -> chunks -> GroupByKey -> release: sort, batch, generate
                                          -> generations-*.jsonl, in the input's order
 
 Every id comes out once: as an answer, or as an error of its own.
@@ -158,10 +158,9 @@ def _build(
     pipeline: "beam.Pipeline",
 ) -> None:
     """Adds the whole job to a pipeline; TensorFlow loads in the workers alone."""
-    import apache_beam as beam
-    from apache_beam.ml.inference.base import RunInference
-
-    from pipelines.generation.release import Answers, Chunk, ReleaseHandler
+    # Imported here: the runner imports Beam first, without its cloud parts.
+    from pipelines.generation.generate_graph import build_graph
+    from pipelines.generation.release import ReleaseHandler
     from pipelines.generation.remote_handler import RemoteHandler
 
     handler: ReleaseHandler | RemoteHandler
@@ -169,21 +168,7 @@ def _build(
         handler = RemoteHandler(source.among(workers), wanted, output.report)
     else:
         handler = ReleaseHandler(source, wanted, threads, output.report)
-
-    def read(index: int) -> Chunk:
-        return Chunk(index, output.read_chunk(index))
-
-    def write(answers: Answers) -> None:
-        output.write_shard(answers.index, answers.lines, answers.truncated)
-
-    (
-        pipeline
-        | "Shards" >> beam.Create(list(todo))
-        | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.Map(read)
-        | "Generate" >> RunInference(handler)
-        | "Write" >> beam.Map(write)
-    )
+    build_graph(pipeline, output, handler, todo)
 
 
 def _lay_out(

@@ -18,6 +18,8 @@ Takes a graph and the name of a runner; gives a job that ran, and its progress.
                            what a local job never uses
     runners.py             Runs a Beam graph on a runner chosen by name, never by
                            guess
+    versions.py            Which Quern, Beam and Python a process has, compared before a
+                           worker reads a step
     worker.py              The entry point of a local worker process: Beam's own,
                            quicker and quiet
     worker_pool.py         The pool of workers beside an engine, on machines without

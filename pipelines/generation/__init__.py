@@ -7,6 +7,8 @@ Takes prompts and a model; gives answers as records of files.
     census.py              A first look at the prompts: how many, what hash, and the
                            chunks they are cut into
     flags.py               The flags of batch generation, and what they say
+    generate_graph.py      The Beam graph of a generation: shards, spread over workers,
+                           read, answered, written
     generations.py         The output directory of batch generation: what is
                            finished, and what is not
     job_progress.py        How far a generation job has come, from the small files

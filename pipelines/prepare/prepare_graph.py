@@ -39,6 +39,7 @@ from typing import Literal
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
+from pipelines.beam.versions import SameVersions
 from pipelines.duplicates.exact_duplicates import (
     Deduplicated,
     candidates_of,
@@ -84,7 +85,7 @@ def build_graph(pipeline: beam.Pipeline, job: Job, tasks: int) -> None:
     if job.judge_only:
         return
     # Every shard is written, those without documents too.
-    for_shards.append(pipeline | "shards" >> _create(job.shards, _NOTHING))
+    for_shards.append(_numbers(pipeline, "shards", job.shards))
     rows = _grouped(_together(for_shards, "shard"), "shard") | "pack" >> _do(Pack(job))
     if job.config.mixture is None:
         numbers = _grouped(rows.main, "rows") | "number rows" >> _do(NumberRows(job))
@@ -102,7 +103,7 @@ def _tasks(pipeline: beam.Pipeline, job: Job, tasks: int) -> beam.PCollection:
     lines = seeds | "lines" >> _do(FindLines(job))
     dropped = _grouped(lines.main, "line") | "repeated lines" >> _do(RepeatedLines(job))
     # Every task is tokenized, those that lose no line too.
-    again = pipeline | "tasks again" >> _create(tasks, _NOTHING)
+    again = _numbers(pipeline, "tasks again", tasks)
     return _grouped(_together([dropped.main, again], "task"), "task")
 
 
@@ -133,14 +134,15 @@ def _together(parts: list[beam.PCollection], name: str) -> beam.PCollection:
     return parts | f"all for a {name}" >> beam.Flatten()
 
 
-def _create(count: int, value: bytes) -> beam.PTransform:
-    elements = [(number, value) for number in range(count)]
-    return beam.Create(elements, reshuffle=False).with_output_types(Element)
+def _numbers(pipeline: beam.Pipeline, name: str, count: int) -> beam.PCollection:
+    """Returns numbers, which workers count: the graph does not grow with them."""
+    start = pipeline | f"start of {name}" >> beam.Impulse()
+    return start | name >> beam.ParDo(Numbers(count))
 
 
 def _seeds(pipeline: beam.Pipeline, name: str, count: int) -> beam.PCollection:
     """Returns numbers, grouped: only a real GroupByKey spreads them over workers."""
-    return _grouped(pipeline | name >> _create(count, _NOTHING), name)
+    return _grouped(_numbers(pipeline, name, count), name)
 
 
 def _grouped(elements: beam.PCollection, name: str) -> beam.PCollection:
@@ -151,7 +153,19 @@ def _do(step: beam.DoFn, *tags: str) -> beam.PTransform:
     return beam.ParDo(step).with_outputs(*tags, main="main")
 
 
-class Step(beam.DoFn):
+class Numbers(SameVersions, beam.DoFn):
+    """Anything to the numbers below a count."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def process(self, element: bytes) -> Iterator[Element]:
+        """Yields numbers."""
+        for number in range(self.count):
+            yield number, _NOTHING
+
+
+class Step(SameVersions, beam.DoFn):
     """A step of a job; it holds the job's description and nothing else."""
 
     def __init__(self, job: Job) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import pipelines
 from pipelines.beam import internals
 from pipelines.duplicates import line_duplicates
 from tests.pipelines import prepared
@@ -56,14 +57,20 @@ def prism_at(binary: str, address: str) -> Iterator[subprocess.Popen]:
 
 
 @contextlib.contextmanager
-def pool_at(address: str) -> Iterator[subprocess.Popen]:
-    """Runs quern-beam-worker; what it says of workers goes to its standard error."""
+def pool_at(address: str, code: Path | None = None) -> Iterator[subprocess.Popen]:
+    """Runs quern-beam-worker, of this Quern or of the code in a directory.
+
+    What it says of workers goes to its standard error.
+    """
+    home = str(code or Path(pipelines.__file__).parents[1])
     words = ["-m", "pipelines.beam_worker", "--port", address.split(":")[1]]
     process = subprocess.Popen(
         [sys.executable, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": home},
     )
     with ended(process):
         assert process.stdout is not None
