@@ -57,7 +57,8 @@ def main(argv: Sequence[str]) -> None:
     values, beam_args = parse_with_beam_flags(generation_parser(), argv)
     if not is_local(values.runner):  # its workers have directories of their own
         values.output = storage.absolute(values.output)
-        values.model = values.model and storage.absolute(values.model)
+        if values.model and values.remote is None:  # of a server it is a name
+            values.model = storage.absolute(values.model)
     config = generation_config(values)
     wanted = wanted_of(values, config)
     files = AnswerFiles(values.output_format, mode=wanted.mode)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pipelines.beam.quiet import import_beam_without_clouds
+from pipelines.beam.versions import own_versions
 from pipelines.beam.worker_pool import WorkerPool
 from preprocessing.foundation.commands import (
     CommandParser,
@@ -33,7 +34,8 @@ def main(argv: Sequence[str]) -> None:
     pool = WorkerPool()
     try:
         with stopping_on_request(), pool.serving(address):
-            print(f"workers are to be had at {address}; Ctrl-C ends them", flush=True)
+            had = ", ".join(f"{name} {own}" for name, own in own_versions().items())
+            print(f"workers are to be had at {address}, of {had}", flush=True)
             pool.watch()
     except (Interrupted, KeyboardInterrupt):
         print("ended, and no worker is left", flush=True)
