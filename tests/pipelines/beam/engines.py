@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import grpc
+from apache_beam.portability.api import beam_job_api_pb2 as api
+from apache_beam.portability.api import beam_job_api_pb2_grpc as job_service
+
 import pipelines
 from pipelines.beam import internals
 from pipelines.duplicates import line_duplicates
@@ -88,6 +92,17 @@ def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
     finally:
         process.terminate()
         process.communicate()
+
+
+def last_state(address: str) -> str:
+    """Returns the state of the last job that a Prism was sent, which numbers them."""
+    states = []
+    with grpc.insecure_channel(address) as channel, contextlib.suppress(grpc.RpcError):
+        server = job_service.JobServiceStub(channel)
+        while True:
+            number = f"job-{len(states) + 1:03d}"
+            states.append(server.GetState(api.GetJobStateRequest(job_id=number)).state)
+    return api.JobState.Enum.Name(states[-1])
 
 
 def workers_of(pool: subprocess.Popen) -> list[int]:

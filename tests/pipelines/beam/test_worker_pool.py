@@ -68,6 +68,7 @@ def test_an_engine_with_a_pool_generates_what_the_local_runner_does(
 def test_a_signal_cancels_the_job_at_the_engine(
     number: int,
     words: list[str],
+    prism_address: str,
     pool: subprocess.Popen,
     curated_corpus: Path,
     tokenizer_file: Path,
@@ -81,6 +82,7 @@ def test_a_signal_cancels_the_job_at_the_engine(
     job.send_signal(number)
     said = job.communicate()[1]
     assert job.returncode in (42, 130) and "note: cancelling the job of" in said
+    assert engines.last_state(prism_address) == "CANCELLED"
     engines.wait_for(lambda: not engines.workers_of(pool))
     left = prepared.states(output)
     assert not (output / "manifest.json").exists()
