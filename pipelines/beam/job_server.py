@@ -137,7 +137,7 @@ def at_a_job_server(
     )
     workers = f" at {pool}" if pool else ""
     if portable.job_endpoint:
-        _check_answers(portable.job_endpoint)
+        check_answers(portable.job_endpoint)
         yield JobEngine(f"{name} at {portable.job_endpoint}", workers)
         return
     with tempfile.TemporaryDirectory(prefix="quern-job-server-") as directory:
@@ -161,12 +161,18 @@ def at_a_job_server(
             server.end()
 
 
-def _check_answers(endpoint: str) -> None:
-    found = instead_of_a_job_server(endpoint, ANSWER_SECONDS)
+def check_answers(endpoint: str, seconds: float = ANSWER_SECONDS) -> None:
+    """Raises `UsageError` where no job server answers.
+
+    Args:
+        endpoint: HOST:PORT.
+        seconds: how long it may take to be reached, and again to answer.
+    """
+    found = instead_of_a_job_server(endpoint, seconds)
     if found:
         raise UsageError(
             f"wanted a job server at --job_endpoint {endpoint}, found {found} within "
-            f"{ANSWER_SECONDS:g} s. Start it, or name the one that runs"
+            f"{seconds:g} s. Start it, or name the one that runs"
         )
 
 

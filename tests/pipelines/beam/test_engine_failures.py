@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from pipelines.beam import engine_job, job_server
+from pipelines.beam import job_server
 from pipelines.prepare import prepare_graph
 from preprocessing.foundation.commands import UsageError, WorkError
 from tests.pipelines import prepared
@@ -28,18 +28,15 @@ def prepare(corpus: Path, tokenizer_file: Path, tmp_path: Path) -> Callable[...,
 
 
 @pytest.mark.parametrize("listens", [False, True])
-def test_an_endpoint_that_does_not_answer_is_named_soon(
-    listens: bool, prepare: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endpoint_that_does_not_answer_is_named_soon(listens: bool) -> None:
     assert 2 * job_server.ANSWER_SECONDS < 30  # to be reached, and to answer
-    monkeypatch.setattr(job_server, "ANSWER_SECONDS", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         if listens:
             silent.listen()
         with pytest.raises(UsageError) as caught:
-            prepare(*engines.there(address, "127.0.0.1:1"))
+            job_server.check_answers(address, seconds=0.5)
     assert f"--job_endpoint {address}, found none that answers" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -64,10 +61,10 @@ def test_workers_that_an_engine_cannot_reach_are_named(
     assert "\n" not in str(caught.value) and not engines.running(prism)
 
 
+@pytest.mark.drill  # an engine may be silent for 20 s
 def test_an_engine_that_is_gone_is_named_with_its_workers(
-    prism: str, prepare: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    prism: str, prepare: Callable[..., Path]
 ) -> None:
-    monkeypatch.setattr(engine_job, "SILENCE_SECONDS", 1.0)
     address, nowhere = engines.free_address(), engines.free_address()
     # Prism ends when it finds no workers.
     with engines.prism_at(prism, address), pytest.raises(WorkError) as caught:
