@@ -26,25 +26,21 @@ def scratch_directory() -> Iterator[str]:
     Those of processes of this machine that live no longer go as well.
     """
     us = this_process()
-    _remove_leftovers(us)
-    prefix = f"quern-{us.process}-{us.start}-{_place_of(us)}-"
+    place = hashlib.sha256(f"{us.host} {us.kernel}".encode()).hexdigest()[:16]
+    _remove_leftovers(us, place)
+    prefix = f"quern-{us.process}-{us.start}-{place}-"
     with tempfile.TemporaryDirectory(prefix=prefix) as directory:
         yield directory
 
 
-def _remove_leftovers(us: ProcessId) -> None:
+def _remove_leftovers(us: ProcessId, place: str) -> None:
     """Removes directories of processes that are known to have ended."""
     root = tempfile.gettempdir()
     for name in os.listdir(root):
         found = _NAME.fullmatch(name)
-        if found is None or found[3] != _place_of(us):
+        if found is None or found[3] != place:
             continue
         other = ProcessId(us.host, us.kernel, int(found[1]), int(found[2]))
         if lives(other) is False:
             # Another user's, or another process removes it as well.
             shutil.rmtree(os.path.join(root, name), ignore_errors=True)
-
-
-def _place_of(process: ProcessId) -> str:
-    place = f"{process.host} {process.kernel}".encode()
-    return hashlib.sha256(place).hexdigest()[:16]

@@ -46,6 +46,8 @@ METRICS: Mapping[str, Metric] = {
 }
 # Those that are of a split: of two of them they cannot be compared.
 OF_TEXT = frozenset({"bits_per_byte", "trainer_bits_per_byte"})
+# Those that are measured the same again: others are of a machine, and of its hour.
+LASTING = OF_TEXT | {"size"}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,12 @@ from preprocessing.contracts import releases
 from preprocessing.contracts.manifest import read_manifest
 from preprocessing.foundation import storage
 from preprocessing.foundation.commands import UsageError, WorkError
-from trainer.batch_export.figures import ReleaseFigures, read_figures, write_figures
+from trainer.batch_export.figures import (
+    LASTING,
+    ReleaseFigures,
+    read_figures,
+    write_figures,
+)
 from trainer.batch_export.gate import Figures, Requirements, references_of
 from trainer.batch_export.judged import local_release, measure_release, release_size
 from trainer.batch_export.plan import ExportTask
@@ -113,11 +118,13 @@ class Judging:
     def refuse_known(self, task: ExportTask) -> None:
         """Refuses what the last command here measured, and would be refused again.
 
+        Not by speed or memory, which may be others now.
+
         Raises:
             WorkError: its figures of then miss what is required now.
         """
         line = self._known.get((task.name, task.digest, task.weights))
-        if line is None:
+        if line is None or not self._required.metrics() <= LASTING:
             return
         references = self._references.get(task.name, {})
         refusals = "; ".join(self._required.refusals(line.figures, references))

@@ -3,9 +3,11 @@
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.pipelines import prepared
 from tests.pipelines.beam import engines
 
 
@@ -37,3 +39,17 @@ def pool(pool_address: str) -> Iterator[subprocess.Popen]:
     """quern-beam-worker."""
     with engines.pool_at(pool_address) as process:
         yield process
+
+
+@pytest.fixture
+def words(
+    prism_address: str,
+    pool_address: str,
+    pool: subprocess.Popen,
+    curated_corpus: Path,
+    tokenizer_file: Path,
+    tmp_path: Path,
+) -> list[str]:
+    """A curated preparation at the engine, into `out`."""
+    flags = (*prepared.CURATED, *engines.there(prism_address, pool_address))
+    return prepared.arguments(curated_corpus, tokenizer_file, tmp_path / "out", *flags)

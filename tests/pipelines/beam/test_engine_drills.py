@@ -22,19 +22,6 @@ def records(output: Path) -> int:
     return len(list((output / "_work").glob("*/[0-9]*.json")))
 
 
-@pytest.fixture
-def words(
-    prism_address: str,
-    pool_address: str,
-    pool: subprocess.Popen,
-    curated_corpus: Path,
-    tokenizer_file: Path,
-    tmp_path: Path,
-) -> list[str]:
-    flags = (*prepared.CURATED, *engines.there(prism_address, pool_address))
-    return prepared.arguments(curated_corpus, tokenizer_file, tmp_path / "out", *flags)
-
-
 def come_to(moment: int, words: list[str], output: Path) -> subprocess.Popen:
     """Starts a job and returns when so many records lie there, or it has ended."""
     job = engines.command(words)

@@ -16,20 +16,6 @@ from tests.pipelines.beam import engines
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def words(
-    prism_address: str,
-    pool_address: str,
-    pool: subprocess.Popen,
-    curated_corpus: Path,
-    tokenizer_file: Path,
-    tmp_path: Path,
-) -> list[str]:
-    """A curated preparation at the engine, into `out`."""
-    flags = (*prepared.CURATED, *engines.there(prism_address, pool_address))
-    return prepared.arguments(curated_corpus, tokenizer_file, tmp_path / "out", *flags)
-
-
 def test_an_engine_with_a_pool_writes_the_bytes_of_the_local_runner(
     prism_address: str,
     pool_address: str,
